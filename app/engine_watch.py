@@ -1,0 +1,308 @@
+"""The engine's life as the window sees it.
+
+Owns: finding a running engine for the data folder or starting one, the event stream that is both lease and
+news, and the verdict when that stream breaks. Does not know conversations or widgets. Never waits: the
+child is started and then polled from a timer.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from PySide6.QtCore import QElapsedTimer, QObject, QTimer, Signal
+
+from app.api import EngineApi, EventStream
+from app.event_stream import ServerEvent
+from engine.errors import EngineUnreachable, SeamountError
+from engine.paths import DataFolder
+from engine.protocol import EngineEvent, EngineStatus, ErrorBody
+
+POLL_MS = 50
+LINGER_S = 5.0
+START_TIMEOUT_S = 120.0
+OTHER_ENGINE_TIMEOUT_S = 20.0
+RECONNECTS = 5
+HELD_BY_ANOTHER = 3
+"""Exit status of `seamount serve` when another engine holds the data folder."""
+
+
+class EngineState(Enum):
+    """Where the engine is. Only in READY are requests worth sending."""
+
+    LOOKING = "looking"
+    STARTING = "starting"
+    CONNECTING = "connecting"
+    READY = "ready"
+    STOPPED = "stopped"
+
+
+class Address(Protocol):
+    """What is needed of `engine.launch.EngineAddress`."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+
+class Child(Protocol):
+    """What is needed of `engine.launch.EngineProcess`."""
+
+    def poll(self) -> int | None: ...
+    def address(self) -> Address | None: ...
+    def failure(self) -> str: ...
+    def terminate(self) -> None: ...
+
+
+class Launcher(Protocol):
+    """How engines are found and started: `engine.launch`, or a fake."""
+
+    def running(self, folder: DataFolder) -> Address | None: ...
+    def start(self, folder: DataFolder) -> Child: ...
+
+
+class RealLauncher:
+    """`engine.launch`, imported when it is first needed."""
+
+    def running(self, folder: DataFolder) -> Address | None:
+        """The engine that serves `folder` now, if there is one."""
+        from engine.launch import running_engine
+
+        return running_engine(folder)
+
+    def start(self, folder: DataFolder) -> Child:
+        """A new engine that leaves LINGER_S seconds after its last window."""
+        from engine.launch import EngineProcess
+
+        folder.create()
+        return EngineProcess.start(folder, linger_s=LINGER_S)
+
+
+class EngineWatch(QObject):
+    """Holds on to one engine, and says what becomes of it."""
+
+    state_changed = Signal(object)
+    """EngineState."""
+    status_changed = Signal(object)
+    """EngineStatus, whenever the engine tells."""
+    session_changed = Signal(str, str)
+    """Session id, and how it changed (EngineEvent.change)."""
+    stopped = Signal(str)
+    """The engine is gone and was not replaced: the sentence to show."""
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        api: EngineApi,
+        launcher: Launcher | None = None,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._folder, self._api = folder, api
+        self._launcher: Launcher = launcher or RealLauncher()
+        self._state = EngineState.LOOKING
+        self._child: Child | None = None
+        self._events: EventStream | None = None
+        self._waiting_for: Callable[[], None] | None = None
+        self._since = QElapsedTimer()
+        self._timer = QTimer(self)
+        self._timer.setInterval(POLL_MS)
+        self._timer.timeout.connect(self._poll)
+        self._reconnects_left = RECONNECTS
+        self.answering: Callable[[], bool] = lambda: False
+        """Set by the window: whether an answer is being written in it."""
+
+    @property
+    def state(self) -> EngineState:
+        """Where the engine is now."""
+        return self._state
+
+    def start(self) -> None:
+        """Find an engine or start one. Returns at once; `state_changed` tells."""
+        self._reconnects_left = RECONNECTS
+        self._find_or_start()
+
+    def _find_or_start(self) -> None:
+        self._stop_waiting()
+        self._set(EngineState.LOOKING)
+        try:
+            address = self._launcher.running(self._folder)
+            if address is None:
+                self._child = self._launcher.start(self._folder)
+        except SeamountError as error:
+            self._stop(error.text)
+            return
+        except OSError as error:
+            self._stop(_cannot_start(error))
+            return
+        if address is not None:
+            self._child = None
+            self._attach(address)
+        else:
+            self._set(EngineState.STARTING)
+            self._wait(self._look_at_child)
+
+    def restart(self) -> None:
+        """End our own engine if it still runs, and start over."""
+        self._let_go()
+        if self._child is not None and self._child.poll() is None:
+            child = self._child
+            child.terminate()
+            self._set(EngineState.LOOKING)
+
+            def gone() -> None:
+                if child.poll() is not None or self._since.elapsed() > OTHER_ENGINE_TIMEOUT_S * 1000:
+                    self.start()
+
+            self._wait(gone)
+        else:
+            self.start()
+
+    def close(self) -> None:
+        """Give up the lease: the engine leaves by itself when no other window holds it."""
+        self._stop_waiting()
+        self._let_go()
+
+    # --- while it starts ----------------------------------------------------------------------------
+
+    def _wait(self, look: Callable[[], None]) -> None:
+        self._waiting_for = look
+        self._since.start()
+        self._timer.start()
+
+    def _stop_waiting(self) -> None:
+        self._waiting_for = None
+        self._timer.stop()
+
+    def _poll(self) -> None:
+        if self._waiting_for:
+            self._waiting_for()
+
+    def _look_at_child(self) -> None:
+        child = self._child
+        if child is None:
+            return
+        status = child.poll()
+        if status == HELD_BY_ANOTHER:
+            # Two windows were opened at once and the other one's engine was faster.
+            self._child = None
+            self._wait(self._look_for_other)
+        elif status is not None:
+            self._stop(child.failure())
+        elif (address := child.address()) is not None:
+            self._attach(address)
+        elif self._since.elapsed() > START_TIMEOUT_S * 1000:
+            child.terminate()
+            self._stop(_slow_start())
+
+    def _look_for_other(self) -> None:
+        address = self._launcher.running(self._folder)
+        if address is not None:
+            self._attach(address)
+        elif self._since.elapsed() > OTHER_ENGINE_TIMEOUT_S * 1000:
+            self._stop(_held_by_silent_engine(self._folder))
+
+    # --- while it runs ------------------------------------------------------------------------------
+
+    def _attach(self, address: Address) -> None:
+        self._stop_waiting()
+        self._set(EngineState.CONNECTING)
+        self._api.connect_to(address.url, address.key)
+        self._events = self._api.stream("/api/events", self._take_events, self._lost)
+        self._api.get("/api/status", EngineStatus, self._ready, lambda _: None)
+
+    def _ready(self, status: EngineStatus) -> None:
+        if self._state == EngineState.CONNECTING:
+            self._reconnects_left = RECONNECTS
+            self._set(EngineState.READY)
+        self.status_changed.emit(status)
+
+    def _take_events(self, events: list[ServerEvent]) -> None:
+        latest: EngineStatus | None = None
+        for event in events:
+            news = EngineEvent.model_validate_json(event.data)
+            if news.status is not None:
+                latest = news.status
+            elif news.session_id is not None and news.change is not None:
+                self.session_changed.emit(news.session_id, news.change)
+        if latest is not None:
+            self._ready(latest)
+
+    def _lost(self, error: ErrorBody | None) -> None:
+        """The event stream ended. Why, decides what to do; a child's exit may show a moment later."""
+        self._events = None
+        was_ready = self._state == EngineState.READY
+        self._set(EngineState.CONNECTING)
+        self._wait(lambda: self._look_after_loss(error, was_ready))
+
+    def _look_after_loss(self, error: ErrorBody | None, was_ready: bool) -> None:
+        child = self._child
+        if child is not None:
+            status = child.poll()
+            if status == HELD_BY_ANOTHER or (status == 0 and was_ready):
+                self._child = None
+                self._find_or_start()
+                return
+            if status is not None:
+                self._child = None
+                self._stop(child.failure())
+                return
+        if self._since.elapsed() < 4 * POLL_MS:
+            return  # a killed process needs a moment to be seen as gone
+        address = self._launcher.running(self._folder) if child is None else child.address()
+        if address is None and child is None:
+            if was_ready and self.answering():
+                self._stop(_other_engine_died())
+            else:
+                self._find_or_start()  # it was another window's engine, and left with it
+        elif address is None or self._reconnects_left == 0:
+            self._stop(error.text if error else _other_engine_died())
+        else:
+            self._reconnects_left -= 1
+            self._attach(address)
+
+    def _let_go(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _stop(self, sentence: str) -> None:
+        self._stop_waiting()
+        self._let_go()
+        self._set(EngineState.STOPPED)
+        self.stopped.emit(sentence)
+
+    def _set(self, state: EngineState) -> None:
+        if state != self._state:
+            self._state = state
+            self.state_changed.emit(state)
+
+
+def _cannot_start(error: OSError) -> str:
+    return EngineUnreachable(
+        "The engine could not be started", error.strerror or str(error), "close other programs and restart it"
+    ).text
+
+
+def _slow_start() -> str:
+    return EngineUnreachable(
+        "The engine did not start",
+        f"it was not ready after {START_TIMEOUT_S:.0f} seconds",
+        "restart it, and look into logs/engine.log in the data folder if that does not help",
+    ).text
+
+
+def _held_by_silent_engine(folder: DataFolder) -> str:
+    return EngineUnreachable(
+        "The engine of another window holds the data folder but does not answer",
+        f"{folder.engine_lock} is locked",
+        "close the other windows, then restart the engine",
+    ).text
+
+
+def _other_engine_died() -> str:
+    return EngineUnreachable(
+        "The engine stopped while it was answering",
+        "the process that another window had started is gone",
+        "restart it; the conversation is kept and the answer can be continued",
+    ).text

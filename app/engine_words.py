@@ -1,0 +1,59 @@
+"""What the window says while nothing is being written: about the engine, the model, and an empty page.
+
+Owns: the words. Pure; knows no widget and changes nothing.
+"""
+
+from app.engine_watch import EngineState
+from app.model_shelf import ModelShelf
+from app.quantities import duration, rate
+from engine.protocol import Message, Usage
+
+STATE_WORDS = {
+    EngineState.LOOKING: "Looking for the engine…",
+    EngineState.STARTING: "Starting the engine…",
+    EngineState.CONNECTING: "Connecting to the engine…",
+    EngineState.STOPPED: "The engine is not running",
+}
+
+
+def resting_words(state: EngineState, shelf: ModelShelf, held: bool, answer: Message | None) -> str:
+    """The status line. `held`: a message waits for the engine. `answer`: the last one shown."""
+    if state != EngineState.READY:
+        return STATE_WORDS[state] + ("; your message is sent when it is ready" if held else "")
+    status = shelf.status
+    if shelf.loading_id:
+        words = f"Loading {shelf.name(shelf.loading_id) or 'the model'}"
+        if status and status.loading_fraction is not None:
+            words += f", {status.loading_fraction:.0%}"
+        return words
+    if status and status.model is None:
+        return "No model is loaded"
+    return usage_words(answer.usage) if answer and answer.usage else "Ready"
+
+
+def usage_words(usage: Usage) -> str:
+    """What an answer cost."""
+    return (
+        f"{usage.generated_tokens:,} tokens · {rate(usage.generation_rate)} · "
+        f"first token after {duration(usage.first_token_s)}"
+    )
+
+
+def empty_page(shelf: ModelShelf) -> tuple[str, str]:
+    """Title and text of a page without messages: what can be done from here."""
+    if shelf.known and not any(entry.problem is None for entry in shelf.entries):
+        return (
+            "Add a model to talk to",
+            "Drop a GGUF file onto this window, or choose one with Ctrl+O. It stays where it lies.",
+        )
+    return (
+        "What is on your mind?",
+        "The model runs on this computer; what you write stays here. "
+        "Ctrl+M chooses another model, F1 shows every key.",
+    )
+
+
+def conversation_markdown(branch: list[Message]) -> str:
+    """A conversation as Markdown, to be pasted elsewhere."""
+    names = {"user": "You", "assistant": "Model"}
+    return "\n\n".join(f"**{names.get(m.role, m.role)}**\n\n{m.text}" for m in branch) + "\n"

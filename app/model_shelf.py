@@ -1,0 +1,116 @@
+"""The models the engine has, and which one it holds.
+
+Owns: the list of models, loading one, adding a file, and the settings as they travel. Does not know how
+they are shown.
+"""
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QObject, Signal
+
+from app.api import EngineApi
+from engine.protocol import (
+    AddModelRequest,
+    EngineStatus,
+    ErrorBody,
+    LoadRequest,
+    ModelEntry,
+    ModelList,
+    Settings,
+)
+
+MODEL_FILE_TIMEOUT_S = 60.0
+
+
+class ModelShelf(QObject):
+    """Models and status as the engine last told them."""
+
+    changed = Signal()
+    refused = Signal(object)
+    """ErrorBody."""
+    load_failed = Signal(object)
+    """ErrorBody: the engine tried to load a model and could not. Told once for each failure."""
+
+    def __init__(self, api: EngineApi, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._api = api
+        self.entries: list[ModelEntry] = []
+        self.status: EngineStatus | None = None
+        self.known = False
+        """The list has been fetched at least once."""
+
+    @property
+    def loaded_id(self) -> str | None:
+        """The model that would answer now."""
+        return self.status.model.id if self.status and self.status.model else None
+
+    @property
+    def loading_id(self) -> str | None:
+        """The model being loaded."""
+        return self.status.loading_model_id if self.status else None
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Size of the loaded context."""
+        return self.status.model.context_tokens if self.status and self.status.model else None
+
+    def name(self, model_id: str | None) -> str:
+        """A model's name as it is shown; "" if unknown."""
+        if self.status and self.status.model and self.status.model.id == model_id:
+            return self.status.model.name
+        return next((entry.name for entry in self.entries if entry.id == model_id), "")
+
+    def set_status(self, status: EngineStatus | None) -> None:
+        """The engine's news; None when there is no engine."""
+        before, self.status = self.status, status
+        self.changed.emit()
+        if status and status.error and (before is None or before.error != status.error):
+            self.load_failed.emit(status.error)
+
+    def refresh(self) -> None:
+        """Fetch the list."""
+
+        def ok(answer: ModelList) -> None:
+            self.entries = answer.models
+            self.known = True
+            self.changed.emit()
+
+        self._api.get("/api/models", ModelList, ok, self.refused.emit)
+
+    def load(self, model_id: str) -> None:
+        """Load a model; progress comes as status."""
+        request = LoadRequest(model_id=model_id)
+        self._api.send("POST", "/api/models/load", request, EngineStatus, self.set_status, self.refused.emit)
+
+    def add(self, path: str) -> None:
+        """Register a GGUF file where it lies, and load it when it is in order."""
+
+        def ok(entry: ModelEntry) -> None:
+            self.refresh()
+            if entry.problem is None:
+                self.load(entry.id)
+            else:
+                self.refused.emit(entry.problem)
+
+        request = AddModelRequest(path=path)
+        self._api.send(
+            "POST", "/api/models/add", request, ModelEntry, ok, self.refused.emit, MODEL_FILE_TIMEOUT_S
+        )
+
+    def fetch_settings(self, ok: Callable[[Settings], None]) -> None:
+        """The settings of the data folder."""
+        self._api.get("/api/settings", Settings, ok, self.refused.emit)
+
+    def save_settings(
+        self, settings: Settings, ok: Callable[[Settings], None], failed: Callable[[ErrorBody], None]
+    ) -> None:
+        """Store settings; answers with what was stored."""
+        self._api.send("PUT", "/api/settings", settings, Settings, ok, failed)
+
+    def needs_reload(self, settings: Settings) -> bool:
+        """The loaded model was loaded with another context size or number of threads than `settings` say."""
+        model = self.status.model if self.status else None
+        if model is None:
+            return False
+        other_threads = settings.threads not in (0, model.threads)
+        return other_threads or model.context_tokens != settings.context_tokens

@@ -1,0 +1,28 @@
+"""Quantities as people read them.
+
+Owns: sizes and durations in words. Pure, and light enough for the first paint.
+"""
+
+
+def size_name(size_bytes: int) -> str:
+    """`1.0 MB`: a size in powers of ten."""
+    if size_bytes < 1000:
+        return f"{size_bytes} bytes"
+    if size_bytes < 999_950:
+        return f"{size_bytes / 1e3:.1f} kB"
+    if size_bytes < 999_950_000:
+        return f"{size_bytes / 1e6:.1f} MB"
+    return f"{size_bytes / 1e9:.1f} GB"
+
+
+def rate(tokens_per_s: float) -> str:
+    """Tokens per second, with a decimal only where it tells something: "39.9 tok/s", "1,520 tok/s"."""
+    return f"{tokens_per_s:,.1f} tok/s" if tokens_per_s < 100 else f"{tokens_per_s:,.0f} tok/s"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 5 s`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"

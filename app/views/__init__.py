@@ -1,0 +1,1 @@
+"""The widgets: the only modules of the program that import QtWidgets."""

@@ -1,0 +1,449 @@
+"""The window at work: what the engine says goes to the widgets, what a person asks for goes to the engine.
+
+Owns: the engine's client objects and their wiring to the widgets; made after the first paint, so that a
+window is seen before any of this is imported. Does not lay anything out (`window.py`).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtGui import QGuiApplication
+
+from app.api import EngineApi
+from app.composer_text import Draft
+from app.conversation_state import ConversationState
+from app.engine_watch import EngineState, EngineWatch, Launcher
+from app.engine_words import conversation_markdown, empty_page, resting_words
+from app.model_shelf import ModelShelf
+from app.session_catalogue import SessionCatalogue
+from app.transcript_model import ShownMessage
+from app.turn_stream import TurnProgress
+from engine.paths import DataFolder
+from engine.protocol import EngineStatus, ErrorBody, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.views.composer import Composer
+    from app.views.model_picker import ContextMeter, ModelPicker
+    from app.views.notice import NoticeBar
+    from app.views.sidebar import Sidebar
+    from app.views.status_line import StatusLine
+    from app.views.transcript import TranscriptView
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The widgets the desk works with."""
+
+    sidebar: "Sidebar"
+    picker: "ModelPicker"
+    meter: "ContextMeter"
+    transcript: "TranscriptView"
+    notices: "NoticeBar"
+    composer: "Composer"
+    status: "StatusLine"
+
+
+class Desk(QObject):
+    """Wires the engine's client objects to the widgets, and carries out what needs the engine."""
+
+    changed = Signal()
+    """What can be done now may have changed."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        folder: DataFolder,
+        session_id: str | None,
+        parent: QObject,
+        launcher: Launcher | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.parts, self.folder = parts, folder
+        self.api = EngineApi(self)
+        self.watch = EngineWatch(folder, self.api, launcher)
+        self.conversation = ConversationState(self.api, self)
+        self.catalogue = SessionCatalogue(self.api, self)
+        self.shelf = ModelShelf(self.api, self)
+        self._first_session_id = session_id
+        self._was_ready = False
+        self._drafts: dict[str | None, Draft] = {}
+        self._shown_id: str | None = session_id
+        self._held = False
+        self._wire_engine()
+        self._wire_conversation()
+        self._wire_asking()
+
+    def begin(self) -> None:
+        """Find or start the engine."""
+        self._teach()
+        self.watch.start()
+
+    # --- what can be asked of the desk (slots of app.actions and of the window) -----------------------
+
+    @property
+    def session_id(self) -> str | None:
+        """The conversation to open next time."""
+        return self.conversation.session_id or (None if self._was_ready else self._first_session_id)
+
+    @property
+    def running(self) -> bool:
+        """An answer is being written in the open conversation."""
+        return self.conversation.running
+
+    @property
+    def engine_version(self) -> str:
+        """What the engine says it is."""
+        return self.shelf.status.version if self.shelf.status else ""
+
+    def can(self, action_id: str) -> bool:
+        """Whether an action makes sense now."""
+        conversation = self.conversation
+        answer = next((m for m in reversed(conversation.shown) if m.role == "assistant"), None)
+        free = not conversation.running
+        match action_id:
+            case "stop":
+                return conversation.running
+            case "send":
+                return free
+            case "retry":
+                return free and answer is not None
+            case "continue":
+                return free and answer is not None and answer.is_cut
+            case "edit_last":
+                return free and conversation.last("user") is not None
+            case "copy_answer":
+                return answer is not None
+            case "copy_conversation":
+                return bool(conversation.shown)
+            case "rename" | "delete":
+                return conversation.session_id is not None
+            case "undo_delete":
+                return self.catalogue.can_undo
+            case _:
+                return True
+
+    def new_conversation(self) -> None:
+        """An empty page, ready to be written to."""
+        self._first_session_id = None
+        self.conversation.new()
+        self.parts.composer.setFocus()
+
+    def open_conversation(self, session_id: str) -> None:
+        """Show a conversation of the list."""
+        if session_id != self.conversation.session_id:
+            self.conversation.open(session_id)
+
+    def rename_conversation(self) -> None:
+        """Edit the open conversation's title in the list."""
+        if self.conversation.session_id:
+            self.parts.sidebar.rename(self.conversation.session_id)
+
+    def delete_conversation(self) -> None:
+        """Delete the open conversation."""
+        if self.conversation.session_id:
+            self.catalogue.delete(self.conversation.session_id)
+
+    def undo_delete(self) -> None:
+        """Bring back what was deleted last."""
+        self.parts.notices.dismiss("deleted")
+        self.catalogue.undo_delete()
+
+    def next_conversation(self) -> None:
+        """The one below."""
+        self._step(1)
+
+    def previous_conversation(self) -> None:
+        """The one above."""
+        self._step(-1)
+
+    def stop(self) -> None:
+        """End the running answer."""
+        self.conversation.stop()
+
+    def retry(self) -> None:
+        """Another last answer."""
+        answer = self.conversation.last("assistant")
+        if answer:
+            self.conversation.retry(answer.id)
+
+    def continue_answer(self) -> None:
+        """Go on with the last answer."""
+        answer = self.conversation.last("assistant")
+        if answer:
+            self.conversation.continue_answer(answer.id)
+
+    def edit_last(self) -> None:
+        """Ask the last question differently, where it stands."""
+        question = self.conversation.last("user")
+        if question and not self.conversation.running:
+            self.parts.transcript.start_editing(question.id)
+
+    def copy_answer(self) -> None:
+        """The last answer's Markdown."""
+        answer = self.conversation.last("assistant")
+        if answer:
+            QGuiApplication.clipboard().setText(answer.text)
+
+    def copy_conversation(self) -> None:
+        """The shown branch as Markdown."""
+        QGuiApplication.clipboard().setText(conversation_markdown(self.conversation.branch()))
+
+    def add_model(self, path: str) -> None:
+        """Register a model file and load it."""
+        self.parts.status.say("Reading the file's headers…")
+        self.shelf.add(path)
+
+    def restart_engine(self) -> None:
+        """End our engine and start anew."""
+        self.parts.notices.dismiss("engine")
+        self.watch.restart()
+
+    def close(self, done: "Callable[[], None]") -> None:
+        """Purge what was deleted here, then `done()`."""
+        self.catalogue.purge_deleted(done)
+
+    def drop_engine(self) -> None:
+        """Give up the lease and every request."""
+        self.watch.close()
+        self.api.close()
+
+    # --- engine ---------------------------------------------------------------------------------------
+
+    def _wire_engine(self) -> None:
+        parts, watch = self.parts, self.watch
+        watch.answering = lambda: self.conversation.running
+        watch.state_changed.connect(self._engine_state)
+        watch.status_changed.connect(self._engine_status)
+        watch.stopped.connect(self._engine_stopped)
+        watch.session_changed.connect(self._session_event)
+        parts.picker.set_shelf(self.shelf)
+        parts.picker.load_requested.connect(self.shelf.load)
+        self.shelf.changed.connect(self._models_changed)
+        self.shelf.refused.connect(self._model_refused)
+        self.shelf.load_failed.connect(self._model_refused)
+        parts.sidebar.set_rows(self.catalogue.rows)
+        parts.sidebar.search_changed.connect(self.catalogue.search)
+        parts.sidebar.new_requested.connect(self.new_conversation)
+        parts.sidebar.open_requested.connect(self.open_conversation)
+        parts.sidebar.delete_requested.connect(self.catalogue.delete)
+        parts.notices.left.connect(parts.composer.setFocus)
+        self.catalogue.deleted.connect(self._deleted)
+        self.catalogue.restored.connect(self._restored)
+        self.catalogue.refused.connect(self._refused)
+
+    def _engine_state(self, state: EngineState) -> None:
+        if state == EngineState.READY:
+            self.parts.notices.dismiss("engine")
+            self.catalogue.refresh()
+            self.shelf.refresh()
+            first, self._first_session_id = self._first_session_id, None
+            if not self._was_ready and first and self.conversation.session_id is None:
+                self.conversation.open(first)
+            else:
+                self.conversation.reload()
+            self._was_ready = True
+            self._send_held()
+        elif state in (EngineState.STOPPED, EngineState.STARTING):
+            self.shelf.set_status(None)
+        self._rest()
+        self._teach()
+        self.changed.emit()
+
+    def _engine_status(self, status: EngineStatus) -> None:
+        self.shelf.set_status(status)
+        self.conversation.engine_status(status)
+
+    def _engine_stopped(self, sentence: str) -> None:
+        self.parts.notices.tell("engine", sentence, button="Restart", on_button=self.restart_engine)
+
+    def _session_event(self, session_id: str, change: str) -> None:
+        self.catalogue.refresh_soon()
+        self.conversation.session_event(session_id, change)
+
+    def _models_changed(self) -> None:
+        status = self.shelf.status
+        if status and status.model and not status.error:
+            self.parts.notices.dismiss("model")
+        self._meter(None)
+        self._rest()
+        self._teach()
+
+    def _model_refused(self, error: ErrorBody) -> None:
+        self._rest()
+        if self.watch.state == EngineState.READY:
+            self.parts.notices.tell(
+                "model", error.text, button="Choose model", on_button=self.parts.picker.showMenu
+            )
+
+    # --- conversation ---------------------------------------------------------------------------------
+
+    def _wire_conversation(self) -> None:
+        conversation, transcript = self.conversation, self.parts.transcript
+        conversation.branch_replaced.connect(self._branch_replaced)
+        conversation.message_added.connect(self._message_added)
+        conversation.message_changed.connect(self._message_changed)
+        conversation.text_added.connect(transcript.append_text)
+        conversation.progress_changed.connect(transcript.set_progress)
+        conversation.turn_progress.connect(self._turn_progress)
+        conversation.running_changed.connect(self._running_changed)
+        conversation.session_changed.connect(self._session_changed)
+        conversation.gone.connect(self._gone)
+        conversation.refused.connect(self._refused)
+        conversation.ask_refused.connect(self._ask_refused)
+        transcript.retry_requested.connect(conversation.retry)
+        transcript.continue_requested.connect(conversation.continue_answer)
+        transcript.edit_requested.connect(conversation.edit)
+        transcript.version_chosen.connect(conversation.choose_version)
+
+    def _branch_replaced(self, messages: list[ShownMessage]) -> None:
+        self.parts.transcript.show_messages(messages)
+        self._meter(None)
+        self._rest()
+        self._teach()
+        self.changed.emit()
+
+    def _message_added(self, message: ShownMessage) -> None:
+        self.parts.transcript.append_message(message)
+        self.changed.emit()
+
+    def _message_changed(self, message: ShownMessage) -> None:
+        self.parts.transcript.update_message(message)
+        self._meter(None)
+        self._rest()
+        self.changed.emit()
+
+    def _turn_progress(self, progress: TurnProgress | None) -> None:
+        if progress is None:
+            self._rest()
+        else:
+            self.parts.status.show_progress(progress)
+        self._meter(progress)
+
+    def _running_changed(self, running: bool) -> None:
+        self.parts.composer.set_running(running)
+        self._rest()
+        self.changed.emit()
+
+    def _session_changed(self) -> None:
+        session_id = self.conversation.session_id
+        if session_id != self._shown_id:
+            # A new conversation that has just got its session keeps what is being written in it.
+            if self._shown_id is not None or not self.conversation.running:
+                self._drafts[self._shown_id] = self.parts.composer.draft
+                self.parts.composer.set_draft(self._drafts.pop(session_id, Draft()))
+            self._shown_id = session_id
+            self.parts.notices.dismiss("refused")
+        self.parts.sidebar.set_open(session_id)
+        self._send_held()
+        self.changed.emit()
+
+    def _gone(self, session_id: str) -> None:
+        if not self.catalogue.is_ours(session_id):
+            sentence = "This conversation was deleted in another window; it can be brought back there."
+            self.parts.notices.tell("refused", sentence, kind="info")
+
+    def _deleted(self, session_id: str, title: str) -> None:
+        if session_id == self.conversation.session_id:
+            self.conversation.new()
+        self.parts.notices.tell(
+            "deleted",
+            f"“{title}” was deleted; it can be brought back until this window closes.",
+            kind="info",
+            button="Undo",
+            on_button=self.undo_delete,
+        )
+        self.changed.emit()
+
+    def _restored(self, session_id: str) -> None:
+        self.open_conversation(session_id)
+        self.changed.emit()
+
+    def _step(self, step: int) -> None:
+        session_id = self.parts.sidebar.neighbour(step)
+        if session_id:
+            self.open_conversation(session_id)
+
+    # --- asking ---------------------------------------------------------------------------------------
+
+    def _wire_asking(self) -> None:
+        composer = self.parts.composer
+        composer.send_requested.connect(self.ask)
+        composer.stop_requested.connect(self.stop)
+        composer.edit_last_requested.connect(self.edit_last)
+        composer.notice.connect(self.tell_replaced)
+        composer.changed.connect(self._forget_held)
+
+    def tell_replaced(self, sentence: str) -> None:
+        """Something was not stored exactly as it was given."""
+        self.parts.notices.tell("replaced", sentence, kind="info")
+
+    def ask(self, text: str) -> None:
+        """Put `text` to the model, as soon as there is an engine to put it to."""
+        state = self.watch.state
+        if state == EngineState.READY and not self.conversation.is_opening:
+            self.parts.notices.dismiss("refused")
+            self.conversation.ask(text)
+            return
+        self.parts.composer.give_back(text)
+        if state != EngineState.STOPPED:
+            self._held = True
+            self._rest()
+
+    def _send_held(self) -> None:
+        if self._held and self.watch.state == EngineState.READY and not self.conversation.is_opening:
+            self._held = False
+            self.parts.composer.send()
+
+    def _forget_held(self) -> None:
+        self._held = False
+
+    def _ask_refused(self, text: str, error: ErrorBody) -> None:
+        self.parts.composer.give_back(text)
+        self._refused(error)
+
+    def _refused(self, error: ErrorBody) -> None:
+        if self.watch.state != EngineState.STOPPED:
+            self.parts.notices.tell("refused", error.text)
+
+    # --- words ----------------------------------------------------------------------------------------
+
+    def _meter(self, progress: TurnProgress | None) -> None:
+        used = progress.context_used if progress else None
+        if used is None:
+            answer = self.conversation.last("assistant")
+            usage = answer.usage if answer else None
+            used = usage.prompt_tokens + usage.generated_tokens if usage else 0
+        self.parts.meter.show_use(used, self.shelf.context_tokens)
+
+    def _rest(self) -> None:
+        """The status line while no turn is running."""
+        if not self.conversation.running:
+            answer = self.conversation.last("assistant")
+            self.parts.status.show_rest(resting_words(self.watch.state, self.shelf, self._held, answer))
+
+    def _teach(self) -> None:
+        """What an empty page says."""
+        if not self.conversation.shown:
+            self.parts.transcript.set_empty_state(*empty_page(self.shelf))
+
+    # --- settings -------------------------------------------------------------------------------------
+
+    def apply_settings(
+        self, settings: Settings, ok: "Callable[[], None]", failed: "Callable[[str], None]"
+    ) -> None:
+        """Store settings; says when the model has to be loaded again for them."""
+        reload = self.shelf.needs_reload(settings)
+
+        def stored(_: Settings) -> None:
+            if reload:
+                self.parts.notices.tell(
+                    "settings",
+                    "The settings are stored; the model is being loaded again for them.",
+                    kind="info",
+                )
+            ok()
+
+        self.shelf.save_settings(settings, stored, lambda error: failed(error.text))

@@ -1,0 +1,441 @@
+"""The window: its layout, menus, look, and what it remembers.
+
+Owns: the widgets' arrangement, the actions made from `app.actions`, theme and zoom, geometry, dropped files,
+closing. Does not talk to the engine: `desk.py` does, and is made after the first paint.
+"""
+
+import os
+import sys
+import time
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+from PySide6.QtCore import QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QAction,
+    QActionGroup,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QGuiApplication,
+    QPaintEvent,
+)
+from PySide6.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QMainWindow,
+    QSplitter,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.actions import ACTIONS, MENUS, ActionRow
+from app.composer_text import draft_of
+from app.icons import application_icon, icon
+from app.theme import Theme, ThemeChoice
+from app.views import style
+from app.views.composer import Composer
+from app.views.model_picker import ContextMeter, ModelPicker
+from app.views.notice import NoticeBar
+from app.views.sidebar import WIDTH_PX, Sidebar
+from app.views.status_line import StatusLine
+from app.views.transcript import TranscriptView
+from app.window_state import ZOOMS, WindowState
+from engine.paths import DataFolder
+
+if TYPE_CHECKING:
+    from app.engine_watch import Launcher
+    from app.views.desk import Desk
+    from engine.protocol import Settings
+
+FIRST_SIZE = QSize(1120, 760)
+LEAST_SIZE = QSize(560, 420)
+PURGE_WAIT_MS = 1000
+MODEL_SUFFIX = ".gguf"
+TRACE_VARIABLE = "SEAMOUNT_TRACE_STARTUP"
+"""Set it to have `first_paint SECONDS` (since the process began) written to stderr."""
+
+
+class Themed(Protocol):
+    """A part that is drawn in the window's look; it was made with the first one."""
+
+    def set_theme(self, theme: Theme) -> None: ...
+
+
+class MainWindow(QMainWindow):
+    """One window on one data folder."""
+
+    shown_first = Signal()
+    """After the first paint; by then the desk is made and looks for the engine."""
+
+    def __init__(self, folder: DataFolder, launcher: "Launcher | None" = None) -> None:
+        super().__init__()
+        self.folder = folder
+        self.memory = WindowState(folder.window_state)
+        self.desk: Desk | None = None
+        self._launcher = launcher
+        self._painted = False
+        self._purged = False
+        self._theme = self._wanted_theme()
+        self.setWindowTitle("Seamount")
+        self.setMinimumSize(LEAST_SIZE)
+        self.setAcceptDrops(True)
+        # Before there are widgets: styling them afterwards costs time before the first paint.
+        self._apply_style()
+        self._build()
+        self.actions_by_id: dict[str, QAction] = {}
+        self._build_actions()
+        self._remember()
+        self._show_theme()
+        QGuiApplication.styleHints().colorSchemeChanged.connect(self._scheme_changed)
+        self.composer.setFocus()
+
+    # --- layout ---------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        theme = self._theme
+        self.sidebar = Sidebar(theme)
+        self.picker = ModelPicker(theme)
+        self.meter = ContextMeter(theme)
+        self.transcript = TranscriptView(theme)
+        self.notices = NoticeBar(theme)
+        self.composer = Composer(theme)
+        self.status = StatusLine(theme)
+        self._sidebar_button = QToolButton()
+        self._sidebar_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        head = QHBoxLayout()
+        head.setContentsMargins(8, 6, 16, 6)
+        head.setSpacing(8)
+        head.addWidget(self._sidebar_button)
+        head.addWidget(self.picker)
+        head.addStretch(1)
+        head.addWidget(self.meter)
+        self._column = QWidget()
+        column = QVBoxLayout(self._column)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(8)
+        column.addWidget(self.notices)
+        column.addWidget(self.composer)
+        column.addWidget(self.status)
+        foot = QHBoxLayout()
+        foot.setContentsMargins(16, 4, 16, 8)
+        foot.addStretch(1)
+        foot.addWidget(self._column, 1000)
+        foot.addStretch(1)
+        page = QWidget()
+        rows = QVBoxLayout(page)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(0)
+        rows.addLayout(head)
+        rows.addWidget(self.transcript, 1)
+        rows.addLayout(foot)
+        self.splitter = QSplitter(Qt.Orientation.Horizontal)
+        self.splitter.setHandleWidth(1)
+        self.splitter.addWidget(self.sidebar)
+        self.splitter.addWidget(page)
+        self.splitter.setStretchFactor(1, 1)
+        self.splitter.setCollapsible(0, False)
+        self.splitter.setCollapsible(1, False)
+        self.splitter.setSizes([WIDTH_PX, FIRST_SIZE.width() - WIDTH_PX])
+        self.setCentralWidget(self.splitter)
+        order = (
+            self.sidebar.new_button, self.sidebar.search, self.sidebar.list, self._sidebar_button,
+            self.picker, self.transcript, self.composer.edit, self.composer.button,
+        )  # fmt: skip
+        for before, after in pairwise(order):
+            QWidget.setTabOrder(before, after)
+        self.composer.send_requested.connect(self._sent_early)
+        self.picker.add_requested.connect(self.open_model)
+
+    def _build_actions(self) -> None:
+        menus = {name: self.menuBar().addMenu(f"&{name}") for name in MENUS}
+        roles = {
+            "quit": QAction.MenuRole.QuitRole,
+            "about": QAction.MenuRole.AboutRole,
+            "preferences": QAction.MenuRole.PreferencesRole,
+        }
+        themes = QActionGroup(self)
+        for row in ACTIONS:
+            action = QAction(row.text, self)
+            action.setShortcuts(row.sequences())
+            action.setToolTip(row.tooltip)
+            action.setStatusTip("")
+            action.setCheckable(row.checkable)
+            action.setMenuRole(roles.get(row.role, QAction.MenuRole.NoRole))
+            action.triggered.connect(partial(self._do, row))
+            if row.separated:
+                menus[row.menu].addSeparator()
+            menus[row.menu].addAction(action)
+            if row.id.startswith("theme_"):
+                themes.addAction(action)
+            self.actions_by_id[row.id] = action
+        toggle = self.actions_by_id["toggle_sidebar"]
+        self._sidebar_button.clicked.connect(toggle.trigger)
+        self._sidebar_button.setToolTip(toggle.toolTip())
+        self._sidebar_button.setAccessibleName(toggle.toolTip())
+        self.update_actions()
+
+    def _do(self, row: ActionRow) -> None:
+        """Carry out an action, here or at the desk."""
+        for doer in (self, self.desk):
+            method = getattr(doer, row.slot, None)
+            if method is not None:
+                method()
+                return
+
+    def update_actions(self) -> None:
+        """Enable what makes sense now."""
+        for row in ACTIONS:
+            self.actions_by_id[row.id].setEnabled(
+                hasattr(self, row.slot) if self.desk is None else self.desk.can(row.id)
+            )
+
+    # --- first paint and the desk ---------------------------------------------------------------------
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """The first one is what a person waits for; everything else begins after it."""
+        super().paintEvent(event)
+        if not self._painted:
+            self._painted = True
+            QTimer.singleShot(0, self._after_first_paint)
+
+    def _after_first_paint(self) -> None:
+        if os.environ.get(TRACE_VARIABLE):
+            import psutil
+
+            seconds = time.time() - psutil.Process().create_time()
+            sys.stderr.write(f"first_paint {seconds:.3f}\n")
+            sys.stderr.flush()
+        from app.views.desk import Desk, Parts
+
+        parts = Parts(
+            self.sidebar, self.picker, self.meter, self.transcript, self.notices, self.composer, self.status
+        )
+        self.desk = Desk(parts, self.folder, self.memory.session_id, self, self._launcher)
+        self.composer.send_requested.disconnect(self._sent_early)
+        self.desk.changed.connect(self.update_actions)
+        self.update_actions()
+        self.desk.begin()
+        self.setWindowIcon(application_icon())
+        self.shown_first.emit()
+
+    def _sent_early(self, text: str) -> None:
+        self.composer.give_back(text)
+
+    # --- actions of the window itself -----------------------------------------------------------------
+
+    def send(self) -> None:
+        """What stands in the composer."""
+        self.composer.send()
+
+    def focus_composer(self) -> None:
+        """The cursor into the composer."""
+        self.composer.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def search_conversations(self) -> None:
+        """The cursor into the search field."""
+        self._show_sidebar(True)
+        self.sidebar.search.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        self.sidebar.search.selectAll()
+
+    def toggle_sidebar(self) -> None:
+        """Show or hide the conversations."""
+        self._show_sidebar(self.sidebar.isHidden())
+
+    def choose_model(self) -> None:
+        """Open the list of models."""
+        self.picker.showMenu()
+
+    def open_model(self) -> None:
+        """Choose a GGUF file."""
+        from PySide6.QtWidgets import QFileDialog
+
+        dialog = QFileDialog(self, "Add a GGUF file", "", f"Model files (*{MODEL_SUFFIX});;All files (*)")
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(self._add_model)
+        dialog.open()
+
+    def zoom_in(self) -> None:
+        """Larger."""
+        self._zoom_by(1)
+
+    def zoom_out(self) -> None:
+        """Smaller."""
+        self._zoom_by(-1)
+
+    def zoom_reset(self) -> None:
+        """Normal."""
+        self._set_look(self.memory.theme, 1.0)
+
+    def theme_system(self) -> None:
+        """As the system is."""
+        self._set_look("system", self.memory.zoom)
+
+    def theme_light(self) -> None:
+        """Always light."""
+        self._set_look("light", self.memory.zoom)
+
+    def theme_dark(self) -> None:
+        """Always dark."""
+        self._set_look("dark", self.memory.zoom)
+
+    def show_settings(self) -> None:
+        """Fetch the settings, then show them."""
+        if self.desk is not None:
+            self.desk.shelf.fetch_settings(self._open_settings)
+
+    def show_shortcuts(self) -> None:
+        """Every action and its keys."""
+        from app.views.help_dialogs import ShortcutsDialog
+
+        dialog = ShortcutsDialog(self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.open()
+
+    def show_about(self) -> None:
+        """What this is."""
+        from app.views.help_dialogs import AboutDialog
+
+        version = self.desk.engine_version if self.desk else ""
+        dialog = AboutDialog(version, str(self.folder.root), self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.open()
+
+    def close_window(self) -> None:
+        """Close."""
+        self.close()
+
+    def quit(self) -> None:
+        """Close every window."""
+        QApplication.closeAllWindows()
+
+    def _open_settings(self, settings: "Settings") -> None:
+        from app.views.settings_dialog import SettingsDialog
+
+        desk = self.desk
+        if desk is None:
+            return
+        model = desk.shelf.status.model if desk.shelf.status else None
+        dialog = SettingsDialog(settings, model, self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+
+        def apply(wanted: "Settings") -> None:
+            desk.apply_settings(wanted, dialog.accept, dialog.refuse)
+
+        dialog.applied.connect(apply)
+        dialog.open()
+
+    def _add_model(self, path: str) -> None:
+        if self.desk is not None:
+            self.desk.add_model(path)
+
+    # --- look -----------------------------------------------------------------------------------------
+
+    @property
+    def theme(self) -> Theme:
+        """The look of this moment."""
+        return self._theme
+
+    def _wanted_theme(self) -> Theme:
+        choice = self.memory.theme
+        if choice == "system":
+            theme = Theme.for_scheme(QGuiApplication.styleHints().colorScheme())
+        else:
+            theme = Theme.dark() if choice == "dark" else Theme.light()
+        return theme.zoomed(self.memory.zoom)
+
+    def _apply_style(self) -> None:
+        app = QApplication.instance()
+        if isinstance(app, QApplication):
+            style.apply(self._theme, app)
+
+    def _parts(self) -> tuple[Themed, ...]:
+        return (
+            self.sidebar, self.picker, self.meter, self.transcript, self.notices, self.composer, self.status
+        )  # fmt: skip
+
+    def _show_theme(self) -> None:
+        theme = self._theme
+        self._column.setMaximumWidth(theme.column_px + 24)
+        self._sidebar_button.setIcon(icon("sidebar", theme.muted))
+        self.actions_by_id[f"theme_{self.memory.theme}"].setChecked(True)
+
+    def _set_look(self, choice: ThemeChoice, zoom: float) -> None:
+        self.memory.theme, self.memory.zoom = choice, zoom
+        # Menus and dialogs that the platform draws follow too, where it can.
+        schemes = {"light": Qt.ColorScheme.Light, "dark": Qt.ColorScheme.Dark}
+        QGuiApplication.styleHints().setColorScheme(schemes.get(choice, Qt.ColorScheme.Unknown))
+        self._scheme_changed()
+        self.actions_by_id[f"theme_{choice}"].setChecked(True)
+
+    def _scheme_changed(self) -> None:
+        theme = self._wanted_theme()
+        if theme != self._theme:
+            self._theme = theme
+            self._apply_style()
+            for part in self._parts():
+                part.set_theme(theme)
+            self._show_theme()
+
+    def _zoom_by(self, steps: int) -> None:
+        place = ZOOMS.index(self.memory.zoom) + steps
+        if 0 <= place < len(ZOOMS):
+            self._set_look(self.memory.theme, ZOOMS[place])
+
+    # --- memory, files, closing -----------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        if not self.restoreGeometry(self.memory.geometry):
+            self.resize(FIRST_SIZE)
+        self.splitter.restoreState(self.memory.splitter)
+        self._show_sidebar(self.memory.sidebar_shown)
+        self.composer.set_draft(draft_of(self.memory.draft))
+
+    def _show_sidebar(self, shown: bool) -> None:
+        self.sidebar.setVisible(shown)
+        self.actions_by_id["toggle_sidebar"].setChecked(shown)
+        self.memory.sidebar_shown = shown
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Model files may be dropped."""
+        if _model_files(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Add the model files."""
+        for path in _model_files(event):
+            self._add_model(path)
+        event.acceptProposedAction()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Remember; purge what was deleted here; let go of the engine, which ends by itself."""
+        desk = self.desk
+        if desk is not None and not self._purged:
+            self._save()
+            self._purged = True
+            if desk.catalogue.can_undo:
+                event.ignore()
+                self.hide()
+                QTimer.singleShot(PURGE_WAIT_MS, self, self.close)
+                desk.close(self.close_window)
+                return
+        if desk is not None:
+            desk.drop_engine()
+        super().closeEvent(event)
+
+    def _save(self) -> None:
+        self.memory.geometry = self.saveGeometry()
+        self.memory.splitter = self.splitter.saveState()
+        if self.desk is not None:
+            self.memory.session_id = self.desk.session_id
+        self.memory.draft = self.composer.draft.text
+        self.memory.save()
+
+
+def _model_files(event: QDropEvent) -> list[str]:
+    urls = event.mimeData().urls()
+    paths = [url.toLocalFile() for url in urls if url.isLocalFile()]
+    return [path for path in paths if path.lower().endswith(MODEL_SUFFIX)]

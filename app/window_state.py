@@ -1,0 +1,102 @@
+"""What the window remembers between runs: `window.ini` in the data folder.
+
+Owns: its keys. Losing the file loses nothing but comfort, so every trouble with it is silent. The engine
+never reads it; conversations are never kept here, only the draft that was not sent.
+"""
+
+from pathlib import Path
+from typing import cast
+
+from PySide6.QtCore import QByteArray, QSettings
+
+from app.theme import ThemeChoice
+
+ZOOMS = (0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
+
+
+class WindowState:
+    """Geometry, theme, zoom, the open conversation and its draft."""
+
+    def __init__(self, path: Path) -> None:
+        self._ini = QSettings(str(path), QSettings.Format.IniFormat)
+
+    def save(self) -> None:
+        """Write to disk now."""
+        self._ini.sync()
+
+    @property
+    def geometry(self) -> QByteArray:
+        """QWidget.saveGeometry(), empty before the first run."""
+        return self._bytes("window/geometry")
+
+    @geometry.setter
+    def geometry(self, value: QByteArray) -> None:
+        self._ini.setValue("window/geometry", value)
+
+    @property
+    def splitter(self) -> QByteArray:
+        """QSplitter.saveState() of sidebar and conversation."""
+        return self._bytes("window/splitter")
+
+    @splitter.setter
+    def splitter(self, value: QByteArray) -> None:
+        self._ini.setValue("window/splitter", value)
+
+    @property
+    def sidebar_shown(self) -> bool:
+        """Whether the list of conversations is shown."""
+        return self._text("window/sidebar") != "hidden"
+
+    @sidebar_shown.setter
+    def sidebar_shown(self, value: bool) -> None:
+        self._ini.setValue("window/sidebar", "shown" if value else "hidden")
+
+    @property
+    def theme(self) -> ThemeChoice:
+        """The person's choice; "system" unless another was made."""
+        value = self._text("look/theme")
+        return cast(ThemeChoice, value) if value in ("light", "dark") else "system"
+
+    @theme.setter
+    def theme(self, value: ThemeChoice) -> None:
+        self._ini.setValue("look/theme", value)
+
+    @property
+    def zoom(self) -> float:
+        """One of ZOOMS."""
+        try:
+            value = float(self._text("look/zoom"))
+        except ValueError:
+            return 1.0
+        return value if value in ZOOMS else 1.0
+
+    @zoom.setter
+    def zoom(self, value: float) -> None:
+        self._ini.setValue("look/zoom", repr(value))
+
+    @property
+    def session_id(self) -> str | None:
+        """The conversation that was open last; None for a new one."""
+        return self._text("conversation/session") or None
+
+    @session_id.setter
+    def session_id(self, value: str | None) -> None:
+        self._ini.setValue("conversation/session", value or "")
+
+    @property
+    def draft(self) -> str:
+        """What stood in the composer of that conversation."""
+        return self._text("conversation/draft")
+
+    @draft.setter
+    def draft(self, value: str) -> None:
+        self._ini.setValue("conversation/draft", value)
+
+    def _text(self, key: str) -> str:
+        # An INI value with a comma comes back as a list when it was written by hand without quotes.
+        value = self._ini.value(key, "")
+        return value if isinstance(value, str) else ""
+
+    def _bytes(self, key: str) -> QByteArray:
+        value = self._ini.value(key)
+        return value if isinstance(value, QByteArray) else QByteArray()

@@ -1,0 +1,1 @@
+"""One local process: HTTP service, conversation encoding, generation, placement, backends, session store."""

@@ -1,0 +1,1 @@
+"""The engines behind one contract (`base`): llama.cpp, and a fixed script for tests."""

@@ -1,0 +1,92 @@
+"""The contract between the generation loop and whatever computes logits.
+
+Owns: the `Backend` protocol and its values. Callers own whole prefixes: they say which tokens the context
+must hold, the backend decides between reuse and rebuild and says which. One thread uses a backend at a
+time. A backend never samples, renders or parses.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+"""float32 [vocabulary], un-normalised, for the token after the context. Valid until the next call."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a backend says of the model it holds."""
+
+    name: str
+    architecture: str
+    backend: str
+    context_tokens: int
+    context_train_tokens: int
+    vocabulary_size: int
+    threads: int
+    end_token_ids: frozenset[int]
+    """Any of these ends an answer."""
+    begin_token_id: int | None
+    """Put before every prompt unless the template wrote it; None when the model wants none."""
+    begin_token_text: str
+    end_token_text: str
+    chat_template: str | None
+    control_tokens: dict[str, int]
+    """Text → id of every token that is not ordinary text."""
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """How a prefix came to be in the context."""
+
+    reused_tokens: int
+    read_tokens: int
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: the person asked for it
+    """Raised by `sync` when `cancelled()` became true; the context holds a shorter, valid prefix."""
+
+
+class Backend(Protocol):
+    """A loaded model and one context."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model; never changes."""
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of `text` as plain text: no control token, no begin token, no added space."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for in text; empty for control tokens."""
+        ...
+
+    def sync(
+        self,
+        tokens: Sequence[int],
+        on_progress: Callable[[int, int, int], None],
+        cancelled: Callable[[], bool],
+    ) -> SyncReport:
+        """Make the context hold exactly `tokens` (at least one, at most `context_tokens`).
+
+        `on_progress(done, total, reused)` is called before the first chunk and after each. Raises Cancelled
+        within one chunk, GenerationError when the backend fails.
+        """
+        ...
+
+    def logits(self) -> Logits:
+        """Logits after the last token of the context."""
+        ...
+
+    def step(self, token_id: int) -> Logits:
+        """Append one token, evaluated alone; the logits after it. Raises GenerationError."""
+        ...
+
+    def close(self) -> None:
+        """Free the model and the context. Calling it again does nothing."""
+        ...

@@ -1,0 +1,417 @@
+"""llama.cpp as a backend: any GGUF, any hardware its build reaches.
+
+Owns: everything that touches `llama_cpp` (its low-level functions, one model and one context); importing
+this module loads that library. Does not know of chat templates' meaning, sampling or sessions.
+
+Interrupting: `cancelled` is asked between prefill chunks and, while a chunk is computed, between its
+operations (llama.cpp's abort callback; its CPU backend only, a GPU finishes its chunk). A chunk broken off
+leaves the context in doubt, so afterwards one more token is removed than was there before: a memory that
+can be rewound does it and is sound, one that cannot refuses and is cleared. `step` is never interrupted: it
+is one token, and calling back into Python per operation would slow every token.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as llama
+import numpy as np
+from llama_cpp.llama_cpp import llama_memory_clear, llama_memory_seq_rm
+from numpy.typing import NDArray
+
+from engine.backends.base import Cancelled, Logits, ModelFacts, SyncReport
+from engine.backends.cores import threads_to_use
+from engine.backends.llama_log import LlamaLog
+from engine.errors import GenerationError, ModelLoadError
+
+CHUNK_TOKENS = 512
+_ABORTED = 2  # llama_decode's status when the abort callback said yes
+_NO_ROOM = 1
+
+_log = LlamaLog()
+_log_callback = llama.llama_log_callback(_log.line)  # kept: llama.cpp holds only its address
+
+
+class LlamaCppBackend:
+    """A model and one context of llama.cpp (`base.Backend`). One thread at a time; `open` makes one."""
+
+    def __init__(self, model: Any, context: Any, facts: ModelFacts, plain_ids: dict[int, list[int]]) -> None:
+        self._model: Any = model
+        self._context: Any = context
+        self._facts = facts
+        self._plain_ids = plain_ids
+        self._vocabulary: Any = llama.llama_model_get_vocab(model)
+        self._memory: Any = llama.llama_get_memory(context)
+        self._pieces: list[bytes | None] = [None] * facts.vocabulary_size
+        self._held: list[int] = []
+        self._has_logits = False  # of the last token held
+        self._logits_view: Logits = np.zeros(0, np.float32)
+        self._logits_address = 0
+        self._chunk_tokens = int(llama.llama_n_batch(context))
+        self._batch = _Batch(self._chunk_tokens)
+        self._one = _Batch(1)
+        self._one.n_seq_and_logits(1)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        name: str,
+        context_tokens: int,
+        threads: int,
+        on_progress: Callable[[float], bool],
+    ) -> "LlamaCppBackend":
+        """Map the file and make a context of `context_tokens`, at most what the model was trained for.
+
+        Raises ModelLoadError with llama.cpp's own reason, or when `on_progress` returned False.
+        """
+        llama.llama_backend_init()
+        _log.forget()
+        llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
+        model = _load_model(path, name, on_progress)
+        try:
+            return cls._with_context(model, name, context_tokens, threads)
+        except BaseException:
+            llama.llama_model_free(model)
+            raise
+
+    @classmethod
+    def _with_context(cls, model: Any, name: str, context_tokens: int, threads: int) -> "LlamaCppBackend":
+        trained = int(llama.llama_model_n_ctx_train(model))
+        wanted = min(context_tokens, trained) if trained > 0 else context_tokens
+        used_threads = threads_to_use(threads)
+        parameters = llama.llama_context_default_params()
+        parameters.n_ctx = wanted
+        parameters.n_batch = parameters.n_ubatch = min(CHUNK_TOKENS, wanted)
+        parameters.n_seq_max = 1
+        # Only the last token's logits are ever read; the default reserves memory for a whole chunk's.
+        parameters.n_outputs_max = 1
+        parameters.n_threads = parameters.n_threads_batch = used_threads
+        # With a window-sized cache, rewinding would be accepted though the window's tokens are gone.
+        parameters.swa_full = True
+        context = llama.llama_init_from_model(model, parameters)
+        if not context:
+            raise ModelLoadError(
+                f"{name} could not be loaded",
+                f"no context of {wanted:,} tokens could be made ({_log.reason()})",
+                "set a smaller context in Settings, or close other programs to free memory",
+            )
+        try:
+            facts, plain_ids = _read_facts(
+                model, name, min(wanted, int(llama.llama_n_ctx(context))), used_threads
+            )
+            return cls(model, context, facts, plain_ids)
+        except BaseException:
+            llama.llama_free(context)
+            raise
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+        return self._facts
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of `text` as plain text; a lone surrogate becomes "?".
+
+        As llama.cpp does for text between two control tokens: a SentencePiece model that was made with
+        `add_space_prefix` gets its space before every such piece, not only before the first. What a template
+        writes as a control token (`facts.control_tokens`) is spelled out character by character.
+        """
+        ids = _tokenize(self._vocabulary, text, special=False)
+        if self._plain_ids and not self._plain_ids.keys().isdisjoint(ids):
+            return [plain for id_ in ids for plain in self._plain_ids.get(id_, (id_,))]
+        return ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token; empty for control and unknown tokens."""
+        piece = self._pieces[token_id]
+        if piece is None:
+            piece = self._pieces[token_id] = _piece(self._vocabulary, token_id)
+        return piece
+
+    def sync(
+        self,
+        tokens: Sequence[int],
+        on_progress: Callable[[int, int, int], None],
+        cancelled: Callable[[], bool],
+    ) -> SyncReport:
+        """Make the context hold exactly `tokens`; see `base.Backend.sync`.
+
+        Keeps the longest common prefix. Where the memory cannot be rewound (recurrent models, DeepSeek-V4),
+        everything is read anew. At least the last token is evaluated unless its logits are still there.
+        """
+        wanted = list(tokens)
+        total = len(wanted)
+        if not 1 <= total <= self._facts.context_tokens:
+            raise ValueError(f"{total} tokens in a context of {self._facts.context_tokens}")
+        if self._has_logits and wanted == self._held:
+            on_progress(total, total, total)
+            return SyncReport(total, 0)
+        reused = min(_common_length(self._held, wanted), total - 1)
+        if not self._rewind(reused):
+            reused = 0
+        on_progress(reused, total, reused)
+        for start in range(reused, total, self._chunk_tokens):
+            if cancelled():
+                raise Cancelled
+            chunk = wanted[start : start + self._chunk_tokens]
+            self._read(chunk, cancelled, last=start + len(chunk) == total)
+            on_progress(start + len(chunk), total, reused)
+        return SyncReport(reused, total - reused)
+
+    def logits(self) -> Logits:
+        """Logits after the last token; a view into llama.cpp's memory, valid until the next call."""
+        if not self._has_logits:
+            raise ValueError("the context holds no logits: sync first")
+        return self._view()
+
+    def step(self, token_id: int) -> Logits:
+        """Append one token; see `base.Backend.step`."""
+        one = self._one
+        one.token[0] = token_id
+        one.position[0] = len(self._held)
+        status = llama.llama_decode(self._context, one.batch)
+        if status != 0:
+            self._clear()
+            raise _decode_error(status)
+        self._held.append(token_id)
+        self._has_logits = True
+        return self._view()
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        if self._context is not None:
+            self._logits_view, self._logits_address = np.zeros(0, np.float32), 0
+            self._held, self._has_logits = [], False
+            llama.llama_free(self._context)
+            llama.llama_model_free(self._model)
+            self._context = self._model = self._memory = self._vocabulary = None
+
+    def _read(self, chunk: list[int], cancelled: Callable[[], bool], *, last: bool) -> None:
+        """Evaluate a chunk after what is held, with logits of its last token if it is the `last` chunk."""
+        held, count = len(self._held), len(chunk)
+        batch = self._batch
+        batch.token[:count] = chunk
+        batch.position[:count] = np.arange(held, held + count, dtype=np.int32)
+        batch.n_seq_and_logits(count, logits=last)
+        failure: list[BaseException] = []
+
+        def abort(_data: object) -> bool:
+            try:
+                return bool(failure) or cancelled()
+            except BaseException as error:  # noqa: BLE001 - it cannot travel through C; raised again below
+                failure.append(error)
+                return True
+
+        callback = llama.ggml_abort_callback(abort)
+        llama.llama_set_abort_callback(self._context, callback, ctypes.c_void_p(0))
+        self._has_logits = False
+        try:
+            status = llama.llama_decode(self._context, batch.batch)
+            llama.llama_synchronize(self._context)  # a GPU may still be at work, and with it the callback
+        finally:
+            llama.llama_set_abort_callback(self._context, llama.ggml_abort_callback(), ctypes.c_void_p(0))
+        if status == 0 and not failure:
+            self._held += chunk
+            self._has_logits = last
+            return
+        if status != _ABORTED and not failure:
+            self._clear()
+            raise _decode_error(status)
+        # One token more than the chunk: only a memory that can truly be rewound agrees.
+        self._rewind(held - 1, always=True)
+        if failure:
+            raise failure[0]
+        raise Cancelled
+
+    def _rewind(self, keep: int, *, always: bool = False) -> bool:
+        """Keep only the first `keep` tokens; False when everything had to be dropped instead.
+
+        `always`: ask the memory even if no more than `keep` tokens are known to be in it.
+        """
+        if keep <= 0:
+            self._clear()
+            return True
+        if keep == len(self._held) and not always:
+            return True
+        if not llama_memory_seq_rm(self._memory, 0, keep, -1):
+            self._clear()
+            return False
+        del self._held[keep:]
+        self._has_logits = False
+        return True
+
+    def _clear(self) -> None:
+        llama_memory_clear(self._memory, True)
+        self._held.clear()
+        self._has_logits = False
+
+    def _view(self) -> Logits:
+        pointer: Any = llama.llama_get_logits_ith(self._context, -1)
+        if not pointer:
+            self._clear()
+            raise _decode_error(-1)
+        address = ctypes.addressof(pointer.contents)
+        # The buffer rarely moves, and making a view costs more than looking.
+        if address != self._logits_address:
+            self._logits_view = np.ctypeslib.as_array(pointer, shape=(self._facts.vocabulary_size,))
+            self._logits_address = address
+        return self._logits_view
+
+
+class _Batch:
+    """Arrays of a `llama_batch` for one sequence, made once. The struct holds addresses, this the arrays."""
+
+    def __init__(self, size: int) -> None:
+        self.token: NDArray[np.int32] = np.zeros(size, np.int32)
+        self.position: NDArray[np.int32] = np.zeros(size, np.int32)
+        self._sequences: NDArray[np.int32] = np.ones(size, np.int32)
+        self._sequence = (ctypes.c_int32 * 1)(0)
+        self._sequence_pointers = (ctypes.POINTER(ctypes.c_int32) * size)(
+            *[ctypes.cast(self._sequence, ctypes.POINTER(ctypes.c_int32))] * size
+        )
+        self._logits: NDArray[np.int8] = np.zeros(size, np.int8)
+        pointer = ctypes.POINTER(ctypes.c_int32)
+        # Any: the annotations of llama_cpp name arrays where the struct's fields are pointers.
+        self.batch: Any = llama.llama_batch()
+        self.batch.token = self.token.ctypes.data_as(pointer)
+        self.batch.pos = self.position.ctypes.data_as(pointer)
+        self.batch.n_seq_id = self._sequences.ctypes.data_as(pointer)
+        self.batch.seq_id = self._sequence_pointers
+        self.batch.logits = self._logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+
+    def n_seq_and_logits(self, count: int, *, logits: bool = True) -> None:
+        """Use the first `count` places; `logits`: of the last of them."""
+        self.batch.n_tokens = count
+        self._logits[:count] = 0
+        self._logits[count - 1] = logits
+
+
+def _decode_error(status: int) -> GenerationError:
+    why = {_NO_ROOM: "llama.cpp found no room in the context"}.get(status, f"llama.cpp reported {status}")
+    return GenerationError("The answer stopped", why, "continue the answer, or load the model again")
+
+
+def _common_length(held: list[int], wanted: list[int]) -> int:
+    shorter = min(len(held), len(wanted))
+    if held[:shorter] == wanted[:shorter]:
+        return shorter
+    return next(index for index in range(shorter) if held[index] != wanted[index])
+
+
+def _load_model(path: Path, name: str, on_progress: Callable[[float], bool]) -> Any:
+    failure: list[BaseException] = []
+    stopped = False
+
+    def progress(fraction: float, _data: object) -> bool:
+        nonlocal stopped
+        try:
+            stopped = stopped or not on_progress(fraction)
+        except BaseException as error:  # noqa: BLE001 - it cannot travel through C; raised again below
+            failure.append(error)
+            stopped = True
+        return not stopped
+
+    parameters = llama.llama_model_default_params()
+    parameters.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+    callback = llama.llama_progress_callback(progress)
+    parameters.progress_callback = callback
+    model = llama.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), parameters)
+    if model and not failure and not stopped:
+        return model
+    if model:
+        llama.llama_model_free(model)
+    if failure:
+        raise failure[0]
+    if stopped:
+        raise ModelLoadError(f"{name} was not loaded", "loading was stopped", "choose it again to load it")
+    raise ModelLoadError(
+        f"{name} could not be loaded",
+        _log.reason(),
+        "choose another model, or fetch the file again",
+    )
+
+
+def _read_facts(
+    model: Any, name: str, context_tokens: int, threads: int
+) -> tuple[ModelFacts, dict[int, list[int]]]:
+    vocabulary: Any = llama.llama_model_get_vocab(model)
+    size = int(llama.llama_vocab_n_tokens(vocabulary))
+    template_bytes = llama.llama_model_chat_template(model, None)
+    template = None if template_bytes is None else template_bytes.decode("utf-8", "replace")
+    control: dict[str, int] = {}
+    spelled: dict[int, list[int]] = {}
+    for token_id in range(size):
+        attributes = int(llama.llama_vocab_get_attr(vocabulary, token_id))
+        text = _text(vocabulary, token_id)
+        if attributes & llama.LLAMA_TOKEN_ATTR_CONTROL:
+            control[text] = token_id
+        elif attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED and _is_marker(text, template):
+            control[text] = token_id
+            spelled[token_id] = _spell(vocabulary, text)
+    control.pop("", None)
+    begin, end = int(llama.llama_vocab_bos(vocabulary)), int(llama.llama_vocab_eos(vocabulary))
+    wants_begin = bool(llama.llama_vocab_get_add_bos(vocabulary)) and begin >= 0
+    facts = ModelFacts(
+        name=name,
+        architecture=_metadata(model, b"general.architecture"),
+        backend="llama.cpp",
+        context_tokens=context_tokens,
+        context_train_tokens=int(llama.llama_model_n_ctx_train(model)),
+        vocabulary_size=size,
+        threads=threads,
+        end_token_ids=frozenset(i for i in range(size) if llama.llama_vocab_is_eog(vocabulary, i)),
+        begin_token_id=begin if wants_begin else None,
+        begin_token_text=_text(vocabulary, begin) if begin >= 0 else "",
+        end_token_text=_text(vocabulary, end) if end >= 0 else "",
+        chat_template=template,
+        control_tokens=control,
+    )
+    return facts, spelled
+
+
+def _is_marker(text: str, template: str | None) -> bool:
+    """Whether a user-defined token is a mark like <think> rather than ordinary text.
+
+    Models define runs of spaces or HTML tags this way too (Gemma), and llama.cpp finds those in any text.
+    What a template writes has a meaning to the model; what it does not, is text.
+    """
+    return template is not None and len(text) > 1 and not text.isspace() and text in template
+
+
+def _spell(vocabulary: Any, text: str) -> list[int]:
+    return [token_id for character in text for token_id in _tokenize(vocabulary, character, special=False)]
+
+
+def _text(vocabulary: Any, token_id: int) -> str:
+    return (llama.llama_vocab_get_text(vocabulary, token_id) or b"").decode("utf-8", "replace")
+
+
+def _metadata(model: Any, key: bytes) -> str:
+    buffer: Any = ctypes.create_string_buffer(256)
+    length = llama.llama_model_meta_val_str(model, key, buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+
+
+def _tokenize(vocabulary: Any, text: str, *, special: bool) -> list[int]:
+    data = text.encode("utf-8", "replace")
+    room = len(data) + 16  # a token is at least a byte, but for an added space
+    buffer = (ctypes.c_int32 * room)()
+    count = int(llama.llama_tokenize(vocabulary, data, len(data), buffer, room, False, special))
+    if count < 0:
+        raise GenerationError(
+            "The text could not be split into tokens", f"llama.cpp reported {count}", "shorten the text"
+        )
+    return buffer[:count]
+
+
+def _piece(vocabulary: Any, token_id: int) -> bytes:
+    room = 64
+    while True:
+        buffer = ctypes.create_string_buffer(room)
+        length = int(llama.llama_token_to_piece(vocabulary, token_id, buffer, room, 0, False))
+        if length >= 0:
+            return buffer.raw[:length]
+        room = -length

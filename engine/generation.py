@@ -1,0 +1,191 @@
+"""The one generation loop: sync the prefix, then sample, detokenise, emit, step.
+
+Owns: when an answer ends and what it cost. Every backend goes through it. Does not know how a prompt was
+made, who listens, or where text is kept.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.backends.base import Backend, Cancelled, Logits
+from engine.encoding.detokenizer import Detokenizer, StopStrings
+from engine.errors import PromptTooLong
+from engine.protocol import Sampling, Usage
+from engine.sampling import draw
+
+Reason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What to generate from. `sampling.seed` must be set."""
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    max_tokens: int | None
+    """Tokens to generate at most, not counting `already`; None: until the context is full."""
+    stop: tuple[str, ...] = ()
+    already: tuple[int, ...] = ()
+    """Ids of this answer that were generated before (continue): replayed after the prompt."""
+
+
+@dataclass(frozen=True)
+class PrefillProgress:
+    """`done` of `total` tokens of the prefix are in the context; `reused` of them were there before."""
+
+    done: int
+    total: int
+    reused: int
+
+
+@dataclass(frozen=True)
+class NewText:
+    """Text and the tokens it came from. Tokens of an incomplete character travel with the next text."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the answer ended: an end token or stop string, no more room, or the person."""
+
+    reason: Reason
+    usage: Usage
+
+
+class _Text:
+    """What is emitted: tokens wait until there is text to go with them."""
+
+    def __init__(self, backend: Backend, request: GenerationRequest, emit: Callable[[NewText], None]) -> None:
+        self._detokenizer = Detokenizer(backend.token_bytes)
+        self._detokenizer.prime(request.already)
+        self._stops = StopStrings(request.stop) if any(request.stop) else None
+        self._emit = emit
+        self._waiting: list[int] = []
+
+    def add(self, token_id: int) -> bool:
+        """Take in a token; whether a stop string is complete."""
+        text, found = self._detokenizer.feed(token_id), False
+        if self._stops is not None:
+            text, found = self._stops.feed(text)
+        self._waiting.append(token_id)
+        if text:
+            self._send(text)
+        return found
+
+    def end(self, *, cut: bool) -> None:
+        """Send what was held back. `cut`: the answer may go on later, so an incomplete character waits."""
+        text = "" if cut else self._detokenizer.flush()
+        if self._stops is not None:
+            certain, found = self._stops.feed(text)
+            text = certain if found else certain + self._stops.flush()
+        if text or self._waiting:
+            self._send(text)
+
+    def end_at_stop(self) -> None:
+        """A stop string was found: what follows it is dropped, its tokens are still told."""
+        if self._waiting:
+            self._send("")
+
+    def _send(self, text: str) -> None:
+        self._emit(NewText(text, tuple(self._waiting)))
+        self._waiting.clear()
+
+
+def generate(
+    backend: Backend,
+    request: GenerationRequest,
+    emit: Callable[[PrefillProgress | NewText], None],
+    cancelled: Callable[[], bool],
+) -> Outcome:
+    """Generate one answer, emitting progress and text as they come.
+
+    An end token is neither emitted nor counted. `cancelled` is asked once per token and per prefill chunk.
+    In `Usage`, prompt tokens are prompt and `already`; `first_token_s` is 0 when no token was generated.
+    Raises PromptTooLong before anything is evaluated, GenerationError when the backend fails.
+    """
+    seed = request.sampling.seed
+    if seed is None or not request.prompt:
+        raise ValueError("generate needs a seed and at least one prompt token")
+    began_s = time.perf_counter()
+    prefix = request.prompt + request.already
+    context = backend.facts.context_tokens
+    if len(prefix) >= context:
+        raise _too_long(len(prefix), backend)
+    progress = PrefillProgress(0, len(prefix), 0)
+    first_s = last_s = prefilled_s = 0.0
+    generated = 0
+
+    def report(done: int, total: int, reused: int) -> None:
+        nonlocal progress
+        progress = PrefillProgress(done, total, reused)
+        emit(progress)
+
+    def outcome(reason: Reason) -> Outcome:
+        read, prefill_s = progress.done - progress.reused, (prefilled_s or time.perf_counter()) - began_s
+        usage = Usage(
+            prompt_tokens=len(prefix),
+            reused_tokens=progress.reused,
+            generated_tokens=generated,
+            context_tokens=context,
+            first_token_s=first_s - began_s if generated else 0.0,
+            prefill_rate=read / prefill_s if read > 0 and prefill_s > 0 else 0.0,
+            # The first token's time belongs to the prefill; one token alone has no rate.
+            generation_rate=(generated - 1) / (last_s - first_s) if last_s > first_s else 0.0,
+            seed=seed,
+        )
+        return Outcome(reason, usage)
+
+    text = _Text(backend, request, emit)
+    if cancelled():
+        return outcome("cancelled")
+    try:
+        backend.sync(prefix, report, cancelled)
+    except Cancelled:
+        return outcome("cancelled")
+    prefilled_s = time.perf_counter()
+    logits: Logits = backend.logits()
+    end_token_ids = backend.facts.end_token_ids
+    # Absolute positions: the first drawn token stands at len(prefix), the last that fits at context - 1.
+    last_position = context - 1
+    if request.max_tokens is not None:
+        last_position = min(last_position, len(prefix) + request.max_tokens - 1)
+    for position in range(len(prefix), last_position + 1):
+        if cancelled():
+            text.end(cut=True)
+            return outcome("cancelled")
+        token_id = draw(logits, request.sampling, position)
+        last_s = time.perf_counter()
+        if token_id in end_token_ids:
+            text.end(cut=False)
+            return outcome("stop")
+        generated += 1
+        if generated == 1:
+            first_s = last_s
+        if text.add(token_id):
+            text.end_at_stop()
+            return outcome("stop")
+        if position < last_position:
+            logits = backend.step(token_id)
+    text.end(cut=True)
+    return outcome("length")
+
+
+def _too_long(tokens: int, backend: Backend) -> PromptTooLong:
+    facts = backend.facts
+    room = facts.context_tokens - 1  # one place is for the answer's first token
+    larger = facts.context_train_tokens > facts.context_tokens
+    remedy = "shorten the conversation or start a new one"
+    if larger:
+        remedy = (
+            "shorten it, or set a larger context in Settings "
+            f"(this model was made for up to {facts.context_train_tokens:,} tokens)"
+        )
+    return PromptTooLong(
+        "The conversation does not fit the model's context",
+        f"it has {tokens:,} tokens and at most {room:,} fit",
+        remedy,
+    )

@@ -1,0 +1,1 @@
+"""The models on this machine: where they are and whether they can be loaded."""

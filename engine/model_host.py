@@ -1,0 +1,182 @@
+"""Which model the engine holds, and how it came to hold it.
+
+Owns: the loaded backend, the progress of a load, and why the last one failed. A model is checked by its
+headers before the one that is loaded is given up, and when the new one then fails to load the old one is
+opened again. Does not know what a backend is used for, or in which order loads happen
+(`generation_thread`).
+
+`load`, `backend` and `close` are for the generation thread alone; the rest may be read by any thread.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
+from engine.protocol import LoadedModel, ModelEntry, Sampling, Settings
+
+if TYPE_CHECKING:
+    from engine.backends.base import Backend
+
+_logger = logging.getLogger(__name__)
+_LEAST_PROGRESS = 0.01
+_LEAST_PROGRESS_S = 0.05
+
+
+class OpenBackend(Protocol):
+    """`engine.backends.opening.open_backend`, or a test's stand-in."""
+
+    def __call__(
+        self,
+        entry: ModelEntry,
+        *,
+        context_tokens: int,
+        threads: int,
+        on_progress: Callable[[float], bool],
+    ) -> "Backend":
+        """Open `entry`; `on_progress(fraction)` returns False to give the load up."""
+        ...
+
+
+class HeaderError(Retold, ModelFileError):
+    """A model file whose headers show that it cannot be loaded, with the library's own sentence."""
+
+
+class ModelHost:
+    """Holds at most one model.
+
+    `entry(model_id)` finds a model (NotFound), `settings()` gives the settings of this moment, `changed()` is
+    called after every change of what is public here, `loaded(model_id)` when a load that is to be remembered
+    has succeeded.
+    """
+
+    def __init__(
+        self,
+        entry: Callable[[str], ModelEntry],
+        settings: Callable[[], Settings],
+        changed: Callable[[], None],
+        remember: Callable[[str], None],
+        open_backend: OpenBackend | None = None,
+    ) -> None:
+        self.loaded: LoadedModel | None = None
+        self.loading_id: str | None = None
+        self.loading_fraction: float | None = None
+        self.error: SeamountError | None = None
+        """Why the last load failed, until another one is begun."""
+        self.suited_sampling: Callable[[str], Sampling] = lambda _model_id: Sampling()
+        """How a model's answers are drawn where nobody has chosen."""
+        self._entry = entry
+        self._settings = settings
+        self._changed = changed
+        self._remember = remember
+        self._open_backend = open_backend
+        self._stop = threading.Event()
+        self._backend: Backend | None = None
+        self._opened: tuple[ModelEntry, int, int] | None = None
+        self._progress_s = 0.0
+
+    @property
+    def loaded_id(self) -> str | None:
+        """The id of the model that is loaded."""
+        loaded = self.loaded
+        return loaded.id if loaded else None
+
+    def backend(self) -> "Backend":
+        """The loaded backend. Only to be called when `loaded_id` is not None."""
+        if self._backend is None:
+            raise ValueError("no model is loaded")
+        return self._backend
+
+    def check(self, model_id: str) -> ModelEntry:
+        """The entry of a model whose headers are in order. Raises NotFound, ModelFileError."""
+        entry = self._entry(model_id)
+        if entry.problem is not None:
+            raise HeaderError(entry.problem.text)
+        return entry
+
+    def load(self, model_id: str, *, remember: bool = False, again: bool = False) -> None:
+        """Make `model_id` the loaded model; what fails is in `error`, and the model before it is back."""
+        self.error = None
+        try:
+            entry = self.check(model_id)
+            if self.loaded_id != model_id or again:
+                self._replace(entry)
+            if remember:
+                self._remember(model_id)
+        except SeamountError as error:
+            if not self._stop.is_set():
+                _logger.warning("%s", error.text)
+            self.error = error
+        finally:
+            self.loading_id = self.loading_fraction = None
+            self._changed()
+
+    def stop_loading(self) -> None:
+        """Give up a load that runs, and every later one. Any thread."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Free the model. Calling it again does nothing."""
+        backend, self._backend, self.loaded = self._backend, None, None
+        if backend is not None:
+            backend.close()
+
+    def _replace(self, entry: ModelEntry) -> None:
+        settings = self._settings()
+        before = self._opened
+        # Both at once may not fit the memory: the old one goes first.
+        self.close()
+        try:
+            self._open(entry, settings.context_tokens, settings.threads)
+        except SeamountError:
+            if before is not None and not self._stop.is_set():
+                try:
+                    self._open(*before)
+                except SeamountError as error:
+                    _logger.warning("the model before it cannot be loaded again either: %s", error.text)
+            raise
+
+    def _open(self, entry: ModelEntry, context_tokens: int, threads: int) -> None:
+        opener = self._open_backend
+        if opener is None:
+            from engine.backends.opening import open_backend as opener
+
+        self.loading_id, self.loading_fraction = entry.id, 0.0
+        self._changed()
+        self._opened = None
+        started_s = time.monotonic()
+        try:
+            backend = opener(
+                entry, context_tokens=context_tokens, threads=threads, on_progress=self._on_progress
+            )
+        except SeamountError:
+            raise
+        except Exception as error:
+            _logger.exception("opening %s failed in an unforeseen way", entry.path)
+            raise ModelLoadError(
+                f"{entry.name} could not be loaded",
+                f"the engine met an error of its own ({type(error).__name__}: {error})",
+                "choose another model; the engine's log says more",
+            ) from error
+        facts = backend.facts
+        self._backend = backend
+        self._opened = (entry, context_tokens, threads)
+        self.loaded = LoadedModel(
+            id=entry.id,
+            name=entry.name,
+            context_tokens=facts.context_tokens,
+            threads=facts.threads,
+            backend=facts.backend,
+            suited_sampling=self.suited_sampling(entry.id),
+        )
+        _logger.info("loaded %s in %.1f s", entry.id, time.monotonic() - started_s)
+
+    def _on_progress(self, fraction: float) -> bool:
+        now_s = time.monotonic()
+        behind = fraction - (self.loading_fraction or 0.0)
+        if behind >= _LEAST_PROGRESS and (now_s - self._progress_s >= _LEAST_PROGRESS_S or fraction >= 1):
+            self.loading_fraction, self._progress_s = fraction, now_s
+            self._changed()
+        return not self._stop.is_set()

@@ -1,0 +1,305 @@
+"""The shapes on the wire between the engine and its clients.
+
+Owns: our own resources under `/api/` (sessions, turns, models, settings, status) as pydantic models; the
+OpenAI dialect's shapes live in `server/openai.py`. Imports nothing heavy: the window reads it before its
+first paint. Times are Unix seconds (float, UTC); sizes are bytes; identifiers are opaque strings.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["system", "user", "assistant"]
+MessageStatus = Literal["complete", "running", "interrupted", "failed"]
+FinishReason = Literal["stop", "length", "cancelled", "interrupted", "error"]
+
+
+class Wire(BaseModel):
+    """Base of every shape: unknown fields are ignored on reading, so old clients meet new engines."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ErrorBody(Wire):
+    """A `SeamountError` on the wire. `text` is the sentence a person is shown."""
+
+    code: str
+    text: str
+
+
+# --- engine -----------------------------------------------------------------------------------------
+
+
+class Sampling(Wire):
+    """How the next token is drawn. `seed` None: the engine draws one and reports it in Usage."""
+
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.05
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
+class LoadedModel(Wire):
+    """The model the engine holds now."""
+
+    id: str
+    name: str
+    context_tokens: int
+    threads: int
+    backend: str
+    suited_sampling: Sampling | None = None
+    """How its answers are drawn where the person has not chosen."""
+
+
+class EngineStatus(Wire):
+    """`GET /api/status`, and the payload of an `EngineEvent` of kind "status"."""
+
+    version: str
+    pid: int
+    started_at: float
+    data_folder: str
+    model: LoadedModel | None = None
+    loading_model_id: str | None = None
+    loading_fraction: float | None = None
+    error: ErrorBody | None = None
+    """Why the last load failed, until another load is asked for."""
+    active_turn_id: str | None = None
+    active_answer_id: str | None = None
+    """The message that the active turn writes, for a client that did not ask for it itself."""
+    queue_length: int = 0
+
+
+class EngineEvent(Wire):
+    """One server-sent event of `GET /api/events`: keeps every window of one engine in step.
+
+    status: `status` is set. session: `session_id` changed; `change` says how.
+    """
+
+    kind: Literal["status", "session"]
+    status: EngineStatus | None = None
+    session_id: str | None = None
+    change: Literal["created", "updated", "deleted", "restored", "purged"] | None = None
+
+
+class ModelEntry(Wire):
+    """One row of `GET /api/models`."""
+
+    id: str
+    name: str
+    path: str
+    size_bytes: int
+    source: Literal["starter", "folder", "file"]
+    architecture: str | None = None
+    context_train_tokens: int | None = None
+    problem: ErrorBody | None = None
+    """Why it cannot be loaded, from its headers alone; None when they are in order."""
+
+
+class ModelList(Wire):
+    """`GET /api/models`: the starter, the models folder, and files added by path."""
+
+    models: list[ModelEntry]
+
+
+class LoadRequest(Wire):
+    """`POST /api/models/load`: answers 202 with the status; progress comes over `/api/events`."""
+
+    model_id: str
+
+
+class AddModelRequest(Wire):
+    """`POST /api/models/add`: register a GGUF file where it lies. Answers 201 with its ModelEntry."""
+
+    path: str
+
+
+class Settings(Wire):
+    """`GET` and `PUT /api/settings`; kept in settings.toml. `model_id` None: the starter model."""
+
+    model_id: str | None = None
+    system_message: str = "You are a helpful assistant."
+    sampling: Sampling | None = None
+    """None: what suits the loaded model."""
+    context_tokens: Annotated[int, Field(ge=256, le=1_048_576)] = 8192
+    answer_tokens: Annotated[int, Field(ge=0, le=1_048_576)] = 4096
+    """An answer stops here and can be continued, so that one that runs in circles ends; 0: the context's end."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """0: as many as this machine has free, less one."""
+
+
+# --- sessions ---------------------------------------------------------------------------------------
+
+
+class SessionSummary(Wire):
+    """One row of the sidebar."""
+
+    id: str
+    title: str
+    created_at: float
+    updated_at: float
+    message_count: int = 0
+    deleted_at: float | None = None
+
+
+class SessionList(Wire):
+    """`GET /api/sessions[?query=TEXT]`: newest first, the deleted left out; `query` searches titles and texts."""
+
+    sessions: list[SessionSummary]
+
+
+class CreateSession(Wire):
+    """`POST /api/sessions`: answers 201 with the SessionSummary. An empty title: first words of the first message."""
+
+    title: str = ""
+
+
+class ChangeSession(Wire):
+    """`PATCH /api/sessions/{id}`: what is None stays. `leaf_id` chooses the shown branch of the tree."""
+
+    title: str | None = None
+    leaf_id: str | None = None
+
+
+class Usage(Wire):
+    """What a turn cost. Rates are tokens per second."""
+
+    prompt_tokens: int
+    reused_tokens: int
+    generated_tokens: int
+    context_tokens: int
+    first_token_s: float
+    prefill_rate: float
+    generation_rate: float
+    seed: int
+
+
+class Message(Wire):
+    """A node of the message tree. An edit or a retry is a sibling: the same `parent_id`, a later `created_at`."""
+
+    id: str
+    parent_id: str | None
+    role: Role
+    text: str
+    status: MessageStatus
+    created_at: float
+    model_id: str | None = None
+    finish_reason: FinishReason | None = None
+    error: ErrorBody | None = None
+    usage: Usage | None = None
+
+
+class Session(Wire):
+    """`GET /api/sessions/{id}`: the whole tree, parents before children; the shown branch ends in `leaf_id`."""
+
+    summary: SessionSummary
+    leaf_id: str | None
+    messages: list[Message]
+
+
+# --- turns ------------------------------------------------------------------------------------------
+
+
+class Ask(Wire):
+    """A new user message under `parent_id` (None: the root; omitted: the session's leaf)."""
+
+    kind: Literal["ask"] = "ask"
+    session_id: str
+    text: str
+    parent_id: str | None = None
+    at_leaf: bool = True
+    """True: `parent_id` is ignored and the session's leaf is the parent."""
+
+
+class Retry(Wire):
+    """Another answer beside the answer `message_id`."""
+
+    kind: Literal["retry"] = "retry"
+    session_id: str
+    message_id: str
+
+
+class Edit(Wire):
+    """Another user message beside the user message `message_id`, and an answer to it."""
+
+    kind: Literal["edit"] = "edit"
+    session_id: str
+    message_id: str
+    text: str
+
+
+class Continue(Wire):
+    """Go on with the unfinished answer `message_id` (status interrupted, failed, or finished by length/cancel)."""
+
+    kind: Literal["continue"] = "continue"
+    session_id: str
+    message_id: str
+
+
+class TurnRequest(Wire):
+    """`POST /api/turns`: answers 201 with a Turn. `sampling` None: settings, else what suits the model."""
+
+    turn: Annotated[Ask | Retry | Edit | Continue, Field(discriminator="kind")]
+    sampling: Sampling | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class Turn(Wire):
+    """A recorded turn; its events are at `GET /api/turns/{id}/events`, `DELETE /api/turns/{id}` cancels it."""
+
+    id: str
+    session_id: str
+    question: Message | None
+    """The user message that was recorded for Ask and Edit."""
+    answer: Message
+    """The assistant message being written, status running."""
+
+
+class Queued(Wire):
+    """`place` turns stand before this one (0: it begins now)."""
+
+    kind: Literal["queued"] = "queued"
+    place: int
+
+
+class Prefill(Wire):
+    """Reading the prompt: `done` of `total` tokens, `reused` of them were already in the context."""
+
+    kind: Literal["prefill"] = "prefill"
+    done: int
+    total: int
+    reused: int
+
+
+class Text(Wire):
+    """More text. `offset` is its first character's index in the whole answer, so a repeat is recognised."""
+
+    kind: Literal["text"] = "text"
+    offset: int
+    text: str
+    generated_tokens: int
+
+
+class UsageEvent(Wire):
+    """The cost, once, before `done`."""
+
+    kind: Literal["usage"] = "usage"
+    usage: Usage
+
+
+class Done(Wire):
+    """The turn has ended; `message` is the answer as it is stored."""
+
+    kind: Literal["done"] = "done"
+    finish_reason: FinishReason
+    message: Message
+
+
+class Failed(Wire):
+    """The turn has ended in an error; the text so far is stored in `message`."""
+
+    kind: Literal["error"] = "error"
+    error: ErrorBody
+    message: Message
+
+
+TurnEvent = Annotated[Queued | Prefill | Text | UsageEvent | Done | Failed, Field(discriminator="kind")]

@@ -1,0 +1,1 @@
+"""The HTTP interface: our own resources and the OpenAI dialect."""

@@ -1,0 +1,35 @@
+"""The HTTP application: the routers, behind the guard.
+
+Owns: which routes there are. Does not know what they do, nor the socket and process around them (`serve`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from fastapi import FastAPI
+
+from engine.engine import Engine
+from engine.server import models, openai, sessions, turns
+from engine.server.auth import Guard
+from engine.server.replies import add_error_handlers
+
+
+def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
+    """The application that serves `engine` to who has `key`, on the loopback port `port`.
+
+    Its lifespan begins the engine's work. There are no pages that describe the interface and no CORS.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None, None]:
+        engine.start(asyncio.get_running_loop())
+        yield
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.engine = engine
+    for room in (models, sessions, turns, openai):
+        app.include_router(room.router)
+    add_error_handlers(app)
+    app.add_middleware(Guard, key=key, port=port)
+    return app

@@ -1,0 +1,172 @@
+"""Bodies in, replies out.
+
+Owns: reading a JSON body into its shape (cleaned at the door: lone surrogates arrive as escapes), replies in
+JSON, server-sent events, and the shape of an error in each dialect. Does not know what any route does.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Receive, Scope, Send
+
+from engine.conversation import clean_text
+from engine.errors import BadRequest, SeamountError
+
+Shape = TypeVar("Shape", bound=BaseModel)
+OPENAI_PATH = "/v1/"
+KEEP_ALIVE_S = 10.0
+KEEP_ALIVE = b": still here\n\n"
+_OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
+_WHAT = "The request was refused"
+
+
+def body_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
+    """A dependency that reads the body as `shape`. Raises BadRequest with one sentence."""
+
+    async def read(request: Request) -> Shape:
+        return parse_body(await request.body(), shape)
+
+    return read
+
+
+def parse_body(body: bytes, shape: type[Shape]) -> Shape:
+    """JSON → `shape`; NUL and lone surrogates in its texts become U+FFFD. Raises BadRequest."""
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+        return shape.model_validate(_cleaned(value))
+    except ValidationError as error:
+        raise BadRequest(_WHAT, _first_problem(error.errors(include_url=False)), "correct it") from error
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(_WHAT, "its body is not JSON in UTF-8", "send JSON") from error
+
+
+def reply(value: BaseModel, status: int = 200) -> Response:
+    """`value` as JSON."""
+    return Response(value.model_dump_json(), status, media_type="application/json")
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; nothing between here and the client is to keep or gather them.
+
+    `on_close` is called when the client has all of it or has gone away, also when it went before the first
+    event was made.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, content: AsyncGenerator[bytes, None], on_close: Callable[[], None] = lambda: None
+    ) -> None:
+        headers = {
+            "Cache-Control": "no-cache, no-transform",
+            "Connection": "keep-alive",
+            "X-Accel-Buffering": "no",
+        }
+        super().__init__(content, headers=headers)
+        self._content = content
+        self._on_close = on_close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and clean up however that ended."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_close()
+            await self._content.aclose()
+
+
+def error_reply(path: str, error: SeamountError, status: int | None = None) -> Response:
+    """`error` in the shape of the dialect that `path` belongs to."""
+    status = status or error.http_status
+    body = error_body(path, error, status)
+    return Response(json.dumps(body), status, media_type="application/json")
+
+
+def error_body(path: str, error: SeamountError, status: int) -> dict[str, Any]:
+    """The JSON of an error: ours has code and text (and `message`, where others look for it)."""
+    # A sentence may quote a request or a file name: what cannot be encoded must not stop the reply.
+    text = clean_text(error.text)[0]
+    if path.startswith(OPENAI_PATH):
+        kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+        param = getattr(error, "param", None)
+        return {"error": {"message": text, "type": kind, "param": param, "code": error.code}}
+    return {"error": {"code": error.code, "text": text, "message": text}}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error leaves as a sentence."""
+
+    async def seamount(request: Request, error: Exception) -> Response:
+        return error_reply(request.url.path, cast(SeamountError, error))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        problem = _first_problem(list(cast(RequestValidationError, error).errors()))
+        return error_reply(request.url.path, BadRequest(_WHAT, problem, "correct it"))
+
+    async def http(request: Request, error: Exception) -> Response:
+        cause = cast(HTTPException, error)
+        return error_reply(request.url.path, _HttpError(request, cause), cause.status_code)
+
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        # Starlette raises it again, and the server logs its traceback.
+        trouble = SeamountError(
+            "The request failed",
+            f"the engine met an error of its own ({type(error).__name__})",
+            "try again; the engine's log says more",
+        )
+        return error_reply(request.url.path, trouble)
+
+    app.add_exception_handler(SeamountError, seamount)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(StarletteHTTPException, http)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+class _HttpError(SeamountError):
+    """What the framework itself refuses: an unknown path, a method that a path does not have."""
+
+    def __init__(self, request: Request, cause: HTTPException) -> None:
+        names = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        self.code = names.get(cause.status_code, "bad_request")  # type: ignore[misc]
+        path = clean_text(request.url.path)[0]
+        whys = {404: f"there is nothing at {path}", 405: f"{path} does not take {request.method}"}
+        why = whys.get(cause.status_code)
+        self._sentence = None if why else str(cause.detail)
+        super().__init__(_WHAT, why or str(cause.detail), "check the address and the method")
+
+    @property
+    def text(self) -> str:
+        """The sentence, or the one that was raised with it."""
+        return self._sentence or super().text
+
+
+def _first_problem(errors: list[Any]) -> str:
+    """The first thing that validation found, as a clause."""
+    if not errors:
+        return "it does not have the expected shape"
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    message = str(first["msg"]).rstrip(".")
+    message = message[:1].lower() + message[1:]
+    return f"`{place}`: {message}" if place else message
+
+
+def _cleaned(value: Any) -> Any:
+    """`value` with every text in it cleaned. The JSON parser has bounded its depth already."""
+    if isinstance(value, str):
+        return clean_text(value)[0]
+    if isinstance(value, list):
+        return [_cleaned(each) for each in cast(list[Any], value)]
+    if isinstance(value, dict):
+        return {clean_text(key)[0]: _cleaned(each) for key, each in cast(dict[str, Any], value).items()}
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

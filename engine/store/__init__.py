@@ -1,0 +1,1 @@
+"""What is kept: sessions as a message tree in SQLite."""

@@ -1,0 +1,1 @@
+"""Arithmetic: number formats, reference operators, fast kernels, their proofs."""

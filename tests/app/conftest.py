@@ -1,0 +1,470 @@
+"""A small engine in this process: it speaks the wire shapes and says what a test tells it to say."""
+
+import gc
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from engine import protocol
+from engine.paths import DataFolder
+
+KEY = "test-key"
+
+
+@dataclass
+class FakeTurn:
+    """A turn whose events the test sends."""
+
+    engine: "FakeEngine"
+    id: str
+    session_id: str
+    answer_id: str
+    events: list[tuple[int, bytes]] = field(default_factory=list)
+    listeners: list["queue.Queue[tuple[int, bytes] | None]"] = field(default_factory=list)
+    cancelled: bool = False
+    over: bool = False
+
+    def send(self, event: protocol.Wire) -> None:
+        """One event, to those who listen and those who come later."""
+        record = (len(self.events) + 1, event.model_dump_json().encode())
+        self.events.append(record)
+        for listener in list(self.listeners):
+            listener.put(record)
+
+    def text(self, text: str, *, offset: int | None = None) -> None:
+        """More text, stored as the real engine stores it before it tells."""
+        message = self.engine.messages[self.answer_id]
+        at = len(message["text"]) if offset is None else offset
+        message["text"] = message["text"][:at] + text
+        self.send(protocol.Text(offset=at, text=text, generated_tokens=len(self.events) + 1))
+
+    def end(self, status: str = "complete", reason: str = "stop") -> None:
+        """The answer as it is stored, and the end."""
+        message = self.engine.messages[self.answer_id]
+        message.update(status=status, finish_reason=reason)
+        self.engine.status.update(active_turn_id=None, active_answer_id=None)
+        self.send(protocol.Done(finish_reason=reason, message=protocol.Message(**message)))
+        self.over = True
+        for listener in list(self.listeners):
+            listener.put(None)
+        self.engine.tell_session(self.session_id, "updated")
+
+    def fail(self, text: str) -> None:
+        """The turn ends in an error."""
+        message = self.engine.messages[self.answer_id]
+        error = protocol.ErrorBody(code="generation", text=text)
+        message.update(status="failed", finish_reason="error", error=error.model_dump())
+        self.send(protocol.Failed(error=error, message=protocol.Message(**message)))
+        self.over = True
+        for listener in list(self.listeners):
+            listener.put(None)
+
+
+class FakeEngine:
+    """Sessions, models, settings and turns in memory, over HTTP on this machine."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.leaves: dict[str, str | None] = {}
+        self.messages: dict[str, dict[str, Any]] = {}
+        self.tree: dict[str, list[str]] = {}
+        self.turns: list[FakeTurn] = []
+        self.requests: list[tuple[str, str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.refusals: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
+        self.models: list[dict[str, Any]] = [
+            {"id": "m1", "name": "Small", "path": "/models/small.gguf", "size_bytes": 98_000_000,
+             "source": "starter"},
+        ]  # fmt: skip
+        self.settings = protocol.Settings().model_dump()
+        self.status: dict[str, Any] = {
+            "version": "9.9", "pid": 1, "started_at": 0.0, "data_folder": "/data",
+            "model": {"id": "m1", "name": "Small", "context_tokens": 8192, "threads": 2, "backend": "fake"},
+            "active_turn_id": None, "active_answer_id": None, "queue_length": 0,
+        }  # fmt: skip
+        self.listeners: list[queue.Queue[bytes | None]] = []
+        self.break_after: int | None = None
+        """Turn streams break off after so many events."""
+        self._numbers = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.engine = self
+        self.alive = True
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    key = KEY
+
+    def new_id(self, kind: str) -> str:
+        self._numbers += 1
+        return f"{kind}{self._numbers}"
+
+    def add_session(self, title: str = "", age_days: float = 0.0) -> str:
+        """A conversation without messages."""
+        session_id = self.new_id("s")
+        now = time.time() - age_days * 86_400
+        self.sessions[session_id] = {
+            "id": session_id, "title": title, "created_at": now, "updated_at": now, "message_count": 0,
+            "deleted_at": None,
+        }  # fmt: skip
+        self.leaves[session_id], self.tree[session_id] = None, []
+        return session_id
+
+    def add_message(self, session_id: str, role: str, text: str, parent_id: str | None, **more: Any) -> str:
+        """A stored message; it becomes the leaf."""
+        message_id = self.new_id("msg")
+        self.messages[message_id] = {
+            "id": message_id, "parent_id": parent_id, "role": role, "text": text, "status": "complete",
+            "created_at": float(self._numbers), **more,
+        }  # fmt: skip
+        self.tree[session_id].append(message_id)
+        self.leaves[session_id] = message_id
+        return message_id
+
+    def add_exchange(self, session_id: str, question: str, answer: str, **more: Any) -> tuple[str, str]:
+        """A question at the leaf and its answer."""
+        asked = self.add_message(session_id, "user", question, self.leaves[session_id])
+        return asked, self.add_message(session_id, "assistant", answer, asked, **more)
+
+    def tell_status(self) -> None:
+        """Send the status to every window."""
+        self._tell({"kind": "status", "status": self.status})
+
+    def tell_session(self, session_id: str, change: str) -> None:
+        """Send a session event to every window."""
+        self._tell({"kind": "session", "session_id": session_id, "change": change})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        for listener in list(self.listeners):
+            listener.put(json.dumps(event).encode())
+
+    def asked(self, method: str, path: str) -> list[Any]:
+        """Bodies of the requests that came to `path`."""
+        return [body for m, p, body in self.requests if (m, p) == (method, path)]
+
+    def die(self) -> None:
+        """Break every connection and stop listening, as a killed process does."""
+        self.alive = False
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.cut()
+        for turn in self.turns:
+            for listener in turn.listeners:
+                listener.put(None)
+        for listener in self.listeners:
+            listener.put(None)
+        self.turns.clear()
+        self.listeners.clear()
+        for message in self.messages.values():
+            if message["status"] == "running":
+                message.update(status="interrupted", finish_reason="interrupted")
+        self.status.update(active_turn_id=None, active_answer_id=None)
+
+    def revive(self) -> None:
+        """Listen again, on another port."""
+        self._start()
+
+    # --- what it answers ----------------------------------------------------------------------------
+
+    def session(self, session_id: str) -> dict[str, Any]:
+        return {
+            "summary": self.sessions[session_id],
+            "leaf_id": self.leaves[session_id],
+            "messages": [self.messages[m] for m in self.tree[session_id]],
+        }
+
+    def begin(self, body: Any) -> dict[str, Any]:
+        turn = body["turn"]
+        session_id, kind = turn["session_id"], turn["kind"]
+        question_id = None
+        if kind == "continue":
+            answer_id = turn["message_id"]
+            self.messages[answer_id].update(status="running", finish_reason=None, error=None)
+        else:
+            parent = self.leaves[session_id]
+            if kind in ("edit", "retry"):
+                parent = self.messages[turn["message_id"]]["parent_id"]
+            if kind in ("ask", "edit"):
+                parent = question_id = self.add_message(session_id, "user", turn["text"], parent)
+            answer_id = self.add_message(session_id, "assistant", "", parent, status="running")
+        if not self.sessions[session_id]["title"]:
+            self.sessions[session_id]["title"] = turn.get("text", "")[:20]
+        begun = FakeTurn(self, self.new_id("t"), session_id, answer_id)
+        self.turns.append(begun)
+        self.status.update(active_turn_id=begun.id, active_answer_id=answer_id)
+        self.tell_session(session_id, "updated")
+        return {
+            "id": begun.id,
+            "session_id": session_id,
+            "question": self.messages[question_id] if question_id else None,
+            "answer": self.messages[answer_id],
+        }
+
+    def turn(self, turn_id: str) -> FakeTurn:
+        return next(turn for turn in self.turns if turn.id == turn_id)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    engine: FakeEngine
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._open: set[Any] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def cut(self) -> None:
+        import socket
+
+        for connection in self._open:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A window that goes away is no error."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Quiet."""
+
+    def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_POST(self) -> None:
+        self._answer("POST")
+
+    def do_PUT(self) -> None:
+        self._answer("PUT")
+
+    def do_PATCH(self) -> None:
+        self._answer("PATCH")
+
+    def do_DELETE(self) -> None:
+        self._answer("DELETE")
+
+    def _answer(self, method: str) -> None:
+        engine = self.server.engine
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        url = urlsplit(self.path)
+        engine.requests.append((method, url.path, body))
+        engine.headers.append(dict(self.headers.items()))
+        refusal = engine.refusals.get((method, url.path))
+        if self.headers.get("Authorization") != f"Bearer {KEY}":
+            self._send(401, {"error": {"code": "missing_key", "text": "The key is wrong."}})
+        elif refusal:
+            self._send(*refusal)
+        else:
+            self._route(method, url.path.strip("/").split("/")[1:], parse_qs(url.query), body)
+
+    def _route(self, method: str, parts: list[str], query: dict[str, list[str]], body: Any) -> None:
+        engine = self.server.engine
+        match (method, *parts):
+            case ("GET", "status"):
+                self._send(200, engine.status)
+            case ("GET", "events"):
+                self._events()
+            case ("GET", "models"):
+                self._send(200, {"models": engine.models})
+            case ("POST", "models", "load"):
+                engine.status["loading_model_id"] = body["model_id"]
+                self._send(202, engine.status)
+            case ("POST", "models", "add"):
+                entry = {"id": "m2", "name": "Added", "path": body["path"], "size_bytes": 5, "source": "file"}
+                engine.models.append(entry)
+                self._send(201, entry)
+            case ("GET", "settings"):
+                self._send(200, engine.settings)
+            case ("PUT", "settings"):
+                engine.settings = body
+                self._send(200, body)
+            case ("GET", "sessions"):
+                words = query.get("query", [""])[0].lower()
+                found = [
+                    s for s in engine.sessions.values() if not s["deleted_at"] and words in s["title"].lower()
+                ]
+                self._send(200, {"sessions": found})
+            case ("POST", "sessions"):
+                session_id = engine.add_session(body["title"])
+                engine.tell_session(session_id, "created")
+                self._send(201, engine.sessions[session_id])
+            case (_, "sessions", session_id, *_) if session_id not in engine.sessions:
+                self._send(404, {"error": {"code": "not_found", "text": "It is not here."}})
+            case ("GET", "sessions", session_id):
+                self._send(200, engine.session(session_id))
+            case ("PATCH", "sessions", session_id):
+                if body["title"] is not None:
+                    engine.sessions[session_id]["title"] = body["title"]
+                if body["leaf_id"] is not None:
+                    engine.leaves[session_id] = body["leaf_id"]
+                engine.tell_session(session_id, "updated")
+                self._send(200, engine.sessions[session_id])
+            case ("DELETE", "sessions", session_id):
+                engine.sessions[session_id]["deleted_at"] = time.time()
+                engine.tell_session(session_id, "deleted")
+                self._send(204, None)
+            case ("POST", "sessions", session_id, "restore"):
+                engine.sessions[session_id]["deleted_at"] = None
+                engine.tell_session(session_id, "restored")
+                self._send(204, None)
+            case ("POST", "sessions", session_id, "purge"):
+                engine.sessions.pop(session_id)
+                self._send(204, None)
+            case ("POST", "turns"):
+                self._send(201, engine.begin(body))
+            case ("GET", "turns", turn_id, "events"):
+                self._turn(engine.turn(turn_id))
+            case ("DELETE", "turns", turn_id):
+                turn = engine.turn(turn_id)
+                turn.cancelled = True
+                turn.end("complete", "cancelled")
+                self._send(204, None)
+            case _:
+                self._send(404, {"error": {"code": "not_found", "text": f"No such thing: {self.path}"}})
+
+    def _send(self, status: int, body: Any) -> None:
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _events(self) -> None:
+        engine = self.server.engine
+        inbox: queue.Queue[bytes | None] = queue.Queue()
+        inbox.put(json.dumps({"kind": "status", "status": engine.status}).encode())
+        engine.listeners.append(inbox)
+        self._begin_stream()
+        while (event := inbox.get()) is not None:
+            self._chunk(b"data: " + event + b"\n\n")
+        self.close_connection = True
+
+    def _turn(self, turn: FakeTurn) -> None:
+        after = int(self.headers.get("Last-Event-ID") or 0)
+        inbox: queue.Queue[tuple[int, bytes] | None] = queue.Queue()
+        for record in turn.events:
+            if record[0] > after:
+                inbox.put(record)
+        if turn.over:
+            inbox.put(None)
+        turn.listeners.append(inbox)
+        self._begin_stream()
+        sent = 0
+        while (record := inbox.get()) is not None:
+            self._chunk(b"id: %d\ndata: %s\n\n" % record)
+            sent += 1
+            if sent == turn.engine.break_after:
+                turn.engine.break_after = None
+                turn.listeners.remove(inbox)
+                self.close_connection = True
+                return
+        self.close_connection = True
+        if turn.engine.alive:
+            self.wfile.write(b"0\r\n\r\n")
+
+
+class FakeChild:
+    """A process of the launcher's; `exit` ends it."""
+
+    def __init__(self, engine: FakeEngine | None) -> None:
+        self.engine = engine
+        self.status: int | None = None
+        self.words = "The engine stopped: it was killed; restart it."
+
+    def poll(self) -> int | None:
+        return self.status
+
+    def address(self) -> FakeEngine | None:
+        return self.engine if self.engine and self.engine.alive and self.status is None else None
+
+    def failure(self) -> str:
+        return self.words
+
+    def terminate(self) -> None:
+        self.status = 0
+
+
+class FakeLauncher:
+    """Finds `engine` when it was started elsewhere; starts children that are `engine`."""
+
+    def __init__(self, engine: FakeEngine, *, found: bool = False) -> None:
+        self.engine = engine
+        self.found = found
+        self.children: list[FakeChild] = []
+        self.next_child: Callable[[], FakeChild] = lambda: FakeChild(self.engine)
+
+    def running(self, folder: DataFolder) -> FakeEngine | None:
+        return self.engine if self.found and self.engine.alive else None
+
+    def start(self, folder: DataFolder) -> FakeChild:
+        if not self.engine.alive:
+            self.engine.revive()
+        self.children.append(self.next_child())
+        return self.children[-1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The offscreen platform cannot tell anybody a window's least size, and says so each time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.qt_log_ignore("propagateSizeHints"))
+
+
+@pytest.fixture
+def fake_engine() -> Iterator[FakeEngine]:
+    # The cyclic collector runs in whichever thread comes by; a server's thread must not destroy Qt objects.
+    gc.collect()
+    gc.disable()
+    engine = FakeEngine()
+    yield engine
+    if engine.alive:
+        engine.die()
+    gc.enable()
+
+
+@pytest.fixture
+def launcher(fake_engine: FakeEngine) -> FakeLauncher:
+    return FakeLauncher(fake_engine)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    made = DataFolder(tmp_path / "data")
+    made.create()
+    return made

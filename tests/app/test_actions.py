@@ -1,0 +1,42 @@
+"""The table of actions holds what it promises."""
+
+from app.actions import ACTIONS, MENUS
+from app.views.desk import Desk
+from app.views.window import MainWindow
+
+
+def test_every_action_has_a_shortcut_a_menu_and_words(qapp: object) -> None:
+    for row in ACTIONS:
+        assert row.sequences(), row.id
+        assert row.menu in MENUS
+        assert row.label
+        assert row.tooltip
+
+
+def test_no_shortcut_is_given_twice(qapp: object) -> None:
+    keys = [(sequence.toString(), row.id) for row in ACTIONS for sequence in row.sequences()]
+    assert len({key for key, _ in keys}) == len(keys), sorted(keys)
+
+
+def test_no_id_and_no_mnemonic_of_a_menu_is_given_twice() -> None:
+    assert len({row.id for row in ACTIONS}) == len(ACTIONS)
+    for menu in MENUS:
+        marks = [row.text[row.text.index("&") + 1].lower() for row in ACTIONS if row.menu == menu]
+        assert len(set(marks)) == len(marks), (menu, sorted(marks))
+
+
+def test_every_slot_is_there() -> None:
+    missing = [
+        row.slot for row in ACTIONS if not hasattr(MainWindow, row.slot) and not hasattr(Desk, row.slot)
+    ]
+    assert missing == []
+
+
+def test_what_the_issue_asks_for_is_there() -> None:
+    ids = {row.id for row in ACTIONS}
+    assert ids >= {
+        "new", "rename", "delete", "undo_delete", "search", "next", "previous", "send", "stop", "retry",
+        "continue", "edit_last", "copy_answer", "copy_conversation", "open_model", "choose_model", "settings",
+        "toggle_sidebar", "focus_composer", "zoom_in", "zoom_out", "zoom_reset", "theme_system", "theme_light",
+        "theme_dark", "restart_engine", "shortcuts", "about", "close", "quit",
+    }  # fmt: skip

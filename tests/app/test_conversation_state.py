@@ -1,0 +1,283 @@
+"""One conversation: asking, following, breaking off, coming back."""
+
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.api import EngineApi
+from app.conversation_state import ConversationState
+from app.transcript_model import ShownMessage
+from engine.protocol import EngineStatus, ErrorBody
+
+
+class Page:
+    """A transcript made of what the conversation says."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.api = EngineApi()
+        self.api.connect_to(engine.url, engine.key)
+        self.state = ConversationState(self.api)
+        self.messages: dict[str, ShownMessage] = {}
+        self.texts: dict[str, str] = {}
+        self.replaced = 0
+        self.progress: dict[str, str] = {}
+        self.refused: list[Any] = []
+        self.given_back: list[tuple[str, ErrorBody]] = []
+        self.gone: list[str] = []
+        state = self.state
+        state.branch_replaced.connect(self.replace)
+        state.message_added.connect(self.put)
+        state.message_changed.connect(self.put)
+        state.text_added.connect(self.add_text)
+        state.progress_changed.connect(self.progress.__setitem__)
+        state.refused.connect(self.refused.append)
+        state.ask_refused.connect(lambda text, error: self.given_back.append((text, error)))
+        state.gone.connect(self.gone.append)
+
+    def replace(self, messages: list[ShownMessage]) -> None:
+        self.replaced += 1
+        self.messages, self.texts = {}, {}
+        for message in messages:
+            self.put(message)
+
+    def put(self, message: ShownMessage) -> None:
+        self.messages[message.id] = message
+        self.texts[message.id] = message.text
+
+    def add_text(self, message_id: str, text: str) -> None:
+        self.texts[message_id] += text
+
+    def said(self) -> list[str]:
+        return list(self.texts.values())
+
+
+@pytest.fixture
+def page(qtbot: QtBot, fake_engine: Any) -> Any:
+    made = Page(fake_engine)
+    yield made
+    made.api.close()
+
+
+def ask(page: Page, qtbot: QtBot, text: str) -> Any:
+    before = len(page.engine.turns)
+    page.state.ask(text)
+    qtbot.waitUntil(lambda: len(page.engine.turns) > before and len(page.engine.turns[-1].listeners) > 0)
+    return page.engine.turns[-1]
+
+
+def test_the_first_question_makes_the_session(page: Page, qtbot: QtBot) -> None:
+    turn = ask(page, qtbot, "What is a seamount?")
+    assert page.said() == ["What is a seamount?", ""]
+    assert page.state.session_id == turn.session_id
+    assert page.state.running
+    turn.text("A mountain ")
+    turn.text("under the sea.")
+    qtbot.waitUntil(lambda: page.said()[1] == "A mountain under the sea.")
+    turn.end()
+    qtbot.waitUntil(lambda: not page.state.running)
+    assert page.said() == ["What is a seamount?", "A mountain under the sea."]
+    assert page.messages[turn.answer_id].status == "complete"
+    assert page.replaced == 0
+
+
+def test_the_second_question_goes_under_the_first_answer(page: Page, qtbot: QtBot) -> None:
+    first = ask(page, qtbot, "one")
+    first.text("1")
+    first.end()
+    qtbot.waitUntil(lambda: not page.state.running)
+    ask(page, qtbot, "two")
+    assert page.said() == ["one", "1", "two", ""]
+    assert len(page.engine.asked("POST", "/api/sessions")) == 1
+
+
+def test_a_refused_question_comes_back_whole(page: Page, qtbot: QtBot) -> None:
+    error = {"code": "disk_full", "text": "The disk is full: free some."}
+    page.engine.refusals["POST", "/api/turns"] = (507, {"error": error})
+    page.state.ask("do not lose me")
+    qtbot.waitUntil(lambda: bool(page.given_back))
+    assert page.given_back == [("do not lose me", ErrorBody(**error))]
+    assert not page.state.running
+
+
+def test_a_question_to_a_dead_engine_comes_back(page: Page, qtbot: QtBot) -> None:
+    page.engine.die()
+    page.state.ask("hello")
+    qtbot.waitUntil(lambda: bool(page.given_back))
+    assert page.given_back[0][0] == "hello"
+
+
+def test_stop_cancels_the_turn(page: Page, qtbot: QtBot) -> None:
+    turn = ask(page, qtbot, "long one")
+    turn.text("word ")
+    page.state.stop()
+    qtbot.waitUntil(lambda: not page.state.running)
+    assert turn.cancelled
+    assert page.said()[1] == "word "
+
+
+def test_stop_before_the_turn_is_known_stops_it_when_it_is(page: Page, qtbot: QtBot) -> None:
+    page.state.ask("oops")
+    page.state.stop()
+    qtbot.waitUntil(lambda: bool(page.engine.turns) and page.engine.turns[0].cancelled)
+    qtbot.waitUntil(lambda: not page.state.running)
+
+
+def test_a_killed_engine_leaves_the_text_and_marks_it(page: Page, qtbot: QtBot) -> None:
+    turn = ask(page, qtbot, "tell me")
+    turn.text("half an ans")
+    qtbot.waitUntil(lambda: page.said()[1] == "half an ans")
+    page.engine.die()
+    qtbot.waitUntil(lambda: not page.state.running)
+    assert page.said()[1] == "half an ans"
+    assert page.messages[turn.answer_id].status == "interrupted"
+    assert page.messages[turn.answer_id].is_cut
+
+
+def test_after_a_restart_the_answer_is_continued_from_the_store(page: Page, qtbot: QtBot) -> None:
+    turn = ask(page, qtbot, "tell me")
+    turn.text("half an ans")
+    qtbot.waitUntil(lambda: page.said()[1] == "half an ans")
+    page.engine.die()
+    qtbot.waitUntil(lambda: not page.state.running)
+    page.engine.messages[turn.answer_id]["text"] = "half an answ"  # one token more was stored than shown
+    page.engine.revive()
+    page.api.connect_to(page.engine.url, page.engine.key)
+    page.state.reload()
+    qtbot.waitUntil(lambda: page.said()[1] == "half an answ")
+    page.state.continue_answer(turn.answer_id)
+    qtbot.waitUntil(lambda: bool(page.engine.turns) and bool(page.engine.turns[-1].listeners))
+    page.engine.turns[-1].text("er")
+    page.engine.turns[-1].end()
+    qtbot.waitUntil(lambda: not page.state.running)
+    assert page.said() == ["tell me", "half an answer"]
+
+
+def test_retry_and_edit_show_another_version(page: Page, qtbot: QtBot) -> None:
+    session_id = page.engine.add_session("t")
+    question, answer = page.engine.add_exchange(session_id, "q", "a")
+    page.state.open(session_id)
+    qtbot.waitUntil(lambda: page.said() == ["q", "a"])
+    page.state.retry(answer)
+    qtbot.waitUntil(lambda: page.said() == ["q", ""])
+    second = page.engine.turns[-1]
+    assert page.messages[second.answer_id].version_count == 2
+    second.text("b")
+    second.end()
+    qtbot.waitUntil(lambda: not page.state.running)
+    page.state.choose_version(answer)
+    qtbot.waitUntil(lambda: page.said() == ["q", "a"])
+    qtbot.waitUntil(lambda: page.engine.leaves[session_id] == answer)
+    page.state.edit(question, "Q")
+    qtbot.waitUntil(lambda: page.said() == ["Q", ""])
+
+
+def test_choosing_an_old_question_shows_its_newest_branch(page: Page, qtbot: QtBot) -> None:
+    session_id = page.engine.add_session("t")
+    question, _ = page.engine.add_exchange(session_id, "q", "a")
+    page.engine.add_exchange(session_id, "q2", "a2")
+    other = page.engine.add_message(session_id, "user", "Q", None)
+    page.engine.add_message(session_id, "assistant", "A", other)
+    page.state.open(session_id)
+    qtbot.waitUntil(lambda: page.said() == ["Q", "A"])
+    page.state.choose_version(question)
+    assert page.said() == ["q", "a", "q2", "a2"]
+
+
+def test_opening_a_conversation_that_is_being_answered_follows_it(page: Page, qtbot: QtBot) -> None:
+    engine = page.engine
+    session_id = engine.add_session("t")
+    engine.begin({"turn": {"kind": "ask", "session_id": session_id, "text": "q"}})
+    turn = engine.turns[-1]
+    turn.text("from the other ")
+    page.state.engine_status(EngineStatus(**engine.status))
+    page.state.open(session_id)
+    qtbot.waitUntil(lambda: bool(turn.listeners))
+    turn.text("window")
+    qtbot.waitUntil(lambda: page.said() == ["q", "from the other window"])
+    turn.end()
+    qtbot.waitUntil(lambda: not page.state.running)
+
+
+def test_a_waiting_answer_of_another_window_is_not_filled_with_the_running_ones_text(
+    page: Page, qtbot: QtBot
+) -> None:
+    engine = page.engine
+    waiting = engine.add_session("waits")
+    engine.add_exchange(waiting, "q", "", status="running")
+    elsewhere = engine.add_session("runs")
+    engine.begin({"turn": {"kind": "ask", "session_id": elsewhere, "text": "other"}})
+    engine.turns[-1].text("not yours")
+    page.state.engine_status(EngineStatus(**{**engine.status, "queue_length": 1}))
+    page.state.open(waiting)
+    qtbot.waitUntil(lambda: page.said() == ["q", ""])
+    qtbot.wait(60)
+    assert page.said() == ["q", ""]
+    assert not page.state.running
+
+
+def test_leaving_and_returning_goes_on_streaming(page: Page, qtbot: QtBot) -> None:
+    other = page.engine.add_session("other")
+    turn = ask(page, qtbot, "q")
+    turn.text("a")
+    page.state.open(other)
+    qtbot.waitUntil(lambda: page.state.session_id == other and not page.state.is_opening)
+    assert page.said() == []
+    turn.text("b")
+    page.state.open(turn.session_id)
+    qtbot.waitUntil(lambda: page.said() == ["q", "ab"])
+    turn.text("c")
+    qtbot.waitUntil(lambda: page.said() == ["q", "abc"])
+
+
+def test_another_windows_question_appears(page: Page, qtbot: QtBot) -> None:
+    session_id = page.engine.add_session("t")
+    page.state.open(session_id)
+    qtbot.waitUntil(lambda: not page.state.is_opening)
+    page.engine.add_exchange(session_id, "from there", "answered")
+    page.state.session_event(session_id, "updated")
+    qtbot.waitUntil(lambda: page.said() == ["from there", "answered"])
+
+
+def test_a_conversation_deleted_elsewhere_closes(page: Page, qtbot: QtBot) -> None:
+    session_id = page.engine.add_session("t")
+    page.state.open(session_id)
+    qtbot.waitUntil(lambda: not page.state.is_opening)
+    page.state.session_event(session_id, "deleted")
+    assert page.gone == [session_id]
+    assert page.state.session_id is None
+
+
+def test_a_conversation_that_is_not_there_is_said_and_a_new_one_begun(page: Page, qtbot: QtBot) -> None:
+    page.state.open("nowhere")
+    qtbot.waitUntil(lambda: bool(page.refused))
+    assert page.refused[0].text == "It is not here."
+    assert page.state.session_id is None
+
+
+def test_a_failed_answer_says_why(page: Page, qtbot: QtBot) -> None:
+    turn = ask(page, qtbot, "q")
+    turn.text("so far")
+    turn.fail("The disk is full: free some.")
+    qtbot.waitUntil(lambda: not page.state.running)
+    answer = page.messages[turn.answer_id]
+    assert (answer.text, answer.status) == ("so far", "failed")
+    assert answer.error_text == "The disk is full: free some."
+
+
+def test_progress_is_told_and_taken_away(page: Page, qtbot: QtBot) -> None:
+    from engine.protocol import Prefill
+
+    turn = ask(page, qtbot, "q")
+    turn.send(Prefill(done=512, total=2048, reused=0))
+    qtbot.waitUntil(lambda: page.progress.get(turn.answer_id) == "Reading 512 of 2,048 tokens")
+    turn.end()
+    qtbot.waitUntil(lambda: page.progress[turn.answer_id] == "")
+
+
+def test_two_questions_at_once_are_not_asked(page: Page, qtbot: QtBot) -> None:
+    ask(page, qtbot, "one")
+    page.state.ask("two")
+    assert page.given_back[0][0] == "two"
+    assert len(page.engine.turns) == 1

@@ -1,0 +1,171 @@
+"""Finding, starting, losing and replacing the engine."""
+
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.api import EngineApi
+from app.engine_watch import HELD_BY_ANOTHER, EngineState, EngineWatch
+from engine.errors import DataFolderError
+from engine.paths import DataFolder
+
+
+class Watched:
+    """A watch, and what it said."""
+
+    def __init__(self, folder: DataFolder, launcher: Any) -> None:
+        self.api = EngineApi()
+        self.watch = EngineWatch(folder, self.api, launcher)
+        self.states: list[EngineState] = []
+        self.sentences: list[str] = []
+        self.changes: list[tuple[str, str]] = []
+        self.watch.state_changed.connect(self.states.append)
+        self.watch.stopped.connect(self.sentences.append)
+        self.watch.session_changed.connect(lambda *change: self.changes.append(change))
+
+    def wait(self, qtbot: QtBot, state: EngineState) -> None:
+        qtbot.waitUntil(lambda: self.watch.state == state)
+
+
+@pytest.fixture
+def watched(qtbot: QtBot, folder: DataFolder, launcher: Any) -> Any:
+    made = Watched(folder, launcher)
+    yield made
+    made.watch.close()
+    made.api.close()
+
+
+def test_without_an_engine_one_is_started(watched: Watched, qtbot: QtBot, launcher: Any) -> None:
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    assert len(launcher.children) == 1
+    assert watched.states == [EngineState.STARTING, EngineState.CONNECTING, EngineState.READY]
+
+
+def test_a_running_engine_is_used(watched: Watched, qtbot: QtBot, launcher: Any) -> None:
+    launcher.found = True
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    assert launcher.children == []
+
+
+def test_news_of_sessions_is_passed_on(watched: Watched, qtbot: QtBot, fake_engine: Any) -> None:
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    qtbot.waitUntil(lambda: bool(fake_engine.listeners))
+    fake_engine.tell_session("s1", "updated")
+    qtbot.waitUntil(lambda: watched.changes == [("s1", "updated")])
+
+
+def test_the_loser_of_a_start_race_uses_the_winners_engine(
+    watched: Watched, qtbot: QtBot, launcher: Any
+) -> None:
+    def beaten() -> Any:
+        child = type(launcher).start.__globals__["FakeChild"](None)
+        child.status = HELD_BY_ANOTHER
+        launcher.found = True
+        return child
+
+    launcher.next_child = beaten
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    assert watched.sentences == []
+
+
+def test_a_child_that_dies_at_once_is_a_sentence(watched: Watched, qtbot: QtBot, launcher: Any) -> None:
+    def stillborn() -> Any:
+        child = type(launcher).start.__globals__["FakeChild"](None)
+        child.status, child.words = 4, "Seamount cannot write: no permission; give it."
+        return child
+
+    launcher.next_child = stillborn
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.STOPPED)
+    assert watched.sentences == ["Seamount cannot write: no permission; give it."]
+
+
+def test_a_data_folder_that_cannot_be_written_is_a_sentence(
+    watched: Watched, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: DataFolder) -> Any:
+        raise DataFolderError("No", "why", "do")
+
+    monkeypatch.setattr(launcher, "start", refuse)
+    watched.watch.start()
+    assert watched.watch.state == EngineState.STOPPED
+    assert watched.sentences == ["No: why; do."]
+
+
+def test_a_killed_engine_of_ours_is_a_sentence_and_a_restart_makes_another(
+    watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
+) -> None:
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    fake_engine.die()
+    launcher.children[0].status = -9
+    watched.wait(qtbot, EngineState.STOPPED)
+    assert watched.sentences == ["The engine stopped: it was killed; restart it."]
+    watched.watch.restart()
+    watched.wait(qtbot, EngineState.READY)
+    assert len(launcher.children) == 2
+
+
+def test_an_engine_that_left_with_another_window_is_replaced_silently(
+    watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
+) -> None:
+    launcher.found = True
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    launcher.found = False
+    fake_engine.die()
+    qtbot.waitUntil(lambda: bool(launcher.children))
+    watched.wait(qtbot, EngineState.READY)
+    assert watched.sentences == []
+
+
+def test_another_windows_engine_that_dies_during_our_answer_is_a_sentence(
+    watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
+) -> None:
+    launcher.found = True
+    watched.watch.answering = lambda: True
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    fake_engine.die()
+    watched.wait(qtbot, EngineState.STOPPED)
+    assert "while it was answering" in watched.sentences[0]
+    assert launcher.children == []
+
+
+def test_a_lost_stream_of_a_living_engine_is_taken_up_again(
+    watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
+) -> None:
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    qtbot.waitUntil(lambda: bool(fake_engine.listeners))
+    fake_engine.listeners.pop().put(None)
+    qtbot.waitUntil(lambda: bool(fake_engine.listeners))
+    watched.wait(qtbot, EngineState.READY)
+    assert len(launcher.children) == 1
+    assert watched.sentences == []
+
+
+def test_an_engine_that_left_by_itself_is_replaced_silently(
+    watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
+) -> None:
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    launcher.children[0].status = 0
+    fake_engine.die()
+    qtbot.waitUntil(lambda: len(launcher.children) == 2)
+    watched.wait(qtbot, EngineState.READY)
+    assert watched.sentences == []
+
+
+def test_an_engine_that_refuses_our_key_is_given_up(
+    watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_engine, "key", "another", raising=False)
+    watched.watch.start()
+    qtbot.waitUntil(lambda: watched.watch.state == EngineState.STOPPED, timeout=10_000)
+    assert watched.sentences == ["The key is wrong."]

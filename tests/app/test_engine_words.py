@@ -1,0 +1,56 @@
+"""What is said while nothing is written."""
+
+from typing import Any
+
+from app.api import EngineApi
+from app.engine_watch import EngineState
+from app.engine_words import conversation_markdown, empty_page, resting_words
+from app.model_shelf import ModelShelf
+from engine.protocol import EngineStatus, ErrorBody, Message, ModelEntry, Usage
+
+
+def status(**more: Any) -> EngineStatus:
+    return EngineStatus(version="1", pid=1, started_at=0, data_folder="/d", **more)
+
+
+def message(text: str, role: Any = "assistant", usage: Usage | None = None) -> Message:
+    return Message(id="m", parent_id=None, role=role, text=text, status="complete", created_at=0, usage=usage)
+
+
+def test_the_engines_state_comes_first(qapp: object) -> None:
+    shelf = ModelShelf(EngineApi())
+    assert resting_words(EngineState.STARTING, shelf, False, None) == "Starting the engine…"
+    held = resting_words(EngineState.STARTING, shelf, True, None)
+    assert "your message is sent when it is ready" in held
+    assert resting_words(EngineState.STOPPED, shelf, False, None) == "The engine is not running"
+
+
+def test_then_the_model_then_the_last_answer(qapp: object) -> None:
+    shelf = ModelShelf(EngineApi())
+    shelf.entries = [ModelEntry(id="a", name="Alpha", path="/a", size_bytes=1, source="file")]
+    shelf.set_status(status(loading_model_id="a", loading_fraction=0.42))
+    assert resting_words(EngineState.READY, shelf, False, None) == "Loading Alpha, 42%"
+    shelf.set_status(status())
+    assert resting_words(EngineState.READY, shelf, False, None) == "No model is loaded"
+    loaded = {"id": "a", "name": "Alpha", "context_tokens": 100, "threads": 1, "backend": "x"}
+    shelf.set_status(status(model=loaded))
+    assert resting_words(EngineState.READY, shelf, False, None) == "Ready"
+    usage = Usage(prompt_tokens=5, reused_tokens=0, generated_tokens=1200, context_tokens=100,
+                  first_token_s=0.44, prefill_rate=1, generation_rate=38.25, seed=1)  # fmt: skip
+    words = resting_words(EngineState.READY, shelf, False, message("x", usage=usage))
+    assert words == "1,200 tokens · 38.2 tok/s · first token after 0.4 s"
+
+
+def test_an_empty_page_teaches_what_can_be_done(qapp: object) -> None:
+    shelf = ModelShelf(EngineApi())
+    assert "Add a model" not in empty_page(shelf)[0]
+    shelf.known = True
+    assert "Add a model" in empty_page(shelf)[0]
+    problem = ErrorBody(code="model_file", text="broken")
+    shelf.entries = [ModelEntry(id="a", name="A", path="/a", size_bytes=1, source="file", problem=problem)]
+    assert "Add a model" in empty_page(shelf)[0]
+
+
+def test_a_conversation_as_markdown() -> None:
+    text = conversation_markdown([message("Hi", "user"), message("Hello **you**")])
+    assert text == "**You**\n\nHi\n\n**Model**\n\nHello **you**\n"

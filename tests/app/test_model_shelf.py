@@ -1,0 +1,68 @@
+"""Models, settings and what loading them says."""
+
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.api import EngineApi
+from app.model_shelf import ModelShelf
+from engine.protocol import EngineStatus, ErrorBody, Sampling, Settings
+
+
+@pytest.fixture
+def shelf(qtbot: QtBot, fake_engine: Any) -> Any:
+    api = EngineApi()
+    api.connect_to(fake_engine.url, fake_engine.key)
+    yield ModelShelf(api)
+    api.close()
+
+
+def test_models_are_fetched_and_loaded(shelf: ModelShelf, qtbot: QtBot, fake_engine: Any) -> None:
+    shelf.refresh()
+    qtbot.waitUntil(lambda: shelf.known)
+    assert [entry.name for entry in shelf.entries] == ["Small"]
+    shelf.load("m1")
+    qtbot.waitUntil(lambda: shelf.loading_id == "m1")
+
+
+def test_an_added_file_is_loaded(shelf: ModelShelf, qtbot: QtBot, fake_engine: Any) -> None:
+    shelf.add("/somewhere/new.gguf")
+    qtbot.waitUntil(lambda: shelf.loading_id == "m2")
+    assert fake_engine.asked("POST", "/api/models/add") == [{"path": "/somewhere/new.gguf"}]
+
+
+def test_a_file_that_is_no_model_is_said(shelf: ModelShelf, qtbot: QtBot, fake_engine: Any) -> None:
+    error = {"code": "model_file", "text": "It is not a GGUF: it begins otherwise; choose another."}
+    fake_engine.refusals["POST", "/api/models/add"] = (422, {"error": error})
+    with qtbot.waitSignal(shelf.refused) as told:
+        shelf.add("/x.gguf")
+    assert told.args == [ErrorBody(**error)]
+
+
+def test_a_failed_load_is_told_once(shelf: ModelShelf, fake_engine: Any) -> None:
+    told: list[ErrorBody] = []
+    shelf.load_failed.connect(told.append)
+    error = {"code": "model_load", "text": "Too large."}
+    for _ in range(2):
+        shelf.set_status(EngineStatus(**{**fake_engine.status, "error": error}))
+    assert told == [ErrorBody(**error)]
+
+
+def test_settings_travel_both_ways(shelf: ModelShelf, qtbot: QtBot, fake_engine: Any) -> None:
+    got: list[Settings] = []
+    shelf.fetch_settings(got.append)
+    qtbot.waitUntil(lambda: bool(got))
+    wanted = got[0].model_copy(update={"sampling": Sampling(temperature=0.1), "context_tokens": 4096})
+    shelf.save_settings(wanted, got.append, lambda _: None)
+    qtbot.waitUntil(lambda: len(got) == 2)
+    assert fake_engine.settings["sampling"]["temperature"] == 0.1
+
+
+def test_a_reload_is_needed_for_another_context_or_threads(shelf: ModelShelf, fake_engine: Any) -> None:
+    assert not shelf.needs_reload(Settings(context_tokens=1024))
+    shelf.set_status(EngineStatus(**fake_engine.status))
+    assert not shelf.needs_reload(Settings(context_tokens=8192))
+    assert shelf.needs_reload(Settings(context_tokens=4096))
+    assert shelf.needs_reload(Settings(context_tokens=8192, threads=5))
+    assert shelf.name("m1") == "Small"

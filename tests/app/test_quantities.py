@@ -1,0 +1,26 @@
+"""Sizes and durations in words."""
+
+import pytest
+
+from app.quantities import duration, rate, size_name
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "name"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"),
+     (1_000_000, "1.0 MB"), (98_000_000, "98.0 MB"), (142_000_000_000, "142.0 GB")],
+)  # fmt: skip
+def test_sizes(size_bytes: int, name: str) -> None:
+    assert size_name(size_bytes) == name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "name"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (59.6, "1 min 0 s"), (185, "3 min 5 s")],
+)
+def test_durations(seconds: float, name: str) -> None:
+    assert duration(seconds) == name
+
+
+def test_rates_have_a_decimal_only_where_it_tells_something() -> None:
+    assert (rate(3.14159), rate(99.94), rate(1519.7)) == ("3.1 tok/s", "99.9 tok/s", "1,520 tok/s")

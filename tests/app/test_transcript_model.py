@@ -1,0 +1,75 @@
+"""The shown branch, of healthy and of broken trees."""
+
+from app.transcript_model import shown_branch
+from engine import protocol
+
+
+def _session(leaf: str | None, *messages: protocol.Message) -> protocol.Session:
+    summary = protocol.SessionSummary(id="s", title="", created_at=0, updated_at=0)
+    return protocol.Session(summary=summary, leaf_id=leaf, messages=list(messages))
+
+
+def _message(name: str, parent: str | None, role: str = "user", at: float = 0, **more) -> protocol.Message:
+    fields = {"status": "complete", "text": name, **more}
+    return protocol.Message.model_validate(
+        {"id": name, "parent_id": parent, "role": role, "created_at": at, **fields}
+    )
+
+
+def _tree() -> list[protocol.Message]:
+    return [
+        _message("system", None, "system", 0),
+        _message("q", "system", "user", 1),
+        _message("a1", "q", "assistant", 2),
+        _message("a3", "q", "assistant", 9),
+        _message("a2", "q", "assistant", 5),
+        _message("q2", "a2", "user", 6),
+    ]
+
+
+def test_the_branch_runs_from_the_root_to_the_leaf_without_system_messages():
+    assert [m.id for m in shown_branch(_session("q2", *_tree()))] == ["q", "a2", "q2"]
+
+
+def test_versions_are_counted_by_time_and_know_their_neighbours():
+    shown = shown_branch(_session("a2", *_tree()))[-1]
+    assert (shown.version, shown.version_count, shown.previous_id, shown.next_id) == (2, 3, "a1", "a3")
+    first = shown_branch(_session("a1", *_tree()))[-1]
+    assert (first.version, first.previous_id, first.next_id) == (1, None, "a2")
+
+
+def test_a_missing_leaf_means_the_newest_message():
+    for leaf in (None, "gone"):
+        assert [m.id for m in shown_branch(_session(leaf, *_tree()))] == ["q", "a3"]
+
+
+def test_an_empty_session_shows_nothing():
+    assert shown_branch(_session(None)) == []
+
+
+def test_an_orphan_begins_the_branch():
+    assert [m.id for m in shown_branch(_session("b", _message("a", "gone"), _message("b", "a")))] == [
+        "a",
+        "b",
+    ]
+
+
+def test_a_cycle_is_cut():
+    shown = shown_branch(_session("b", _message("a", "b"), _message("b", "a")))
+    assert [m.id for m in shown] == ["a", "b"]
+
+
+def test_a_very_long_branch_needs_no_recursion():
+    messages = [_message("0", None)] + [_message(str(i), str(i - 1)) for i in range(1, 5000)]
+    assert len(shown_branch(_session("4999", *messages))) == 5000
+
+
+def test_what_is_cut_says_why():
+    error = protocol.ErrorBody(code="generation", text="It broke: no memory; try again.")
+    failed = _message("a", None, "assistant", status="failed", finish_reason="error", error=error)
+    long = _message("a", None, "assistant", finish_reason="length")
+    whole = _message("a", None, "assistant", finish_reason="stop")
+    shown = [shown_branch(_session("a", message))[0] for message in (failed, long, whole)]
+    assert [m.is_cut for m in shown] == [True, True, False]
+    assert shown[0].error_text == "It broke: no memory; try again."
+    assert shown[1].note == "Stopped at the length limit."

@@ -1,0 +1,116 @@
+"""Following one turn: repeats, gaps in time, rates and ends."""
+
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.api import EngineApi
+from app.turn_stream import TurnProgress, TurnStream, progress_sentence
+from engine.protocol import Prefill, Queued, Text
+
+
+@pytest.fixture
+def turn(fake_engine: Any) -> Any:
+    session_id = fake_engine.add_session()
+    fake_engine.begin({"turn": {"kind": "ask", "session_id": session_id, "text": "?"}})
+    return fake_engine.turns[-1]
+
+
+class Followed:
+    def __init__(self, engine: Any, turn: Any, known: int = 0) -> None:
+        self.api = EngineApi()
+        self.api.connect_to(engine.url, engine.key)
+        self.now = 100.0
+        self.stream = TurnStream(self.api, turn.id, known, clock=lambda: self.now)
+        self.texts: list[str] = []
+        self.progress: list[TurnProgress] = []
+        self.ends: list[Any] = []
+        self.breaks: list[Any] = []
+        self.stream.text_added.connect(self.texts.append)
+        self.stream.progress_changed.connect(self.progress.append)
+        self.stream.finished.connect(self.ends.append)
+        self.stream.broken.connect(self.breaks.append)
+
+
+def test_text_comes_once_though_it_was_sent_twice(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    followed = Followed(fake_engine, turn)
+    turn.send(Text(offset=0, text="Hello ", generated_tokens=1))
+    turn.send(Text(offset=0, text="Hello ", generated_tokens=1))
+    turn.send(Text(offset=3, text="lo world", generated_tokens=2))
+    turn.end()
+    qtbot.waitUntil(lambda: bool(followed.ends))
+    assert "".join(followed.texts) == "Hello world"
+
+
+def test_what_the_store_had_already_is_not_said_again(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    followed = Followed(fake_engine, turn, known=5)
+    turn.send(Text(offset=0, text="Hello world", generated_tokens=2))
+    turn.end()
+    qtbot.waitUntil(lambda: bool(followed.ends))
+    assert followed.texts == [" world"]
+
+
+def test_text_is_gathered_before_it_is_painted(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    for number in range(200):
+        turn.text(f"{number} ")
+    followed = Followed(fake_engine, turn)
+    qtbot.waitUntil(lambda: "".join(followed.texts).endswith("199 "))
+    assert len(followed.texts) < 20
+
+
+def test_the_end_comes_after_all_text(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    followed = Followed(fake_engine, turn)
+    order: list[str] = []
+    followed.stream.text_added.connect(lambda _: order.append("text"))
+    followed.stream.finished.connect(lambda _: order.append("end"))
+    turn.text("a")
+    turn.end()
+    qtbot.waitUntil(lambda: "end" in order)
+    assert order == ["text", "end"]
+    assert followed.ends[0].text == "a"
+
+
+def test_reading_tells_rate_and_time_left(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    followed = Followed(fake_engine, turn)
+    turn.send(Queued(place=2))
+    turn.send(Prefill(done=0, total=2000, reused=0))
+    qtbot.waitUntil(lambda: followed.stream.progress.phase == "prefill")
+    followed.now += 2.0
+    turn.send(Prefill(done=500, total=2000, reused=0))
+    qtbot.waitUntil(lambda: followed.stream.progress.done == 500)
+    assert followed.stream.progress.rate == 250
+    assert followed.stream.progress.left_s == 6
+
+
+def test_writing_tells_rate_and_context(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    followed = Followed(fake_engine, turn)
+    turn.send(Prefill(done=100, total=100, reused=0))
+    turn.send(Text(offset=0, text="a", generated_tokens=10))
+    qtbot.waitUntil(lambda: followed.stream.progress.phase == "writing")
+    followed.now += 1.0
+    turn.send(Text(offset=1, text="b", generated_tokens=40))
+    qtbot.waitUntil(lambda: followed.stream.progress.generated_tokens == 40)
+    assert followed.stream.progress.rate == 30
+    assert followed.stream.progress.context_used == 140
+    assert followed.stream.progress.rates == (30,)
+
+
+def test_a_dead_engine_breaks_the_stream_and_keeps_its_text(
+    qtbot: QtBot, fake_engine: Any, turn: Any
+) -> None:
+    followed = Followed(fake_engine, turn)
+    turn.text("half an ans")
+    qtbot.waitUntil(lambda: bool(followed.texts))
+    fake_engine.die()
+    qtbot.waitUntil(lambda: bool(followed.breaks))
+    assert followed.texts == ["half an ans"]
+    assert followed.ends == []
+
+
+def test_words_under_a_running_answer() -> None:
+    assert progress_sentence(TurnProgress(place=1)) == "Waiting (1 before you)"
+    assert progress_sentence(TurnProgress(phase="prefill", done=512, total=2048)) == (
+        "Reading 512 of 2,048 tokens"
+    )
+    assert progress_sentence(TurnProgress(phase="writing")) == ""

@@ -1,0 +1,43 @@
+"""What the window remembers."""
+
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray
+
+from app.window_state import WindowState
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "window.ini"
+    first = WindowState(path)
+    draft = 'a, b; "c"\nline two \\ [x] ünï 😀'
+    first.theme, first.zoom, first.session_id, first.draft = "dark", 1.25, "s1", draft
+    first.geometry, first.splitter, first.sidebar_shown = QByteArray(b"\0\1geo"), QByteArray(b"sp"), False
+    first.save()
+    again = WindowState(path)
+    assert (again.theme, again.zoom, again.session_id, again.draft) == ("dark", 1.25, "s1", draft)
+    assert (again.geometry, again.splitter) == (QByteArray(b"\0\1geo"), QByteArray(b"sp"))
+    assert again.sidebar_shown is False
+
+
+def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
+    state = WindowState(tmp_path / "none.ini")
+    assert (state.theme, state.zoom, state.session_id, state.draft) == ("system", 1.0, None, "")
+    assert state.sidebar_shown
+    assert state.geometry.isEmpty()
+
+
+def test_nonsense_in_the_file_is_as_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "window.ini"
+    path.write_text("[look]\ntheme=purple\nzoom=17\n[window]\ngeometry=1,2,3\n[conversation]\nsession=a,b\n")
+    state = WindowState(path)
+    assert (state.theme, state.zoom, state.session_id) == ("system", 1.0, None)
+    assert state.geometry.isEmpty()
+
+
+def test_a_place_that_cannot_be_written_is_silent(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    state = WindowState(blocked / "window.ini")
+    state.draft = "x"
+    state.save()

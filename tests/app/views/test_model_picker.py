@@ -1,0 +1,89 @@
+"""Which model answers, and how full its context is."""
+
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.api import EngineApi
+from app.model_shelf import ModelShelf
+from app.theme import Theme
+from app.views.model_picker import ContextMeter, ModelPicker
+from engine.protocol import EngineStatus, ErrorBody, LoadedModel, ModelEntry
+
+PROBLEM = ErrorBody(code="model_file", text="broken.gguf cannot be used: it is truncated; fetch it again.")
+LOADED = LoadedModel(id="a", name="Alpha", context_tokens=8192, threads=2, backend="x")
+
+
+def status(**more: Any) -> EngineStatus:
+    return EngineStatus(version="1", pid=1, started_at=0, data_folder="/d", **more)
+
+
+@pytest.fixture
+def shelf(qapp: object) -> ModelShelf:
+    made = ModelShelf(EngineApi())
+    made.known = True
+    made.entries = [
+        ModelEntry(id="a", name="Alpha", path="/a.gguf", size_bytes=98_000_000, source="starter"),
+        ModelEntry(id="b", name="Broken", path="/b.gguf", size_bytes=5, source="folder", problem=PROBLEM),
+    ]
+    return made
+
+
+@pytest.fixture
+def picker(qtbot: QtBot, shelf: ModelShelf) -> ModelPicker:
+    made = ModelPicker(Theme.light())
+    qtbot.addWidget(made)
+    made.set_shelf(shelf)
+    return made
+
+
+def test_the_button_says_what_is_there(picker: ModelPicker, shelf: ModelShelf) -> None:
+    assert picker.text() == "Starting…"
+    shelf.set_status(status())
+    assert picker.text() == "Choose a model"
+    shelf.set_status(status(loading_model_id="a", loading_fraction=0.4))
+    assert picker.text() == "Loading Alpha 40%"
+    shelf.set_status(status(model=LOADED))
+    assert picker.text() == "Alpha"
+    assert picker.accessibleName() == "Model: Alpha"
+
+
+def test_the_menu_marks_the_loaded_and_explains_the_broken(picker: ModelPicker, shelf: ModelShelf) -> None:
+    shelf.set_status(status(model=LOADED))
+    actions = [action for action in picker.fill().actions() if action.text()]
+    good, bad, reason, add = actions
+    assert good.isChecked()
+    assert "98.0 MB" in good.text()
+    assert not bad.isEnabled()
+    assert not reason.isEnabled()
+    assert "truncated" in reason.text()
+    assert bad.toolTip() == PROBLEM.text
+    assert add.text() == "Add a GGUF file…"
+
+
+def test_choosing_asks(picker: ModelPicker, qtbot: QtBot) -> None:
+    asked: list[str] = []
+    picker.load_requested.connect(asked.append)
+    picker.fill().actions()[0].trigger()
+    assert asked == ["a"]
+    with qtbot.waitSignal(picker.add_requested):
+        picker.fill().actions()[-1].trigger()
+
+
+def test_a_long_name_is_bounded(picker: ModelPicker, shelf: ModelShelf, qtbot: QtBot) -> None:
+    shelf.set_status(status(model=LOADED.model_copy(update={"name": "Name " * 100})))
+    assert picker.sizeHint().width() < 500
+    picker.grab()
+
+
+def test_the_meter_tells_used_and_total(qtbot: QtBot) -> None:
+    meter = ContextMeter(Theme.light())
+    qtbot.addWidget(meter)
+    assert meter.isHidden()
+    meter.show_use(1234, 8192)
+    assert meter.text() == "1,234 of 8,192 tokens"
+    assert meter.accessibleName() == "Context: 1,234 of 8,192 tokens used"
+    meter.grab()
+    meter.show_use(None, None)
+    assert meter.isHidden()

@@ -1,0 +1,86 @@
+"""The one place for errors."""
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QAbstractButton
+from pytestqt.qtbot import QtBot
+
+from app.theme import Theme
+from app.views.notice import MOST, NoticeBar
+
+
+def made(qtbot: QtBot) -> NoticeBar:
+    bar = NoticeBar(Theme.light())
+    qtbot.addWidget(bar)
+    return bar
+
+
+def test_a_sentence_is_shown_until_it_is_dismissed(qtbot: QtBot) -> None:
+    bar = made(qtbot)
+    assert bar.isHidden()
+    bar.tell("a", "It failed: because; do this.")
+    assert not bar.isHidden()
+    notice = bar.notice("a")
+    assert notice is not None
+    qtbot.mouseClick(notice.close_button, Qt.MouseButton.LeftButton)
+    assert bar.sentences() == []
+    assert bar.isHidden()
+
+
+def test_the_same_key_replaces_and_others_stack_up_to_a_limit(qtbot: QtBot) -> None:
+    bar = made(qtbot)
+    bar.tell("a", "one")
+    bar.tell("a", "two")
+    assert bar.sentences() == ["two"]
+    for number in range(MOST):
+        bar.tell(f"k{number}", str(number))
+    assert bar.sentences() == ["0", "1", "2"]
+
+
+def test_the_button_acts_and_dismisses(qtbot: QtBot) -> None:
+    bar = made(qtbot)
+    pressed: list[bool] = []
+    bar.tell("engine", "It stopped.", button="Restart", on_button=lambda: pressed.append(True))
+    notice = bar.notice("engine")
+    assert notice is not None
+    assert notice.button is not None
+    qtbot.mouseClick(notice.button, Qt.MouseButton.LeftButton)
+    assert pressed == [True]
+    assert bar.sentences() == []
+
+
+def test_a_button_that_tells_anew_under_its_key_is_not_dismissed_with_the_old(qtbot: QtBot) -> None:
+    bar = made(qtbot)
+    bar.tell("k", "first", button="Again", on_button=lambda: bar.tell("k", "second"))
+    notice = bar.notice("k")
+    assert notice is not None
+    assert notice.button is not None
+    notice.button.click()
+    assert bar.sentences() == ["second"]
+
+
+def test_markup_in_a_sentence_is_text_and_the_kind_is_said_in_words(qtbot: QtBot) -> None:
+    bar = made(qtbot)
+    bar.tell("a", "<b>x</b>")
+    notice = bar.notice("a")
+    assert notice is not None
+    assert notice.label.textFormat() == Qt.TextFormat.PlainText
+    assert notice.label.accessibleName() == "Problem: <b>x</b>"
+
+
+def test_a_notice_that_goes_with_the_focus_says_so(qtbot: QtBot) -> None:
+    bar = made(qtbot)
+    bar.tell("a", "First.", button="Do", on_button=lambda: bar.dismiss("a"))
+    bar.tell("b", "Second.")
+    notice = bar.notice("a")
+    assert notice is not None
+    qtbot.waitExposed(bar)
+    bar.activateWindow()
+    button = next(b for b in notice.findChildren(QAbstractButton) if b.text() == "Do")
+    button.setFocus()
+    qtbot.waitUntil(button.hasFocus)
+    left: list[bool] = []
+    bar.left.connect(lambda: left.append(True))
+    bar.dismiss("b")
+    assert left == []
+    button.click()
+    assert left == [True]

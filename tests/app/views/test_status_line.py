@@ -1,0 +1,29 @@
+"""The words at the bottom."""
+
+from pytestqt.qtbot import QtBot
+
+from app.theme import Theme
+from app.turn_stream import TurnProgress
+from app.views.status_line import StatusLine, progress_words
+
+
+def test_progress_tells_done_total_rate_and_time_left() -> None:
+    assert progress_words(TurnProgress(place=1)) == "Waiting: 1 answer before this one"
+    assert progress_words(TurnProgress()) == "Waiting for the model"
+    reading = TurnProgress(phase="prefill", done=512, total=2048, reused=100, rate=256.0, left_s=6.0)
+    assert progress_words(reading) == "Reading 512 of 2,048 tokens · 100 were known · 256 tok/s · 6.0 s left"
+    writing = TurnProgress(phase="writing", generated_tokens=1200, rate=38.24)
+    assert progress_words(writing) == "1,200 tokens · 38.2 tok/s"
+
+
+def test_the_sparkline_comes_and_goes_without_moving_anything(qtbot: QtBot) -> None:
+    line = StatusLine(Theme.light())
+    qtbot.addWidget(line)
+    line.show()
+    height = line.height()
+    line.show_progress(TurnProgress(phase="writing", rate=5.0, rates=(1.0, 2.0, 0.0, 5.0)))
+    line.grab()
+    assert line.height() == height
+    line.show_rest("Ready")
+    assert line.text() == "Ready"
+    assert line.height() == height

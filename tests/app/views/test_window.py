@@ -1,0 +1,320 @@
+"""The whole window against an engine that does what the test says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+from PySide6.QtGui import QDropEvent, QGuiApplication
+from PySide6.QtWidgets import QLabel, QLineEdit, QPushButton, QToolButton
+from pytestqt.qtbot import QtBot
+
+from app.actions import ACTIONS
+from app.engine_watch import EngineState
+from app.theme import Theme
+from app.views.settings_dialog import SettingsDialog
+from app.views.window import TRACE_VARIABLE, MainWindow
+from engine.paths import DataFolder
+
+
+class Opened:
+    """A window, and what is on it."""
+
+    def __init__(self, qtbot: QtBot, folder: DataFolder, launcher: Any) -> None:
+        self.window = MainWindow(folder, launcher)
+        qtbot.addWidget(self.window)
+        with qtbot.waitSignal(self.window.shown_first):
+            self.window.show()
+        assert self.window.desk is not None
+        self.desk = self.window.desk
+
+    def ready(self, qtbot: QtBot) -> "Opened":
+        qtbot.waitUntil(lambda: self.desk.watch.state == EngineState.READY and self.desk.shelf.known)
+        return self
+
+    def said(self) -> list[str]:
+        return [message.text for message in self.desk.conversation.branch()]
+
+    def do(self, action_id: str) -> None:
+        self.window.actions_by_id[action_id].trigger()
+
+
+@pytest.fixture
+def open_window(qtbot: QtBot, folder: DataFolder, launcher: Any) -> Iterator[Any]:
+    opened: list[Opened] = []
+
+    def make() -> Opened:
+        opened.append(Opened(qtbot, folder, launcher))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.desk.drop_engine()
+
+
+@pytest.fixture
+def opened(open_window: Any, qtbot: QtBot) -> Opened:
+    return open_window().ready(qtbot)
+
+
+def ask(opened: Opened, qtbot: QtBot, engine: Any, text: str) -> Any:
+    before = len(engine.turns)
+    qtbot.keyClicks(opened.window.composer.edit, text)
+    qtbot.keyClick(opened.window.composer.edit, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: len(engine.turns) > before and bool(engine.turns[-1].listeners))
+    return engine.turns[-1]
+
+
+def test_ask_stream_and_rest(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    turn = ask(opened, qtbot, fake_engine, "What is a seamount?")
+    window = opened.window
+    assert window.composer.button.text() == "Stop"
+    assert window.actions_by_id["stop"].isEnabled()
+    assert not window.actions_by_id["retry"].isEnabled()
+    turn.text("A mountain under the sea.")
+    turn.end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    assert opened.said() == ["What is a seamount?", "A mountain under the sea."]
+    assert window.composer.button.text() == "Send"
+    qtbot.waitUntil(lambda: opened.desk.catalogue.rows.session_ids() == [turn.session_id])
+    assert window.sidebar.list.current_id() == turn.session_id
+    opened.do("copy_answer")
+    assert QGuiApplication.clipboard().text() == "A mountain under the sea."
+
+
+def test_a_message_sent_before_the_engine_is_ready_waits_for_it(
+    open_window: Any, qtbot: QtBot, fake_engine: Any, launcher: Any
+) -> None:
+    held_back = launcher.next_child
+    children: list[Any] = []
+
+    def slow() -> Any:
+        child = held_back()
+        child.engine = None
+        children.append(child)
+        return child
+
+    launcher.next_child = slow
+    opened = open_window()
+    qtbot.keyClicks(opened.window.composer.edit, "early")
+    qtbot.keyClick(opened.window.composer.edit, Qt.Key.Key_Return)
+    assert opened.window.composer.draft.typed == "early"
+    assert "sent when it is ready" in opened.window.status.text()
+    children[0].engine = fake_engine
+    qtbot.waitUntil(lambda: opened.said()[:1] == ["early"])
+    assert opened.window.composer.draft.is_empty
+
+
+def test_a_refused_question_is_in_the_composer_again(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    error = {"code": "disk_full", "text": "The disk is full: free some."}
+    fake_engine.refusals["POST", "/api/turns"] = (507, {"error": error})
+    qtbot.keyClicks(opened.window.composer.edit, "keep me")
+    opened.do("send")
+    qtbot.waitUntil(lambda: opened.window.notices.sentences() == ["The disk is full: free some."])
+    assert opened.window.composer.draft.typed == "keep me"
+
+
+def test_a_killed_engine_is_one_sentence_and_a_button_and_the_answer_goes_on(
+    opened: Opened, qtbot: QtBot, fake_engine: Any, launcher: Any
+) -> None:
+    turn = ask(opened, qtbot, fake_engine, "tell me")
+    turn.text("half an ans")
+    qtbot.waitUntil(lambda: opened.said()[1:] == ["half an ans"])
+    fake_engine.die()
+    launcher.children[0].status = -9
+    window = opened.window
+    qtbot.waitUntil(lambda: bool(window.notices.sentences()))
+    assert window.notices.sentences() == ["The engine stopped: it was killed; restart it."]
+    assert opened.said() == ["tell me", "half an ans"]
+    notice = window.notices.notice("engine")
+    assert notice is not None
+    assert notice.button is not None
+    assert notice.button.text() == "Restart"
+    notice.button.click()
+    opened.ready(qtbot)
+    assert window.notices.sentences() == []
+    qtbot.waitUntil(lambda: window.actions_by_id["continue"].isEnabled())
+    opened.do("continue")
+    qtbot.waitUntil(lambda: bool(fake_engine.turns) and bool(fake_engine.turns[-1].listeners))
+    fake_engine.turns[-1].text("wer")
+    fake_engine.turns[-1].end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    assert opened.said() == ["tell me", "half an answer"]
+
+
+def test_delete_undo_and_purge_at_the_end(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    turn = ask(opened, qtbot, fake_engine, "dear")
+    turn.end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    qtbot.waitUntil(lambda: opened.desk.catalogue.rows.session_ids() == [turn.session_id])
+    opened.do("delete")
+    qtbot.waitUntil(lambda: opened.window.notices.notice("deleted") is not None)
+    assert opened.said() == []
+    assert len(opened.window.notices.sentences()) == 1
+    opened.do("undo_delete")
+    qtbot.waitUntil(lambda: opened.said() == ["dear", ""])
+    opened.do("delete")
+    qtbot.waitUntil(lambda: opened.window.actions_by_id["undo_delete"].isEnabled())
+    opened.window.close()
+    qtbot.waitUntil(lambda: turn.session_id not in fake_engine.sessions)
+    qtbot.waitUntil(lambda: not opened.desk.api.has_engine)
+
+
+def test_the_last_conversation_and_the_draft_come_back(
+    open_window: Any, qtbot: QtBot, fake_engine: Any
+) -> None:
+    session_id = fake_engine.add_session("Yesterday's")
+    fake_engine.add_exchange(session_id, "q", "a")
+    first = open_window().ready(qtbot)
+    first.desk.open_conversation(session_id)
+    qtbot.waitUntil(lambda: first.said() == ["q", "a"])
+    qtbot.keyClicks(first.window.composer.edit, "not yet, sent")
+    first.window.close()
+    second = open_window()
+    assert second.window.composer.draft.typed == "not yet, sent"
+    second.ready(qtbot)
+    qtbot.waitUntil(lambda: second.said() == ["q", "a"])
+    assert second.window.composer.draft.typed == "not yet, sent"
+
+
+def test_drafts_stay_with_their_conversations(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    one, two = fake_engine.add_session("one"), fake_engine.add_session("two")
+    composer = opened.window.composer
+    for session_id, draft in ((one, "draft one"), (two, "draft two")):
+        opened.desk.open_conversation(session_id)
+        qtbot.waitUntil(lambda: not opened.desk.conversation.is_opening)
+        assert composer.draft.is_empty
+        qtbot.keyClicks(composer.edit, draft)
+    opened.desk.open_conversation(one)
+    qtbot.waitUntil(lambda: composer.draft.typed == "draft one")
+
+
+def test_two_windows_stay_in_step(open_window: Any, qtbot: QtBot, fake_engine: Any, launcher: Any) -> None:
+    first = open_window().ready(qtbot)
+    launcher.found = True
+    second = open_window().ready(qtbot)
+    turn = ask(first, qtbot, fake_engine, "hello there")
+    qtbot.waitUntil(lambda: second.desk.catalogue.rows.session_ids() == [turn.session_id])
+    fake_engine.tell_status()
+    second.desk.open_conversation(turn.session_id)
+    qtbot.waitUntil(lambda: len(turn.listeners) == 2)
+    turn.text("hi")
+    qtbot.waitUntil(lambda: first.said() == second.said() == ["hello there", "hi"])
+    second.do("delete")
+    qtbot.waitUntil(lambda: first.said() == [])
+    assert "another window" in first.window.notices.sentences()[0]
+
+
+def test_a_dropped_model_file_is_added(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile("/somewhere/New.GGUF"), QUrl.fromLocalFile("/somewhere/note.txt")])
+    event = QDropEvent(
+        QPointF(5, 5), Qt.DropAction.CopyAction, data,
+        Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier,
+    )  # fmt: skip
+    opened.window.dropEvent(event)
+    qtbot.waitUntil(lambda: bool(fake_engine.asked("POST", "/api/models/load")))
+    assert fake_engine.asked("POST", "/api/models/add") == [{"path": "/somewhere/New.GGUF"}]
+
+
+def test_a_model_that_cannot_be_loaded_is_said(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    qtbot.waitUntil(lambda: bool(fake_engine.listeners))
+    fake_engine.status.update(
+        model=None, error={"code": "model_load", "text": "It is too large; choose another."}
+    )
+    fake_engine.tell_status()
+    qtbot.waitUntil(lambda: opened.window.notices.sentences() == ["It is too large; choose another."])
+    assert opened.window.picker.text() == "No model loaded"
+
+
+def test_settings_are_fetched_and_stored(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    opened.do("settings")
+    qtbot.waitUntil(lambda: opened.window.findChild(SettingsDialog) is not None)
+    dialog = opened.window.findChild(SettingsDialog)
+    dialog.context.setValue(4096)
+    dialog.apply_button.click()
+    qtbot.waitUntil(lambda: fake_engine.settings["context_tokens"] == 4096)
+    qtbot.waitUntil(lambda: "loaded again" in "".join(opened.window.notices.sentences()))
+
+
+def test_theme_and_zoom_are_chosen_and_remembered(opened: Opened, qtbot: QtBot) -> None:
+    opened.do("theme_dark")
+    assert opened.window.theme == Theme.dark()
+    opened.do("zoom_in")
+    assert opened.window.theme.base_px == pytest.approx(16.5)
+    opened.do("zoom_reset")
+    opened.do("theme_light")
+    assert opened.window.theme == Theme.light()
+    assert opened.window.memory.theme == "light"
+
+
+def test_the_sidebar_hides_and_search_brings_it_back(opened: Opened) -> None:
+    opened.do("toggle_sidebar")
+    assert opened.window.sidebar.isHidden()
+    opened.do("search")
+    assert not opened.window.sidebar.isHidden()
+
+
+def test_every_action_is_in_a_menu_with_its_keys(opened: Opened) -> None:
+    in_menus = {
+        action.text(): action
+        for menu in opened.window.menuBar().actions()
+        for action in menu.menu().actions()  # pyright: ignore[reportOptionalMemberAccess]
+    }
+    for row in ACTIONS:
+        assert [s.toString() for s in in_menus[row.text].shortcuts()] == [
+            s.toString() for s in row.sequences()
+        ]
+
+
+def test_every_control_says_what_it_is(opened: Opened) -> None:
+    for kind in (QPushButton, QToolButton):
+        for control in opened.window.findChildren(kind):
+            # What Qt puts into its own line edits and menu bars, it names itself.
+            if not control.objectName().startswith("qt_") and not isinstance(control.parent(), QLineEdit):
+                assert control.accessibleName() or control.text(), control
+
+
+@pytest.mark.parametrize("width", [560, 700, 900, 1280])
+def test_at_every_width_everything_is_inside_the_window(opened: Opened, qtbot: QtBot, width: int) -> None:
+    window = opened.window
+    qtbot.waitUntil(lambda: window.meter.isVisible())
+    window.resize(width, window.minimumHeight())
+    qtbot.waitUntil(lambda: window.width() == width)
+    window.grab()
+    for part in (window.picker, window.meter, window.composer, window.status):
+        left = part.mapTo(window, part.rect().topLeft()).x()
+        assert left >= 0
+        assert left + part.width() <= width, part
+    assert not window.picker.geometry().intersects(window.meter.geometry())
+    label = window.meter.findChild(QLabel)
+    assert not label.isVisible() or label.width() >= label.sizeHint().width()
+
+
+def test_first_paint_is_traced_when_asked(
+    open_window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(TRACE_VARIABLE, "1")
+    open_window()
+    words = capsys.readouterr().err.split()
+    assert words[0] == "first_paint"
+    assert float(words[1]) > 0
+
+
+def test_a_data_folder_that_cannot_be_used_is_a_sentence_in_the_window(
+    open_window: Any, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.errors import DataFolderError
+
+    def refuse(folder: DataFolder) -> Any:
+        raise DataFolderError("Seamount cannot write", "permission denied", "give it")
+
+    monkeypatch.setattr(launcher, "start", refuse)
+    opened = open_window()
+    assert opened.window.notices.sentences() == ["Seamount cannot write: permission denied; give it."]
+    assert "not running" in opened.window.status.text()
+
+
+def test_an_empty_page_teaches(opened: Opened) -> None:
+    texts = [label.text() for label in opened.window.transcript.findChildren(QLabel)]
+    assert any("on your mind" in text for text in texts)

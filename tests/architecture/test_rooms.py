@@ -1,0 +1,148 @@
+"""The shape of the tree: what may stand where, beyond what import-linter can say."""
+
+import ast
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("app", "engine", "convert", "kernels")
+LONGEST_MODULE_LINES = 500
+
+# The only modules that may name these packages, wherever in the module the import stands.
+ROOMS_OF = {
+    "llama_cpp": ("engine/backends/llamacpp",),
+    "torch": ("kernels/", "engine/model/", "engine/backends/native"),
+    "PySide6.QtWidgets": ("app/views/",),
+    "sqlite3": ("engine/store/",),
+    "keyring": ("engine/doctor.py", "engine/library/credentials.py"),
+}
+HEAVY = ("torch", "llama_cpp", "PySide6", "fastapi", "uvicorn", "numpy", "jinja2")
+# What a module may load when it is imported; all others may load none of HEAVY.
+MAY_LOAD = {
+    "app": ("PySide6",),
+    "engine.backends": ("numpy",),
+    "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
+    "engine.encoding": ("numpy", "jinja2"),
+    "engine.generation": ("numpy",),
+    "engine.model_host": ("numpy", "jinja2"),
+    "engine.sampling": ("numpy",),
+    "engine.serve": ("numpy", "jinja2", "fastapi", "uvicorn"),
+    "engine.server": ("numpy", "jinja2", "fastapi", "uvicorn"),
+    "engine.turns": ("numpy", "jinja2"),
+}
+
+
+def modules() -> list[Path]:
+    """Every module of the four folders, as a path relative to the checkout."""
+    return sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def dotted(module: Path) -> str:
+    """`engine/store/__init__.py` → `engine.store`."""
+    return ".".join(module.with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_names(module: Path) -> set[str]:
+    """Dotted names that a module imports anywhere, `from a import b` counted as `a` and `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / module).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert len(modules()) > 20
+
+
+@pytest.mark.parametrize("package", ROOMS_OF)
+def test_a_package_is_imported_in_its_room_only(package: str) -> None:
+    strangers = [
+        str(module)
+        for module in modules()
+        if any(name == package or name.startswith(package + ".") for name in imported_names(module))
+        and not module.as_posix().startswith(ROOMS_OF[package])
+    ]
+    assert strangers == []
+
+
+def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
+    allowed = {"engine"} | {f"engine.{m}" for m in ("conversation", "errors", "launch", "paths", "protocol")}
+    seen = {
+        (str(module), name)
+        for module in modules()
+        if module.parts[0] == "app"
+        for name in imported_names(module)
+        if name.split(".")[0] == "engine" and ".".join(name.split(".")[:2]) not in allowed
+    }
+    assert seen == set()
+
+
+def test_no_module_is_longer_than_the_wall() -> None:
+    tall = {}
+    for module in [*modules(), *(p.relative_to(ROOT) for p in (ROOT / "packaging").rglob("*.py"))]:
+        lines = len((ROOT / module).read_text("utf-8").splitlines())
+        if lines > LONGEST_MODULE_LINES:
+            tall[str(module)] = lines
+    assert tall == {}
+
+
+def test_package_files_are_a_docstring_and_nothing_else() -> None:
+    for module in modules():
+        if module.name == "__init__.py":
+            body = ast.parse((ROOT / module).read_text("utf-8")).body
+            assert len(body) == 1, module
+            assert ast.get_docstring(ast.parse((ROOT / module).read_text("utf-8"))), module
+
+
+def test_every_module_opens_with_what_it_is() -> None:
+    silent = [str(m) for m in modules() if not ast.get_docstring(ast.parse((ROOT / m).read_text("utf-8")))]
+    assert silent == []
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    vague = {"utils", "helpers", "common", "manager", "misc", "util"}
+    assert [str(m) for m in modules() if m.stem in vague] == []
+
+
+def test_a_fresh_interpreter_imports_each_module_without_loading_what_is_heavy() -> None:
+    """Also catches a module that can be imported only after another one."""
+
+    def offences(module: Path) -> str:
+        name = dotted(module)
+        room = max(
+            (key for key in MAY_LOAD if name == key or name.startswith(key + ".")), key=len, default=""
+        )
+        forbidden = [package for package in HEAVY if package not in MAY_LOAD.get(room, ())]
+        program = (
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {name}; "
+            f"print(*[p for p in {forbidden!r} if p in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        if done.returncode:
+            return f"{name}: {done.stderr.strip().splitlines()[-1]}"
+        return f"{name} loads {done.stdout.strip()}" if done.stdout.strip() else ""
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = [text for text in pool.map(offences, modules()) if text]
+    assert found == []
+
+
+def test_the_tests_mirror_the_tree() -> None:
+    """A test file for a module lies where the module lies; nothing is tested in a file of another name."""
+    known = {dotted(m) for m in modules()}
+    lost = []
+    for room in ROOMS:
+        for test in sorted((ROOT / "tests" / room).rglob("test_*.py")):
+            target = test.relative_to(ROOT / "tests")
+            name = ".".join([*target.parts[:-1], target.stem.removeprefix("test_")])
+            if name not in known:
+                lost.append(str(test.relative_to(ROOT)))
+    assert lost == []

@@ -1,0 +1,26 @@
+"""`make bench`: every figure of docs/benchmarks.md, measured on this machine. Exit status 1 if one fails."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import psutil
+
+BENCHMARKS = ("window", "streaming")
+
+
+def main() -> int:
+    """Run each benchmark in a process of its own."""
+    print(f"{platform.platform()}, Python {platform.python_version()}, {psutil.cpu_count()} processors, "
+          f"load {psutil.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
+    failed = [
+        name for name in BENCHMARKS
+        if subprocess.call([sys.executable, "-m", f"tests.benchmarks.{name}"], env={**os.environ})
+    ]  # fmt: skip
+    print(f"does not hold: {', '.join(failed)}" if failed else "every figure holds", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The program as a person starts it: `seamount`, on a display and without one."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine.paths import DataFolder
+from tests.end_to_end.live_window import end_engine, scripted_folder
+from tests.end_to_end.virtual_display import virtual_display
+
+needs_display = pytest.mark.skipif(
+    not (sys.platform.startswith("linux") and shutil.which("Xvfb")),
+    reason="no Xvfb: there is no display to use",
+)
+
+
+def _environment(folder: DataFolder, **more: str) -> dict[str, str]:
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return {**kept, "SEAMOUNT_DATA": str(folder.root), "SEAMOUNT_TRACE_STARTUP": "1", **more}
+
+
+@contextmanager
+def _window_process(folder: DataFolder) -> Iterator["subprocess.Popen[str]"]:
+    """`seamount` on a display of its own, its window painted; ended at the end, with its engine."""
+    with virtual_display():
+        program = subprocess.Popen(
+            [sys.executable, "-m", "seamount"],
+            env=_environment(folder, DISPLAY=os.environ["DISPLAY"]), stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert program.stderr is not None
+        try:
+            assert program.stderr.readline().startswith("first_paint")
+            yield program
+        finally:
+            program.kill()
+            program.wait(20)
+            program.stderr.close()
+            end_engine(folder)
+
+
+@needs_display
+def test_the_window_opens_on_a_display_and_starts_its_engine(tmp_path: Path) -> None:
+    folder = scripted_folder(tmp_path / "data")
+    with _window_process(folder) as program:
+        # The terminal's client finds the window's engine and is answered by it.
+        asked = subprocess.run(
+            [sys.executable, "-m", "seamount", "chat", "--prompt", "Hello"],
+            env=_environment(folder), capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+        assert (asked.returncode, asked.stdout.strip()) == (0, "Hello there."), asked.stderr
+        assert program.poll() is None
+        program.terminate()
+        assert program.wait(20) == 0
+        assert program.stderr is not None and program.stderr.read() == ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this platform always has a display")
+def test_without_a_display_it_says_so_and_talks_in_the_terminal(tmp_path: Path) -> None:
+    folder = scripted_folder(tmp_path / "data")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "seamount"], env=_environment(folder), input="Hello\n",
+            capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+    finally:
+        end_engine(folder)
+    assert done.returncode == 0
+    assert "Hello there." in done.stdout
+    [line] = [line for line in (done.stdout + done.stderr).splitlines() if "display" in line]
+    assert "terminal" in line
+
+
+@needs_display
+def test_ctrl_c_in_the_terminal_closes_the_window_as_its_button_does(tmp_path: Path) -> None:
+    folder = scripted_folder(tmp_path / "data")
+    with _window_process(folder) as program:
+        program.send_signal(signal.SIGINT)
+        assert program.wait(20) == 0
+        assert program.stderr is not None and program.stderr.read() == ""
+    assert folder.window_state.exists()  # what it remembers was written

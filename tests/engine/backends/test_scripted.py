@@ -1,0 +1,182 @@
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.backends.base import Cancelled, SyncReport
+from engine.backends.scripted import (
+    ASSISTANT,
+    BEGIN,
+    CRASH_STATUS,
+    END,
+    NO_REPLY,
+    USER,
+    ScriptedBackend,
+    read_script,
+)
+from engine.errors import GenerationError, ModelFileError, ModelLoadError
+
+Scripted = Callable[..., ScriptedBackend]
+
+
+def ask(text: str) -> list[int]:
+    return [BEGIN, USER, *text.encode(), END, ASSISTANT]
+
+
+def quiet(done: int, total: int, reused: int) -> None:
+    pass
+
+
+def never() -> bool:
+    return False
+
+
+def answer(backend: ScriptedBackend, prompt: list[int], limit: int = 10_000) -> str:
+    backend.sync(prompt, quiet, never)
+    token_id, data = int(backend.logits().argmax()), b""
+    while token_id != END and len(data) < limit:
+        data += backend.token_bytes(token_id)
+        token_id = int(backend.step(token_id).argmax())
+    return data.decode()
+
+
+def test_replies_are_chosen_by_the_last_user_message(scripted: Scripted) -> None:
+    backend = scripted({"match": "weather", "text": "Rain."}, {"match": "name", "text": "Script."})
+    assert answer(backend, ask("How is the weather?")) == "Rain."
+    assert answer(backend, [*ask("the weather?"), *b"Rain.", END, *ask("Your name?")]) == "Script."
+    assert answer(backend, ask("Nothing")) == NO_REPLY
+
+
+def test_filler_text_of_a_length(scripted: Scripted) -> None:
+    assert len(answer(scripted({"tokens": 4000}), ask("x"))) == 4000
+    assert answer(scripted({"text": "aé", "tokens": 5}), ask("x")) == "aéa"
+
+
+def test_reuse_and_rebuild_are_told(scripted: Scripted) -> None:
+    backend = scripted({"text": "ok"}, chunk_tokens=3)
+    seen: list[tuple[int, int, int]] = []
+
+    def record(done: int, total: int, reused: int) -> None:
+        seen.append((done, total, reused))
+
+    prompt = ask("hello")
+    assert backend.sync(prompt, record, never) == SyncReport(0, 9)
+    assert seen == [(0, 9, 0), (3, 9, 0), (6, 9, 0), (9, 9, 0)]
+    assert backend.sync(prompt, record, never) == SyncReport(9, 0)
+    backend.step(ord("o"))
+    assert backend.sync(prompt, record, never) == SyncReport(8, 1)
+    assert backend.sync([*prompt, *b"ok"], record, never) == SyncReport(9, 2)
+    assert int(backend.logits().argmax()) == END
+    assert backend.sync(ask("help"), record, never) == SyncReport(5, 3)
+    backend.close()
+    assert backend.sync(prompt, record, never) == SyncReport(0, 9)
+
+
+def test_cancelling_between_chunks_leaves_a_valid_prefix(scripted: Scripted) -> None:
+    backend = scripted(chunk_tokens=2)
+    asked = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        backend.sync(ask("hello"), quiet, lambda: next(asked))
+    with pytest.raises(ValueError, match="sync first"):
+        backend.logits()
+    assert backend.sync(ask("hello"), quiet, never) == SyncReport(4, 5)
+
+
+def test_failing_on_one_token_only(scripted: Scripted) -> None:
+    backend = scripted({"text": "abcdef", "fail_after": 3})
+    prompt = ask("x")
+    with pytest.raises(GenerationError, match="fails after 3"):
+        answer(backend, prompt)
+    backend.sync([*prompt, *b"abc"], quiet, never)
+    assert chr(int(backend.step(ord("d")).argmax())) == "e"
+
+
+def test_crashing(tmp_path: Path) -> None:
+    path = tmp_path / "crash.script.json"
+    path.write_text(json.dumps({"replies": [{"text": "abc", "crash_after": 2}]}), encoding="utf-8")
+    program = (
+        "import sys; from pathlib import Path; from engine.backends.scripted import *\n"
+        "path = Path(sys.argv[1])\n"
+        "b = ScriptedBackend.open(path, name='x', context_tokens=99, on_progress=lambda f: True)\n"
+        "b.sync([USER, ASSISTANT], lambda *a: None, lambda: False)\n"
+        "b.step(97); print('one', flush=True); b.step(98); print('two', flush=True)"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert (done.returncode, done.stdout) == (CRASH_STATUS, "one\n"), done.stderr
+
+
+def test_delays_are_kept(scripted: Scripted) -> None:
+    backend = scripted({"text": "abc", "delay_s": 0.02, "prefill_delay_s": 0.03}, chunk_tokens=4)
+    began_s = time.perf_counter()
+    assert answer(backend, ask("12")) == "abc"  # two chunks, three tokens
+    assert time.perf_counter() - began_s >= 2 * 0.03 + 3 * 0.02
+
+
+def test_it_is_quick(scripted: Scripted) -> None:
+    backend = scripted({"tokens": 20_000}, context=65_536)
+    began_s = time.perf_counter()
+    assert len(answer(backend, ask("x"), limit=20_000)) == 20_000
+    assert 20_000 / (time.perf_counter() - began_s) > 5000
+
+
+def test_loading(tmp_path: Path) -> None:
+    path = tmp_path / "x.script.json"
+    path.write_text(json.dumps({"replies": [{}], "context_tokens": 50, "name": "Own"}), encoding="utf-8")
+    fractions: list[float] = []
+
+    def on_progress(fraction: float) -> bool:
+        fractions.append(fraction)
+        return True
+
+    backend = ScriptedBackend.open(path, name="Entry", context_tokens=99, on_progress=on_progress)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert (backend.facts.name, backend.facts.context_tokens) == ("Own", 50)
+    with pytest.raises(ModelLoadError, match="stopped"):
+        ScriptedBackend.open(path, name="Entry", context_tokens=99, on_progress=lambda _fraction: False)
+    path.write_text(json.dumps({"replies": [{}], "load_error": "no memory"}), encoding="utf-8")
+    with pytest.raises(ModelLoadError, match="no memory"):
+        ScriptedBackend.open(path, name="Entry", context_tokens=99, on_progress=on_progress)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("not json", "not JSON"),
+        ("[]", "the whole"),
+        ("{}", "replies"),
+        ({"replies": []}, "replies"),
+        ({"replies": [{"texts": "x"}]}, "replies.0.texts"),
+        ({"replies": [{"delay_s": -1}]}, "replies.0.delay_s"),
+        ({"replies": [{"text": 5}]}, "replies.0.text"),
+        ({"replies": [{}], "chunk_tokens": 0}, "chunk_tokens"),
+        ("[" * 100_000, "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+    ],
+)
+def test_a_wrong_script_says_what_is_wrong(tmp_path: Path, content: Any, names: str) -> None:
+    path = tmp_path / "bad.script.json"
+    data = content if isinstance(content, str | bytes) else json.dumps(content)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    with pytest.raises(ModelFileError) as caught:
+        read_script(path)
+    assert names in caught.value.text
+    assert "bad.script.json" in caught.value.text
+
+
+def test_a_missing_script(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        read_script(tmp_path / "none.script.json")
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_prefix_must_fit(scripted: Scripted, size: int) -> None:
+    with pytest.raises(ValueError, match="context"):
+        scripted().sync([65] * size, quiet, never)

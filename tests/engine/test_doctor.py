@@ -1,0 +1,97 @@
+"""What the doctor finds, and what he says to it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import doctor
+from engine.doctor import Finding, examine, findings, qt_remedy
+from engine.paths import DataFolder
+from engine.placement import hardware
+from engine.store.sessions import SessionStore
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qt and llama.cpp are asked in processes of their own, once in the integration tests."""
+    monkeypatch.setattr(doctor, "try_qt", lambda _platform: None)
+    monkeypatch.setattr(hardware, "llama_cpp", lambda: hardware.LlamaCpp("1", False, ("AVX2",), ()))
+
+
+def lines(folder: DataFolder) -> list[str]:
+    return [finding.line for finding in findings(folder)]
+
+
+def test_a_well_machine_is_all_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "talk.script.json").write_text('{"replies": [{}]}')
+    assert examine(DataFolder(tmp_path)) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok  ") for line in printed)
+    for expected in (
+        "Seamount",
+        "Python",
+        "Qt",
+        "processor",
+        "memory",
+        "AVX2",
+        "GPU",
+        "data folder",
+        "keyring",
+    ):
+        assert any(expected in line for line in printed), expected
+
+
+def test_what_is_not_well_says_what_to_do_and_is_the_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "try_qt", lambda _platform: "libEGL.so.1: cannot open shared object file")
+    monkeypatch.setattr(hardware, "llama_cpp", lambda: "ModuleNotFoundError: No module named 'llama_cpp'")
+    assert examine(DataFolder(tmp_path)) == 1
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("!!")]
+    assert any("libEGL.so.1" in line for line in bad)
+    assert any("pip install llama-cpp-python" in line for line in bad)
+
+
+def test_a_data_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert any(
+        line.startswith("!!  Seamount cannot write") for line in lines(DataFolder(tmp_path / "file" / "x"))
+    )
+
+
+def test_the_store_is_looked_at_without_being_touched(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    assert any("no conversations yet" in line for line in lines(folder))
+    SessionStore.open(folder.sessions_db).close()
+    before = folder.sessions_db.read_bytes()
+    assert any("session store of version" in line for line in lines(folder))
+    assert folder.sessions_db.read_bytes() == before
+    newer = before[:60] + (9999).to_bytes(4, "big") + before[64:]
+    folder.sessions_db.write_bytes(newer)
+    assert any("version 9999: update Seamount" in line for line in lines(folder))
+
+
+def test_a_question_that_fails_is_a_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faint() -> hardware.Memory:
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(hardware, "memory", faint)
+    told = lines(DataFolder(tmp_path))
+    assert any("no /proc" in line and line.startswith("!!") for line in told)
+    assert any("data folder" in line for line in told)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="packages have names on Linux")
+def test_missing_libraries_are_one_line_to_paste() -> None:
+    remedy = qt_remedy("qt.qpa.plugin: libxcb-cursor.so.0: cannot open shared object file")
+    assert "libxcb-cursor.so.0 is missing" in remedy
+    assert "libegl1" in remedy
+    assert "\n" not in remedy
+    assert "pip install PySide6" in qt_remedy("ModuleNotFoundError: No module named 'PySide6'")
+
+
+def test_a_finding_is_a_line() -> None:
+    assert Finding("disk").line == "ok  disk"
+    assert Finding("disk full", False, "free some space").line == "!!  disk full: free some space"

@@ -1,0 +1,234 @@
+from collections.abc import Callable
+
+import pytest
+
+from engine.backends.base import Backend, Logits
+from engine.backends.scripted import ASSISTANT, BEGIN, USER, ScriptedBackend
+from engine.errors import GenerationError, PromptTooLong
+from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
+from engine.protocol import Sampling
+
+Scripted = Callable[..., ScriptedBackend]
+SAMPLING = Sampling(seed=11)
+PROMPT = (BEGIN, USER, *b"Hi", ASSISTANT)
+
+
+def never() -> bool:
+    return False
+
+
+class Listener:
+    """Collects what is emitted."""
+
+    def __init__(self) -> None:
+        self.events: list[PrefillProgress | NewText] = []
+
+    def __call__(self, event: PrefillProgress | NewText) -> None:
+        self.events.append(event)
+
+    @property
+    def texts(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, NewText)]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(i for event in self.events if isinstance(event, NewText) for i in event.token_ids)
+
+    @property
+    def progress(self) -> list[PrefillProgress]:
+        return [event for event in self.events if isinstance(event, PrefillProgress)]
+
+
+def run(
+    backend: Backend,
+    *,
+    prompt: tuple[int, ...] = PROMPT,
+    sampling: Sampling = SAMPLING,
+    max_tokens: int | None = None,
+    stop: tuple[str, ...] = (),
+    already: tuple[int, ...] = (),
+    cancelled: Callable[[], bool] = never,
+) -> tuple[Outcome, Listener]:
+    listener = Listener()
+    request = GenerationRequest(prompt, sampling, max_tokens, stop, already)
+    return generate(backend, request, listener, cancelled), listener
+
+
+def test_the_whole_answer_with_its_tokens_and_cost(scripted: Scripted) -> None:
+    outcome, heard = run(scripted({"text": "Grüße 😀!"}))
+    data = "Grüße 😀!".encode()
+    assert outcome.reason == "stop"
+    assert heard.text == "Grüße 😀!"
+    assert heard.ids == tuple(data)
+    usage = outcome.usage
+    assert (usage.prompt_tokens, usage.reused_tokens, usage.generated_tokens) == (5, 0, len(data))
+    assert (usage.context_tokens, usage.seed) == (4096, 11)
+    assert usage.prefill_rate > 0
+    assert usage.generation_rate > 0
+    assert usage.first_token_s > 0
+
+
+def test_a_characters_tokens_travel_with_its_text(scripted: Scripted) -> None:
+    _, heard = run(scripted({"text": "a😀b"}))
+    news = [event for event in heard.events if isinstance(event, NewText)]
+    assert [(event.text, len(event.token_ids)) for event in news] == [("a", 1), ("😀", 4), ("b", 1)]
+
+
+def test_prefill_progress_per_chunk_and_reuse_next_time(scripted: Scripted) -> None:
+    backend = scripted({"text": "ok"}, chunk_tokens=2)
+    outcome, heard = run(backend)
+    assert [(p.done, p.total, p.reused) for p in heard.progress] == [
+        (0, 5, 0),
+        (2, 5, 0),
+        (4, 5, 0),
+        (5, 5, 0),
+    ]
+    assert outcome.usage.reused_tokens == 0
+    longer = (*PROMPT, *b"ok", USER, *b"?", ASSISTANT)
+    outcome, heard = run(backend, prompt=longer)
+    assert outcome.usage.reused_tokens == 7
+    assert heard.progress[0] == PrefillProgress(7, 10, 7)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 10.0])
+def test_every_sampling_setting_gives_the_script(scripted: Scripted, temperature: float) -> None:
+    for top_p, min_p in ((1.0, 0.0), (0.9, 0.0), (1.0, 0.2)):
+        sampling = Sampling(temperature=temperature, top_p=top_p, min_p=min_p, seed=3)
+        assert run(scripted({"text": "As written."}), sampling=sampling)[1].text == "As written."
+
+
+def test_max_tokens_ends_with_length_and_is_not_evaluated_further(scripted: Scripted) -> None:
+    # fail_after 3: stepping the third token would fail, so it must only be drawn.
+    outcome, heard = run(scripted({"text": "abcdef", "fail_after": 3}), max_tokens=3)
+    assert (outcome.reason, heard.text, outcome.usage.generated_tokens) == ("length", "abc", 3)
+
+
+def test_a_full_context_ends_with_length(scripted: Scripted) -> None:
+    outcome, heard = run(scripted({"text": "x" * 100}, context=20))
+    assert outcome.reason == "length"
+    assert len(heard.ids) == 20 - len(PROMPT)
+
+
+def test_a_character_cut_by_length_completes_when_continued(scripted: Scripted) -> None:
+    backend = scripted({"text": "ab€cd"})
+    first, heard = run(backend, max_tokens=4)
+    assert (first.reason, heard.text, heard.ids) == ("length", "ab", tuple("ab€".encode()[:4]))
+    second, more = run(backend, already=heard.ids)
+    assert (second.reason, more.text) == ("stop", "€cd")
+    assert heard.ids + more.ids == tuple("ab€cd".encode())
+    assert second.usage.prompt_tokens == len(PROMPT) + 4
+    assert second.usage.generated_tokens == 3
+
+
+def test_an_incomplete_character_before_an_end_token_is_replaced(scripted: Scripted) -> None:
+    backend = scripted({"text": "a"})
+    outcome, heard = run(backend, already=(0xE2,))
+    # The script goes by position: one byte is there already, so only the end is left.
+    assert (outcome.reason, heard.text, heard.ids) == ("stop", "\ufffd", ())
+
+
+class Positions:
+    """A backend whose logits are flat; draws then show what the sampler was given."""
+
+    def __init__(self, inner: ScriptedBackend) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def logits(self) -> Logits:
+        flat = self.inner.logits() * 0
+        flat[256:] = -50  # no end token: only length ends this
+        return flat
+
+    def step(self, token_id: int) -> Logits:
+        self.inner.step(token_id)
+        return self.logits()
+
+
+def test_a_continued_answer_is_drawn_as_if_it_had_never_stopped(scripted: Scripted) -> None:
+    sampling = Sampling(temperature=1, top_p=1, min_p=0, seed=99)
+    whole = run(Positions(scripted()), sampling=sampling, max_tokens=40)[1].ids
+    first = run(Positions(scripted()), sampling=sampling, max_tokens=15)[1].ids
+    rest = run(Positions(scripted()), sampling=sampling, max_tokens=25, already=first)[1].ids
+    assert first + rest == whole
+    assert len(set(whole)) > 20
+    other = sampling.model_copy(update={"seed": 100})
+    assert run(Positions(scripted()), sampling=other, max_tokens=40)[1].ids != whole
+
+
+def test_stop_strings_cut_the_text(scripted: Scripted) -> None:
+    outcome, heard = run(scripted({"text": "one two three"}), stop=("wo t", "never"))
+    assert (outcome.reason, heard.text) == ("stop", "one t")
+    assert heard.ids == tuple(b"one two t")
+
+
+def test_what_was_held_for_a_stop_string_is_given_at_the_end(scripted: Scripted) -> None:
+    assert run(scripted({"text": "a <en"}), stop=("<end>",))[1].text == "a <en"
+    assert run(scripted({"text": "a <end"}), stop=("<end>",), max_tokens=4)[1].text == "a <e"
+
+
+def test_cancelling_in_the_middle_of_the_text(scripted: Scripted) -> None:
+    listener = Listener()
+    request = GenerationRequest(PROMPT, SAMPLING, None)
+    backend = scripted({"text": "0123456789"})
+    outcome = generate(backend, request, listener, lambda: len(listener.texts) >= 4)
+    assert (outcome.reason, listener.text) == ("cancelled", "0123")
+    assert outcome.usage.generated_tokens == 4
+    rest = run(backend, already=listener.ids)[1]
+    assert rest.text == "456789"
+
+
+def test_cancelling_while_the_prompt_is_read(scripted: Scripted) -> None:
+    listener = Listener()
+    request = GenerationRequest((*PROMPT, *b"x" * 20), SAMPLING, None)
+    outcome = generate(scripted(chunk_tokens=4), request, listener, lambda: len(listener.progress) >= 3)
+    assert outcome.reason == "cancelled"
+    assert listener.progress[-1] == PrefillProgress(8, 25, 0)
+    assert (outcome.usage.generated_tokens, outcome.usage.first_token_s) == (0, 0.0)
+
+
+def test_cancelled_before_it_began(scripted: Scripted) -> None:
+    outcome, heard = run(scripted(), cancelled=lambda: True)
+    assert outcome.reason == "cancelled"
+    assert heard.events == []
+
+
+@pytest.mark.parametrize(("prompt", "already"), [(10, 0), (11, 0), (6, 4)])
+def test_a_prompt_that_does_not_fit(scripted: Scripted, prompt: int, already: int) -> None:
+    with pytest.raises(PromptTooLong) as caught:
+        run(scripted(context=10), prompt=(BEGIN,) * prompt, already=(65,) * already)
+    assert f"it has {prompt + already} tokens and at most 9 fit" in caught.value.text
+    assert "larger context in Settings" in caught.value.text
+
+
+def test_no_larger_context_is_proposed_where_there_is_none(scripted: Scripted) -> None:
+    with pytest.raises(PromptTooLong) as caught:
+        run(scripted(context=100, context_tokens=16), prompt=(BEGIN,) * 16)
+    assert "Settings" not in caught.value.text
+
+
+def test_one_token_of_room_is_enough(scripted: Scripted) -> None:
+    outcome, heard = run(scripted({"text": "ab"}, context=len(PROMPT) + 1))
+    assert (outcome.reason, heard.text) == ("length", "a")
+
+
+def test_a_failing_backend_is_heard_of_after_its_text(scripted: Scripted) -> None:
+    listener = Listener()
+    with pytest.raises(GenerationError, match="fails after 3"):
+        generate(
+            scripted({"text": "abcdef", "fail_after": 3}),
+            GenerationRequest(PROMPT, SAMPLING, None),
+            listener,
+            never,
+        )
+    assert listener.text == "abc"
+
+
+def test_a_request_without_a_seed_is_a_mistake(scripted: Scripted) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        run(scripted(), sampling=Sampling())

@@ -1,0 +1,143 @@
+"""Which model is held, and what a failed load leaves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.backends.base import Backend
+from engine.backends.scripted import ScriptedBackend
+from engine.errors import ModelFileError, ModelLoadError
+from engine.model_host import ModelHost
+from engine.protocol import ErrorBody, ModelEntry, Settings
+
+PROBLEM = ErrorBody(code="model_file", text="It is truncated: it ends early; download it again.")
+
+
+class Opening:
+    """Opens scripted backends and remembers what was asked."""
+
+    def __init__(self, scripted: Callable[..., ScriptedBackend]) -> None:
+        self.opened: list[tuple[str, int, int]] = []
+        self.closed: list[str] = []
+        self.fails: dict[str, Exception] = {}
+        self._scripted = scripted
+
+    def __call__(
+        self,
+        entry: ModelEntry,
+        *,
+        context_tokens: int,
+        threads: int,
+        on_progress: Callable[[float], bool],
+    ) -> Backend:
+        for step in range(101):
+            if not on_progress(step / 100):
+                raise ModelLoadError("It was not loaded", "it was stopped", "choose it again")
+        if entry.id in self.fails:
+            raise self.fails[entry.id]
+        self.opened.append((entry.id, context_tokens, threads))
+        backend = self._scripted(name=entry.id, context=context_tokens)
+        close = backend.close
+
+        def closed() -> None:
+            self.closed.append(entry.id)
+            close()
+
+        backend.close = closed  # type: ignore[method-assign]
+        return backend
+
+
+@pytest.fixture
+def opening(scripted: Callable[..., ScriptedBackend]) -> Opening:
+    return Opening(scripted)
+
+
+def entry(model_id: str) -> ModelEntry:
+    problem = PROBLEM if model_id == "truncated" else None
+    return ModelEntry(id=model_id, name=model_id, path="", size_bytes=0, source="folder", problem=problem)
+
+
+def host(opening: Opening, **more: Any) -> ModelHost:
+    settings = more.pop("settings", Settings(context_tokens=512, threads=3))
+    return ModelHost(
+        entry,
+        lambda: settings,
+        more.pop("changed", lambda: None),
+        more.pop("remember", lambda _: None),
+        opening,
+    )
+
+
+def test_a_load_tells_its_progress_and_what_is_loaded(opening: Opening) -> None:
+    seen: list[tuple[str | None, float | None]] = []
+    model_host: ModelHost
+
+    def changed() -> None:
+        seen.append((model_host.loading_id, model_host.loading_fraction))
+
+    model_host = host(opening, changed=changed)
+    model_host.load("a")
+    assert opening.opened == [("a", 512, 3)]
+    assert model_host.loaded is not None
+    assert model_host.loaded.context_tokens == 512
+    assert seen[0] == ("a", 0.0)
+    assert seen[-1] == (None, None)
+    # A hundred steps in no time are not a hundred events.
+    assert 2 < len(seen) < 10
+
+
+def test_the_same_model_is_not_loaded_twice_unless_its_settings_changed(opening: Opening) -> None:
+    model_host = host(opening)
+    model_host.load("a")
+    model_host.load("a")
+    assert len(opening.opened) == 1
+    model_host.load("a", again=True)
+    assert len(opening.opened) == 2
+    assert opening.closed == ["a"]
+
+
+def test_a_header_problem_leaves_the_loaded_model_alone(opening: Opening) -> None:
+    model_host = host(opening)
+    model_host.load("a")
+    model_host.load("truncated")
+    assert isinstance(model_host.error, ModelFileError)
+    assert model_host.error.text == PROBLEM.text
+    assert model_host.loaded_id == "a"
+    assert opening.closed == []
+    with pytest.raises(ModelFileError, match="truncated"):
+        model_host.check("truncated")
+
+
+def test_a_failed_load_brings_the_model_before_back(opening: Opening) -> None:
+    opening.fails = {"b": ModelLoadError("b failed", "no memory", "choose another")}
+    remembered: list[str] = []
+    model_host = host(opening, remember=remembered.append)
+    model_host.load("a", remember=True)
+    model_host.load("b", remember=True)
+    assert model_host.loaded_id == "a"
+    assert model_host.error is opening.fails["b"]
+    assert [each[0] for each in opening.opened] == ["a", "a"]
+    assert remembered == ["a"]
+    model_host.load("a")
+    assert model_host.error is None
+
+
+def test_an_unforeseen_exception_is_a_sentence(opening: Opening) -> None:
+    opening.fails = {"b": RuntimeError("segment 7")}
+    model_host = host(opening)
+    model_host.load("b")
+    assert isinstance(model_host.error, ModelLoadError)
+    assert "segment 7" in model_host.error.text
+    assert model_host.loaded is None
+    with pytest.raises(ValueError, match="no model"):
+        model_host.backend()
+
+
+def test_a_stopped_load_loads_nothing(opening: Opening) -> None:
+    model_host = host(opening)
+    model_host.load("a")
+    model_host.stop_loading()
+    model_host.load("b")
+    assert model_host.loaded is None
+    assert [each[0] for each in opening.opened] == ["a"]
