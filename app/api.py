@@ -110,8 +110,8 @@ class EngineApi(QObject):
     ) -> "EventStream":
         """Server-sent events of `GET path`, those that arrived together in one call.
 
-        A broken stream is resumed up to `resumes` times in a row with Last-Event-ID; then, or when the
-        engine ends it, comes `on_end(error)`, error None for a stream that ended as it should.
+        A stream that ends before it was closed here is resumed up to `resumes` times in a row with
+        Last-Event-ID; then comes `on_end(error)`, error None when nothing was wrong with its last end.
         """
         stream = EventStream(self, path, on_events, on_end, resumes)
         self._streams.add(stream)
@@ -282,9 +282,12 @@ class EventStream:
         reply.deleteLater()
         error = error_of(reply)
         answered = reply.attribute(QNetworkRequest.Attribute.HttpStatusCodeAttribute)
-        if error is not None and answered in (None, 200) and self._left > 0:
+        # Qt may take a connection that was cut for a whole answer, so an end without error proves nothing:
+        # who has heard the last event that it waits for has closed the stream by itself.
+        if answered in (None, 200) and self._left > 0:
             self._left -= 1
-            QTimer.singleShot(RESUME_PAUSE_MS, self._api, self.begin)
+            # The lambda keeps this object until then; the binding does not keep a bound method's.
+            QTimer.singleShot(RESUME_PAUSE_MS, self._api, lambda: self.begin())
             return
         self.end(error)
 

@@ -228,7 +228,7 @@ class MessageBody(QWidget):
         document.select_all_requested.connect(self.select_all_requested)
         document.copy_requested.connect(self.copy_requested)
         if self._all_selected:
-            QTimer.singleShot(0, document, document.select_everything)
+            QTimer.singleShot(0, document, lambda: document.select_everything())
         return widget
 
     def _fill(self, slot: _Slot) -> None:

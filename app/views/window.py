@@ -199,7 +199,7 @@ class MainWindow(QMainWindow):
         super().paintEvent(event)
         if not self._painted:
             self._painted = True
-            QTimer.singleShot(0, self._after_first_paint)
+            QTimer.singleShot(0, self, lambda: self._after_first_paint())
 
     def _after_first_paint(self) -> None:
         if os.environ.get(TRACE_VARIABLE):
@@ -419,7 +419,7 @@ class MainWindow(QMainWindow):
             if desk.catalogue.can_undo:
                 event.ignore()
                 self.hide()
-                QTimer.singleShot(PURGE_WAIT_MS, self, self.close)
+                QTimer.singleShot(PURGE_WAIT_MS, self, lambda: self.close())
                 desk.close(self.close_window)
                 return
         if desk is not None:

@@ -5,13 +5,16 @@ for each signal. Before Python 3.12 both are counted like any object, and the pr
 reached zero, which took some minutes of painting.
 """
 
+import ast
 import sys
+from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QPaintEvent
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMES = 500
 
 
@@ -53,3 +56,25 @@ def test_a_signal_costs_no_reference_to_true_or_none() -> None:
         bell.setObjectName("bell")
     after = sys.getrefcount(True), sys.getrefcount(None)
     assert all(abs(a - b) < TIMES // 10 for a, b in zip(after, before, strict=True))
+
+
+def test_a_single_shot_is_never_given_a_bound_method() -> None:
+    """`QTimer.singleShot` keeps a lambda alive, but not the object of a bound method: calling it then crashes.
+
+    (PySide6 6.11.3. A signal's `connect` forgets an object that is gone, and is safe.)
+    """
+    calls = [
+        (path, node)
+        for path in sorted((ROOT / "app").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "singleShot"
+    ]
+    assert calls
+    careless = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, node in calls
+        if not isinstance(node.args[-1], ast.Lambda)
+    ]
+    assert careless == []
