@@ -6,11 +6,16 @@
 Owns: `.venv`, the pinned packages in it, the wheel of llama-cpp-python that is built once and kept in a
 cache folder, and the system libraries that Qt and the compiler need. Knows nothing of what the program
 does. Uses the standard library only, since it runs before anything is installed. A second call with
-nothing changed returns at once.
+nothing changed returns at once; one that was interrupted begins `.venv` anew, because pip takes a package
+that it was copying when it was killed for an installed one.
 """
+
+# Its own minimum is told by a Python that is older than it (3.8 is what Ubuntu 20.04 has).
+from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -23,6 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "packaging" / "locks"
 VENV = ROOT / ".venv"
+UNFINISHED = VENV / ".seamount-unfinished"
+"""There while packages are being put into `.venv`."""
 OLDEST_PYTHON = (3, 11)
 
 # The window and the tests draw through these; a desktop has them, a bare server or container has not.
@@ -103,12 +110,16 @@ def missing_packages(level: str, building: bool) -> list[str]:
         missing.append("xvfb")
     if building and not (shutil.which("cc") and shutil.which("c++")):
         missing.append("build-essential")
+    if not venv_python().exists() and importlib.util.find_spec("ensurepip") is None:
+        # Debian keeps this part of Python in a package of its own.
+        missing.append(f"python{sys.version_info.major}.{sys.version_info.minor}-venv")
     return missing
 
 
 def install_packages(packages: list[str]) -> None:
     """Install with apt where that is permitted. Raises SetupError with the line to paste where it is not."""
-    line = f"sudo apt-get install --no-install-recommends {' '.join(packages)}"
+    install = f"apt-get install --no-install-recommends {' '.join(packages)}"
+    line = f"sudo apt-get update && sudo {install}"
     if not shutil.which("apt-get"):
         raise SetupError(f"install what your system calls these Debian packages: {' '.join(packages)}")
     prefix: list[str] = []
@@ -234,6 +245,47 @@ def _is_ready(level: str) -> bool:
     return venv_python().exists() and stamp.exists() and stamp.read_text() == _wanted(level)
 
 
+def why_useless() -> str | None:
+    """Why the `.venv` that is there cannot be gone on with; None when it can, or when there is none."""
+    if UNFINISHED.exists():
+        return "an earlier set-up was interrupted"
+    try:
+        lines = (VENV / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    # Commands in an environment begin with its path, and its packages lie under its version of Python.
+    if "command" in facts and not facts["command"].endswith(f" {VENV}"):
+        return "it was made in another folder"
+    version = facts.get("version", platform.python_version())
+    if version.split(".")[:2] != platform.python_version().split(".")[:2]:
+        return f"it was made with Python {version}"
+    return None
+
+
+def make_venv() -> None:
+    """An empty `.venv`, in place of one that cannot be gone on with. Raises SetupError."""
+    if reason := why_useless():
+        say(f"making {VENV.name} anew, because {reason}")
+        try:
+            shutil.rmtree(VENV)
+        except OSError as error:
+            raise SetupError(f"{VENV} cannot be removed ({error}); close Seamount and remove it") from error
+    if venv_python().exists():
+        return
+    say(f"making {VENV.name} with Python {platform.python_version()}")
+    try:
+        VENV.mkdir(exist_ok=True)
+        UNFINISHED.touch()
+        venv.create(VENV, with_pip=True)
+        UNFINISHED.unlink()
+    except (subprocess.CalledProcessError, OSError) as error:
+        shutil.rmtree(VENV, ignore_errors=True)
+        raise SetupError(
+            f"Python's venv does not work here ({error}); on Debian: sudo apt-get install python3-venv"
+        ) from error
+
+
 def make_ready(level: str) -> None:
     """Bring `.venv` to what `level` ("run" or "check") wants."""
     wheel_folder = llama_wheel()
@@ -244,18 +296,11 @@ def make_ready(level: str) -> None:
     if _is_ready(level) or (level == "run" and _is_ready("check")):
         return
     began = time.monotonic()
-    if not venv_python().exists():
-        say(f"making {VENV.name} with Python {platform.python_version()}")
-        try:
-            venv.create(VENV, with_pip=True)
-        except (subprocess.CalledProcessError, OSError) as error:
-            shutil.rmtree(VENV, ignore_errors=True)
-            raise SetupError(
-                f"Python's venv does not work here ({error}); on Debian: sudo apt-get install python3-venv"
-            ) from error
+    make_venv()
     if building:
         build_llama(wheel_folder)
     wheel = next(wheel_folder.glob("*.whl"))
+    UNFINISHED.touch()
     say("installing the pinned packages")
     pip("install", "--require-hashes", "--no-deps", "-r", str(LOCKS / f"{level}.txt"))
     pip("install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
@@ -263,6 +308,7 @@ def make_ready(level: str) -> None:
     pip("install", "--require-hashes", "--no-deps", "-r", str(LOCKS / "starter.txt"))
     pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     _stamp(level).write_text(_wanted(level))
+    UNFINISHED.unlink()
     say(f"ready in {time.monotonic() - began:.0f} s")
 
 
