@@ -4,6 +4,7 @@ Owns: its keys. Losing the file loses nothing but comfort, so every trouble with
 never reads it; conversations are never kept here, only the draft that was not sent.
 """
 
+import contextlib
 from pathlib import Path
 from typing import cast
 
@@ -21,8 +22,10 @@ class WindowState:
         self._ini = QSettings(str(path), QSettings.Format.IniFormat)
 
     def save(self) -> None:
-        """Write to disk now."""
+        """Write to disk now. A draft is for its owner's eyes, like the conversations."""
         self._ini.sync()
+        with contextlib.suppress(OSError):
+            Path(self._ini.fileName()).chmod(0o600)
 
     @property
     def geometry(self) -> QByteArray:

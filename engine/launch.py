@@ -86,7 +86,11 @@ class EngineProcess:
             command += ["--linger", f"{linger_s:g}"]
         log_start = _rotate(folder.engine_log)
         try:
-            with folder.engine_log.open("ab") as log:
+            log = folder.engine_log.open("ab")
+        except OSError as error:
+            raise _log_refused(folder.engine_log, error) from error
+        try:
+            with log:
                 process = subprocess.Popen(
                     [*command, *arguments],
                     stdin=subprocess.DEVNULL,
@@ -208,11 +212,7 @@ def _rotate(log: Path) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise DataFolderError(
-            f"The engine's log {log} cannot be written",
-            error.strerror or str(error),
-            "check your permission to write in the data folder",
-        ) from error
+        raise _log_refused(log, error) from error
     if size_bytes <= LARGEST_LOG_BYTES:
         return size_bytes
     try:
@@ -220,6 +220,14 @@ def _rotate(log: Path) -> int:
     except OSError:
         return size_bytes  # another engine still writes it (Windows): it is rotated next time
     return 0
+
+
+def _log_refused(log: Path, error: OSError) -> DataFolderError:
+    return DataFolderError(
+        f"The engine's log {log} cannot be written",
+        error.strerror or str(error),
+        "check your permission to write in the data folder",
+    )
 
 
 def _environment() -> dict[str, str]:

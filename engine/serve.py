@@ -179,6 +179,8 @@ def _bound(port: int) -> socket.socket:
             # A port whose last connections still fade out may be used again at once.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
+        # Linux lets two programs bind one port as long as neither listens; the second one is told here.
+        listener.listen()
     except OSError as error:
         listener.close()
         in_use = error.errno == errno.EADDRINUSE or getattr(error, "winerror", 0) == 10048

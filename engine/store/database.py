@@ -62,9 +62,6 @@ class Database:
             if not _released(path):
                 raise
             connection = _connected(path, migrations)
-        # Conversations are for their owner's eyes; a platform without such modes ignores this.
-        with contextlib.suppress(OSError):
-            path.chmod(0o600)
         database = cls(connection, path)
         database.keep_reserve()
         return database
@@ -141,6 +138,7 @@ def _connected(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connectio
     connection: sqlite3.Connection | None = None
     try:
         _inspect(path, migrations[-1].version)
+        _keep_private(path)
         connection = sqlite3.connect(
             path,
             timeout=BUSY_TIMEOUT_MS / 1000,
@@ -160,6 +158,16 @@ def _connected(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connectio
             raise explained(error, path) from error
         raise
     return connection
+
+
+def _keep_private(path: Path) -> None:
+    """Conversations are for their owner's eyes; a platform without such modes ignores this.
+
+    Before SQLite opens the file: it makes the log beside it, which holds the newest text, in the file's mode.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
+        path.chmod(0o600)
 
 
 def _reserve_of(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """What the window remembers."""
 
+import os
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray
@@ -18,6 +19,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert (again.theme, again.zoom, again.session_id, again.draft) == ("dark", 1.25, "s1", draft)
     assert (again.geometry, again.splitter) == (QByteArray(b"\0\1geo"), QByteArray(b"sp"))
     assert again.sidebar_shown is False
+    assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
 
 
 def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:

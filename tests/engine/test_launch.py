@@ -89,3 +89,11 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataFolderError, match="cannot write"):
         EngineProcess.start(DataFolder(tmp_path / "file" / "data"), linger_s=None)
+
+
+def test_a_log_that_cannot_be_written_is_a_sentence(folder: DataFolder) -> None:
+    folder.engine_log.mkdir()
+    with pytest.raises(DataFolderError) as raised:
+        EngineProcess.start(folder, linger_s=None)
+    assert "log" in raised.value.text
+    assert "permission" in raised.value.text
