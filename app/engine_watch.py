@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
+from pydantic import ValidationError
 from PySide6.QtCore import QElapsedTimer, QObject, QTimer, Signal
 
 from app.api import EngineApi, EventStream
@@ -21,6 +22,10 @@ POLL_MS = 50
 LINGER_S = 5.0
 START_TIMEOUT_S = 120.0
 OTHER_ENGINE_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 60.0
+"""From the connection to an engine's first word; a machine that has to page it in first needs a while."""
+END_TIMEOUT_S = 20.0
+"""From asking our engine to end until it is ended; it gives itself 13 seconds."""
 RECONNECTS = 5
 HELD_BY_ANOTHER = 3
 """Exit status of `seamount serve` when another engine holds the data folder."""
@@ -52,6 +57,7 @@ class Child(Protocol):
     def address(self) -> Address | None: ...
     def failure(self) -> str: ...
     def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class Launcher(Protocol):
@@ -151,8 +157,10 @@ class EngineWatch(QObject):
             self._set(EngineState.LOOKING)
 
             def gone() -> None:
-                if child.poll() is not None or self._since.elapsed() > OTHER_ENGINE_TIMEOUT_S * 1000:
+                if child.poll() is not None:
                     self.start()
+                elif self._since.elapsed() > END_TIMEOUT_S * 1000:
+                    child.kill()  # it hangs; what it wrote is stored
 
             self._wait(gone)
         else:
@@ -210,9 +218,16 @@ class EngineWatch(QObject):
         self._api.connect_to(address.url, address.key)
         self._events = self._api.stream("/api/events", self._take_events, self._lost)
         self._api.get("/api/status", EngineStatus, self._ready, lambda _: None)
+        self._wait(self._look_for_answer)
+
+    def _look_for_answer(self) -> None:
+        if self._since.elapsed() > ANSWER_TIMEOUT_S * 1000:
+            self._stop(_silent())
 
     def _ready(self, status: EngineStatus) -> None:
-        if self._state == EngineState.CONNECTING:
+        # Without the stream of events it is about to be looked at what became of the engine.
+        if self._state == EngineState.CONNECTING and self._events is not None:
+            self._stop_waiting()
             self._reconnects_left = RECONNECTS
             self._set(EngineState.READY)
         self.status_changed.emit(status)
@@ -220,7 +235,11 @@ class EngineWatch(QObject):
     def _take_events(self, events: list[ServerEvent]) -> None:
         latest: EngineStatus | None = None
         for event in events:
-            news = EngineEvent.model_validate_json(event.data)
+            try:
+                news = EngineEvent.model_validate_json(event.data)
+            except ValidationError:
+                self._stop(_not_understood())
+                return
             if news.status is not None:
                 latest = news.status
             elif news.session_id is not None and news.change is not None:
@@ -289,6 +308,22 @@ def _slow_start() -> str:
         "The engine did not start",
         f"it was not ready after {START_TIMEOUT_S:.0f} seconds",
         "restart it, and look into logs/engine.log in the data folder if that does not help",
+    ).text
+
+
+def _silent() -> str:
+    return EngineUnreachable(
+        "The engine does not answer",
+        f"it runs, but has not said a word for {ANSWER_TIMEOUT_S:.0f} seconds",
+        "restart it; if another window started it, close that one first",
+    ).text
+
+
+def _not_understood() -> str:
+    return EngineUnreachable(
+        "The engine of this data folder cannot be understood",
+        "it seems to be of another version of Seamount",
+        "close the other windows and programs that use it, then restart the engine",
     ).text
 
 

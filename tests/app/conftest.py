@@ -405,6 +405,7 @@ class FakeChild:
     def __init__(self, engine: FakeEngine | None) -> None:
         self.engine = engine
         self.status: int | None = None
+        self.hangs = False
         self.words = "The engine stopped: it was killed; restart it."
 
     def poll(self) -> int | None:
@@ -417,7 +418,11 @@ class FakeChild:
         return self.words
 
     def terminate(self) -> None:
-        self.status = 0
+        if not self.hangs:
+            self.status = 0
+
+    def kill(self) -> None:
+        self.status = -9
 
 
 class FakeLauncher:

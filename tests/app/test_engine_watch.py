@@ -1,10 +1,13 @@
 """Finding, starting, losing and replacing the engine."""
 
+import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pytestqt.qtbot import QtBot
 
+from app import engine_watch
 from app.api import EngineApi
 from app.engine_watch import HELD_BY_ANOTHER, EngineState, EngineWatch
 from engine.errors import DataFolderError
@@ -169,3 +172,40 @@ def test_an_engine_that_refuses_our_key_is_given_up(
     watched.watch.start()
     qtbot.waitUntil(lambda: watched.watch.state == EngineState.STOPPED, timeout=10_000)
     assert watched.sentences == ["The key is wrong."]
+
+
+def test_an_engine_that_never_says_a_word_is_a_sentence(
+    watched: Watched, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_watch, "ANSWER_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(launcher, "running", lambda _: SimpleNamespace(url=url, key="k"))
+        watched.watch.start()
+        assert watched.watch.state == EngineState.CONNECTING
+        watched.wait(qtbot, EngineState.STOPPED)
+    assert "has not said a word" in watched.sentences[0]
+    assert "restart it" in watched.sentences[0]
+
+
+def test_an_engine_of_another_version_is_a_sentence(watched: Watched, qtbot: QtBot, fake_engine: Any) -> None:
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    qtbot.waitUntil(lambda: bool(fake_engine.listeners))
+    fake_engine._tell({"kind": "hologram", "depth": 3})
+    watched.wait(qtbot, EngineState.STOPPED)
+    assert "another version" in watched.sentences[0]
+
+
+def test_an_engine_of_ours_that_hangs_is_ended_for_a_restart(
+    watched: Watched, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_watch, "END_TIMEOUT_S", 0.2)
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    launcher.children[0].hangs = True
+    watched.watch.restart()
+    qtbot.waitUntil(lambda: len(launcher.children) == 2)
+    assert launcher.children[0].status == -9
+    watched.wait(qtbot, EngineState.READY)
+    assert watched.sentences == []
