@@ -72,6 +72,8 @@ class Desk(QObject):
         self._drafts: dict[str | None, Draft] = {}
         self._shown_id: str | None = session_id
         self._held = False
+        self._held_models: list[str] = []
+        self._stopped_sentence = ""
         self._wire_engine()
         self._wire_conversation()
         self._wire_asking()
@@ -192,9 +194,13 @@ class Desk(QObject):
         QGuiApplication.clipboard().setText(conversation_markdown(self.conversation.branch()))
 
     def add_model(self, path: str) -> None:
-        """Register a model file and load it."""
-        self.parts.status.say("Reading the file's headers…")
-        self.shelf.add(path)
+        """Register a model file and load it, as soon as there is an engine to do it."""
+        if self.watch.state == EngineState.READY:
+            self.parts.status.say("Reading the file's headers…")
+            self.shelf.add(path)
+        else:
+            self._held_models.append(path)
+            self._tell_stopped()
 
     def restart_engine(self) -> None:
         """End our engine and start anew."""
@@ -246,6 +252,9 @@ class Desk(QObject):
                 self.conversation.reload()
             self._was_ready = True
             self._send_held()
+            held, self._held_models = self._held_models, []
+            for path in held:
+                self.add_model(path)
         elif state in (EngineState.STOPPED, EngineState.STARTING):
             self.shelf.set_status(None)
         self._rest()
@@ -257,7 +266,15 @@ class Desk(QObject):
         self.conversation.engine_status(status)
 
     def _engine_stopped(self, sentence: str) -> None:
-        self.parts.notices.tell("engine", sentence, button="Restart", on_button=self.restart_engine)
+        self._stopped_sentence = sentence
+        self._tell_stopped()
+
+    def _tell_stopped(self) -> None:
+        """Without an engine: why, again where it was dismissed, since something is asked of it now."""
+        if self.watch.state == EngineState.STOPPED and self.parts.notices.notice("engine") is None:
+            self.parts.notices.tell(
+                "engine", self._stopped_sentence, button="Restart", on_button=self.restart_engine
+            )
 
     def _session_event(self, session_id: str, change: str) -> None:
         self.catalogue.refresh_soon()
@@ -273,6 +290,7 @@ class Desk(QObject):
 
     def _model_refused(self, error: ErrorBody) -> None:
         self._rest()
+        self._tell_stopped()
         if self.watch.state == EngineState.READY:
             self.parts.notices.tell(
                 "model", error.text, button="Choose model", on_button=self.parts.picker.showMenu
@@ -380,6 +398,12 @@ class Desk(QObject):
         """Something was not stored exactly as it was given."""
         self.parts.notices.tell("replaced", sentence, kind="info")
 
+    def tell_refused(self, sentence: str) -> None:
+        """Something was not done."""
+        self._tell_stopped()
+        if self.watch.state != EngineState.STOPPED:
+            self.parts.notices.tell("refused", sentence)
+
     def ask(self, text: str) -> None:
         """Put `text` to the model, as soon as there is an engine to put it to."""
         state = self.watch.state
@@ -388,6 +412,7 @@ class Desk(QObject):
             self.conversation.ask(text)
             return
         self.parts.composer.give_back(text)
+        self._tell_stopped()
         if state != EngineState.STOPPED:
             self._held = True
             self._rest()
@@ -405,8 +430,7 @@ class Desk(QObject):
         self._refused(error)
 
     def _refused(self, error: ErrorBody) -> None:
-        if self.watch.state != EngineState.STOPPED:
-            self.parts.notices.tell("refused", error.text)
+        self.tell_refused(error.text)
 
     # --- words ----------------------------------------------------------------------------------------
 

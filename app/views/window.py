@@ -313,17 +313,30 @@ class MainWindow(QMainWindow):
         QApplication.closeAllWindows()
 
     def _open_settings(self, settings: "Settings") -> None:
+        from shiboken6 import isValid
+
         from app.views.settings_dialog import SettingsDialog
 
         desk = self.desk
-        if desk is None:
+        if desk is None or self.findChild(SettingsDialog) is not None:
             return
         model = desk.shelf.status.model if desk.shelf.status else None
         dialog = SettingsDialog(settings, model, self)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
 
+        # The answer may come when the dialog has been closed already.
+        def stored() -> None:
+            if isValid(dialog):
+                dialog.accept()
+
+        def refused(sentence: str) -> None:
+            if isValid(dialog):
+                dialog.refuse(sentence)
+            else:
+                desk.tell_refused(sentence)
+
         def apply(wanted: "Settings") -> None:
-            desk.apply_settings(wanted, dialog.accept, dialog.refuse)
+            desk.apply_settings(wanted, stored, refused)
 
         dialog.applied.connect(apply)
         dialog.open()

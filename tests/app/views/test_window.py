@@ -15,6 +15,7 @@ from app.theme import Theme
 from app.views.settings_dialog import SettingsDialog
 from app.views.window import TRACE_VARIABLE, MainWindow
 from engine.paths import DataFolder
+from engine.protocol import ErrorBody
 
 
 class Opened:
@@ -217,6 +218,50 @@ def test_a_dropped_model_file_is_added(opened: Opened, qtbot: QtBot, fake_engine
     assert fake_engine.asked("POST", "/api/models/add") == [{"path": "/somewhere/New.GGUF"}]
 
 
+def test_a_model_dropped_before_the_engine_is_ready_waits_for_it(
+    open_window: Any, qtbot: QtBot, fake_engine: Any, launcher: Any
+) -> None:
+    held_back = launcher.next_child
+    children: list[Any] = []
+
+    def slow() -> Any:
+        children.append(held_back())
+        children[0].engine = None
+        return children[0]
+
+    launcher.next_child = slow
+    opened = open_window()
+    opened.desk.add_model("/somewhere/new.gguf")
+    children[0].engine = fake_engine
+    qtbot.waitUntil(lambda: bool(fake_engine.asked("POST", "/api/models/load")))
+    assert fake_engine.asked("POST", "/api/models/add") == [{"path": "/somewhere/new.gguf"}]
+
+
+@pytest.mark.parametrize("asked", ["send", "settings", "delete", "drop"])
+def test_what_is_asked_of_a_stopped_engine_says_again_why(
+    opened: Opened, qtbot: QtBot, fake_engine: Any, launcher: Any, asked: str
+) -> None:
+    session_id = fake_engine.add_session("kept")
+    opened.desk.open_conversation(session_id)
+    qtbot.waitUntil(lambda: not opened.desk.conversation.is_opening)
+    window = opened.window
+    fake_engine.die()
+    launcher.children[0].status = -9
+    qtbot.waitUntil(lambda: opened.desk.watch.state == EngineState.STOPPED)
+    [sentence] = window.notices.sentences()
+    window.notices.dismiss("engine")
+    if asked == "drop":
+        opened.desk.add_model("/somewhere/new.gguf")
+    else:
+        window.composer.edit.setPlainText("hello")
+        opened.do(asked)
+    qtbot.waitUntil(lambda: window.notices.sentences() == [sentence])
+    notice = window.notices.notice("engine")
+    assert notice is not None
+    assert notice.button is not None
+    assert notice.button.text() == "Restart"
+
+
 def test_a_model_that_cannot_be_loaded_is_said(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
     qtbot.waitUntil(lambda: bool(fake_engine.listeners))
     fake_engine.status.update(
@@ -235,6 +280,31 @@ def test_settings_are_fetched_and_stored(opened: Opened, qtbot: QtBot, fake_engi
     dialog.apply_button.click()
     qtbot.waitUntil(lambda: fake_engine.settings["context_tokens"] == 4096)
     qtbot.waitUntil(lambda: "loaded again" in "".join(opened.window.notices.sentences()))
+
+
+def test_settings_that_are_answered_after_their_dialog_was_closed(opened: Opened, qtbot: QtBot) -> None:
+    answers: list[Any] = []
+    opened.desk.shelf.save_settings = lambda settings, ok, failed: answers.append((settings, ok, failed))
+    for _ in range(2):
+        opened.do("settings")
+        qtbot.waitUntil(lambda: opened.window.findChild(SettingsDialog) is not None)
+        dialog = opened.window.findChild(SettingsDialog)
+        dialog.apply_button.click()
+        dialog.close()
+        qtbot.waitUntil(lambda: opened.window.findChild(SettingsDialog) is None)
+    (settings, ok, _), (_, _, failed) = answers
+    ok(settings)
+    failed(ErrorBody(code="disk_full", text="The settings were not stored: the disk is full; free some."))
+    assert opened.window.notices.sentences()[-1].startswith("The settings were not stored")
+
+
+def test_settings_asked_for_twice_are_one_dialog(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    opened.do("settings")
+    opened.do("settings")
+    qtbot.waitUntil(lambda: len(fake_engine.asked("GET", "/api/settings")) == 2)
+    qtbot.waitUntil(lambda: opened.window.findChild(SettingsDialog) is not None)
+    qtbot.waitUntil(lambda: not opened.desk.api._open)
+    assert len(opened.window.findChildren(SettingsDialog)) == 1
 
 
 def test_theme_and_zoom_are_chosen_and_remembered(opened: Opened, qtbot: QtBot) -> None:
