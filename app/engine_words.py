@@ -48,9 +48,16 @@ def empty_page(shelf: ModelShelf) -> tuple[str, str]:
         )
     return (
         "What is on your mind?",
-        "The model runs on this computer; what you write stays here. "
+        "The model runs on this computer, and what you write stays here.\n"
         "Ctrl+M chooses another model, F1 shows every key.",
     )
+
+
+def empty_list(query: str) -> str:
+    """What stands in the list of conversations when it has none."""
+    if query:
+        return f"Nothing holds “{query}”. Titles and messages were searched; Esc shows all again."
+    return "Conversations are kept here."
 
 
 def conversation_markdown(branch: list[Message]) -> str:

@@ -206,6 +206,8 @@ class Composer(QFrame):
         """Follow the window's look."""
         self._theme = theme
         self.edit.setFont(theme.text_font())
+        # The placeholder is drawn in this one's; a stylesheet keeps it from following.
+        self.edit.viewport().setFont(theme.text_font())
         self.edit.fit()
         for chip in self._chips:
             chip.set_theme(theme)

@@ -14,7 +14,7 @@ from app.api import EngineApi
 from app.composer_text import Draft
 from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch, Launcher
-from app.engine_words import conversation_markdown, empty_page, resting_words
+from app.engine_words import conversation_markdown, empty_list, empty_page, resting_words
 from app.model_shelf import ModelShelf
 from app.session_catalogue import SessionCatalogue
 from app.transcript_model import ShownMessage
@@ -236,9 +236,13 @@ class Desk(QObject):
         parts.sidebar.open_requested.connect(self.open_conversation)
         parts.sidebar.delete_requested.connect(self.catalogue.delete)
         parts.notices.left.connect(parts.composer.setFocus)
+        self.catalogue.refreshed.connect(self._list_refreshed)
         self.catalogue.deleted.connect(self._deleted)
         self.catalogue.restored.connect(self._restored)
         self.catalogue.refused.connect(self._refused)
+
+    def _list_refreshed(self) -> None:
+        self.parts.sidebar.say_when_empty(empty_list(self.catalogue.query))
 
     def _engine_state(self, state: EngineState) -> None:
         if state == EngineState.READY:

@@ -1,6 +1,6 @@
 """The editor that opens in the place of a message.
 
-Owns: one text field with Save and Cancel. Does not know what becomes of the text.
+Owns: one text field with Ask again and Cancel. Does not know what becomes of the text.
 """
 
 from PySide6.QtCore import QRectF, Qt, Signal
@@ -31,7 +31,7 @@ class _Field(QPlainTextEdit):
 
 
 class MessageEditor(QWidget):
-    """Edits `text`. Ctrl+Enter or Save gives it back, Escape or Cancel gives up."""
+    """Edits `text`. Ctrl+Enter or Ask again gives it back, Escape or Cancel gives up."""
 
     saved = Signal(str)
     cancelled = Signal()
@@ -47,7 +47,13 @@ class MessageEditor(QWidget):
         self.field.setTabChangesFocus(True)
         self.field.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.field.viewport().setAutoFillBackground(False)
-        self.save_button = QuietButton("Save", "Save and ask again", style, self, strong=True)
+        self.save_button = QuietButton(
+            "Ask again",
+            "Ask this instead; the earlier question and its answer stay (Ctrl+Enter)",
+            style,
+            self,
+            strong=True,
+        )
         self.cancel_button = QuietButton("Cancel", "Leave the message as it was", style, self)
         self.field.setPlainText(text)
         self.field.moveCursor(QTextCursor.MoveOperation.End)

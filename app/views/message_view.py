@@ -382,7 +382,7 @@ class MessageEntry:
 
 
 def _size_text(size_bytes: int) -> str:
-    """A size for people: "20 KB", "1.0 MB"."""
+    """A size for people: "20 kB", "1.0 MB"."""
     if size_bytes < 1_000_000:
-        return f"{max(1, round(size_bytes / 1000))} KB"
+        return f"{max(1, round(size_bytes / 1000))} kB"
     return f"{size_bytes / 1_000_000:.1f} MB"

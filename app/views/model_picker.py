@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from app.model_shelf import ModelShelf
 
 
-LEFT_PX, RIGHT_PX, MOST_NAME_PX = 30, 26, 420
+LEFT_PX, RIGHT_PX, LEAST_NAME_PX, MOST_NAME_PX = 30, 26, 60, 420
 
 
 class ModelPicker(QToolButton):
@@ -95,12 +95,15 @@ class ModelPicker(QToolButton):
 
     def sizeHint(self) -> QSize:
         """Icon, name, chevron; MOST_NAME_PX at most."""
-        name_px = min(MOST_NAME_PX, self.fontMetrics().horizontalAdvance(self.text()) + 2)
-        return QSize(LEFT_PX + name_px + RIGHT_PX, super().sizeHint().height())
+        return QSize(LEFT_PX + self._name_px() + RIGHT_PX, super().sizeHint().height())
 
     def minimumSizeHint(self) -> QSize:
         """A long name gives way."""
-        return QSize(LEFT_PX + 60 + RIGHT_PX, super().minimumSizeHint().height())
+        name_px = min(LEAST_NAME_PX, self._name_px())
+        return QSize(LEFT_PX + name_px + RIGHT_PX, super().minimumSizeHint().height())
+
+    def _name_px(self) -> int:
+        return min(MOST_NAME_PX, self.fontMetrics().horizontalAdvance(self.text()) + 2)
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Its own arrangement: styles leave room for an arrow on both sides."""

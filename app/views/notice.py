@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QAccessible, QAccessibleEvent
+from PySide6.QtGui import QAccessible, QAccessibleEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
-    QHBoxLayout,
+    QGridLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
@@ -24,6 +24,8 @@ from app.icons import icon, pixmap
 from app.theme import Theme
 
 MOST = 3
+SPACING_PX = 6
+NARROW_PX = 420
 Kind = Literal["error", "info"]
 KIND_NAMES = {"error": "Problem", "info": "Note"}
 
@@ -48,25 +50,30 @@ class Notice(QFrame):
         self.label.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
         )
-        self.label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)  # a new policy forgets it, and a narrow window would cut the sentence
+        self.label.setSizePolicy(policy)
         self.label.setAccessibleName(f"{KIND_NAMES[kind]}: {sentence}")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(12, 6, 6, 6)
-        row.setSpacing(10)
-        row.addWidget(self._picture)
-        row.addWidget(self.label, 1)
+        self._narrow = False
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(12, 6, 6, 6)
+        self._grid.setHorizontalSpacing(10)
+        self._grid.setVerticalSpacing(6)
+        self._grid.setColumnStretch(1, 1)
+        self._grid.addWidget(self._picture, 0, 0)
+        self._grid.addWidget(self.label, 0, 1)
         self.button: QPushButton | None = None
         if button:
             self.button = QPushButton(button)
             self.button.clicked.connect(self.dismissed.emit)
             if on_button:
                 self.button.clicked.connect(on_button)
-            row.addWidget(self.button)
+            self._grid.addWidget(self.button, 0, 2)
         self.close_button = QToolButton()
         self.close_button.setAccessibleName("Dismiss")
         self.close_button.setToolTip("Dismiss")
         self.close_button.clicked.connect(self.dismissed.emit)
-        row.addWidget(self.close_button)
+        self._grid.addWidget(self.close_button, 0, 3)
         self.set_theme(theme)
 
     def set_theme(self, theme: Theme) -> None:
@@ -75,9 +82,19 @@ class Notice(QFrame):
         self._picture.setPixmap(pixmap(name, colour, 16, self.devicePixelRatioF()))
         self.close_button.setIcon(icon("close", theme.muted))
 
+    def set_narrow(self, narrow: bool) -> None:
+        """The button stands below the sentence, which needs the width."""
+        if self.button is not None and narrow != self._narrow:
+            self._narrow = narrow
+            self._grid.removeWidget(self.button)
+            if narrow:
+                self._grid.addWidget(self.button, 1, 1, Qt.AlignmentFlag.AlignLeft)
+            else:
+                self._grid.addWidget(self.button, 0, 2)
+
 
 class NoticeBar(QWidget):
-    """At most MOST sentences, the newest below."""
+    """At most MOST sentences, the newest below. Without room for all, the older ones wait for it."""
 
     left = Signal()
     """A notice that had the keyboard's focus is gone: somebody else should take it."""
@@ -87,9 +104,10 @@ class NoticeBar(QWidget):
         self.setAccessibleName("Notices")
         self._theme = theme
         self._notices: dict[str, Notice] = {}
+        self._room_px = 100_000  # until it is told
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
-        self._column.setSpacing(6)
+        self._column.setSpacing(SPACING_PX)
         self.hide()
 
     def set_theme(self, theme: Theme) -> None:
@@ -97,6 +115,16 @@ class NoticeBar(QWidget):
         self._theme = theme
         for notice in self._notices.values():
             notice.set_theme(theme)
+
+    def set_room(self, room_px: int) -> None:
+        """How high it may become."""
+        self._room_px = room_px
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Another width breaks the sentences elsewhere."""
+        super().resizeEvent(event)
+        self._fit()
 
     def tell(
         self,
@@ -116,6 +144,7 @@ class NoticeBar(QWidget):
         self._notices[key] = notice
         self._column.addWidget(notice)
         self.show()
+        self._fit()
         QAccessible.updateAccessibility(QAccessibleEvent(notice.label, QAccessible.Event.Alert))
 
     def dismiss(self, key: str) -> None:
@@ -129,6 +158,7 @@ class NoticeBar(QWidget):
             if had_focus:
                 self.left.emit()
         self.setVisible(bool(self._notices))
+        self._fit()
 
     def sentences(self) -> list[str]:
         """What is shown, oldest first."""
@@ -137,6 +167,14 @@ class NoticeBar(QWidget):
     def notice(self, key: str) -> Notice | None:
         """The notice under `key`."""
         return self._notices.get(key)
+
+    def _fit(self) -> None:
+        """A sentence is shown whole or not yet; the newest always."""
+        left_px = self._room_px
+        for number, notice in enumerate(reversed(self._notices.values())):
+            notice.set_narrow(self.width() < NARROW_PX)
+            left_px -= notice.heightForWidth(self.width()) + SPACING_PX
+            notice.setVisible(number == 0 or left_px >= 0)
 
     def _dismissed(self, key: str, notice: Notice) -> None:
         if self._notices.get(key) is notice:

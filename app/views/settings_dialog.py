@@ -5,6 +5,7 @@ Owns: the form and the values in it. Does not send anything; `applied` carries t
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
+    QAbstractSpinBox,
     QCheckBox,
     QDialog,
     QDialogButtonBox,
@@ -21,6 +22,9 @@ from engine.conversation import clean_text
 from engine.protocol import LoadedModel, Sampling, Settings
 
 SYSTEM_MESSAGE_PX = 96
+FIELD_PX = 420
+NUMBER_INDENT_PX = 11
+"""Brings the numbers under the text of the system message: a stylesheet's padding leaves them out."""
 
 
 class SettingsDialog(QDialog):
@@ -32,7 +36,6 @@ class SettingsDialog(QDialog):
     def __init__(self, settings: Settings, model: LoadedModel | None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Settings")
-        self.setMinimumWidth(600)
         self._settings = settings
         sampling = settings.sampling or (model and model.suited_sampling) or Sampling()
         self.system_message = QPlainTextEdit(settings.system_message)
@@ -66,6 +69,7 @@ class SettingsDialog(QDialog):
         form.setHorizontalSpacing(16)
         form.setVerticalSpacing(4)
         form.setColumnStretch(1, 1)
+        form.setColumnMinimumWidth(1, FIELD_PX)
         row = 0
         for label, field, hint in (
             ("&System message", self.system_message, "Said to the model before every conversation."),
@@ -81,6 +85,8 @@ class SettingsDialog(QDialog):
             field.setAccessibleName(name)
             field.setAccessibleDescription(hint)
             field.setToolTip(hint)
+            if isinstance(field, QAbstractSpinBox):
+                field.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
             caption = QLabel(label)
             caption.setBuddy(field)
             tall = field is self.system_message

@@ -4,7 +4,7 @@ Owns: the widgets and how a row is drawn. Does not fetch or change anything; it 
 """
 
 from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QPoint, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QPainter
+from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -22,8 +22,12 @@ from PySide6.QtWidgets import (
 from app.icons import icon
 from app.session_list import SessionList, SessionRole
 from app.theme import Theme
+from app.views.style import CHROME_SCALE
 
 WIDTH_PX = 260
+LEAST_PX = 208
+AROUND_NEW_PX = 64
+"""Icon, padding and margins of the button for a new conversation."""
 ROW_PX = 34
 HEADING_PX = 34
 
@@ -90,7 +94,7 @@ class RowDelegate(QStyledItemDelegate):
             painter.drawText(place, Qt.AlignmentFlag.AlignBottom | Qt.AlignmentFlag.AlignLeft, text)
             painter.restore()
             return
-        block = area.adjusted(0, 1, -4, -1)
+        block = area.adjusted(0, 1, 0, -1)
         selected = bool(state & QStyle.StateFlag.State_Selected)
         painter.setPen(Qt.PenStyle.NoPen)
         if selected:
@@ -118,10 +122,22 @@ class RowDelegate(QStyledItemDelegate):
 
 
 class SessionView(QListView):
-    """The list; Return opens, F2 renames, Delete deletes."""
+    """The list; Return opens, F2 renames, Delete deletes. Says `words` where it would be empty."""
 
     delete_requested = Signal(str)
     open_requested = Signal(str)
+    words = ""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """The rows, or the words."""
+        super().paintEvent(event)
+        model = self.model()
+        if self.words and (model is None or model.rowCount() == 0):  # pyright: ignore[reportUnnecessaryComparison] # before there is an engine there is no model
+            painter = QPainter(self.viewport())
+            painter.setPen(self.palette().color(QPalette.ColorRole.PlaceholderText))
+            place = self.viewport().rect().adjusted(10, 8, -8, 0)
+            flags = Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft | Qt.TextFlag.TextWordWrap
+            painter.drawText(place, flags, self.words)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Keys that mean the current row."""
@@ -151,7 +167,6 @@ class Sidebar(QWidget):
         self.setObjectName("sidebar")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setAccessibleName("Conversations")
-        self.setMinimumWidth(208)
         self.new_button = QPushButton(" New conversation")
         self.new_button.setObjectName("newConversation")
         self.new_button.setAccessibleName("New conversation")
@@ -197,6 +212,9 @@ class Sidebar(QWidget):
         """Follow the window's look."""
         self._delegate.theme = theme
         self.new_button.setIcon(icon("new", theme.accent))
+        # Zoomed text has to fit, too.
+        text_px = QFontMetrics(theme.text_font(CHROME_SCALE)).horizontalAdvance(self.new_button.text())
+        self.setMinimumWidth(max(LEAST_PX, text_px + AROUND_NEW_PX))
         self.list.doItemsLayout()
         self.list.viewport().update()
 
@@ -205,6 +223,12 @@ class Sidebar(QWidget):
         self._rows = rows
         self.list.setModel(rows)
         rows.modelReset.connect(self._mark_open)
+
+    def say_when_empty(self, words: str) -> None:
+        """What stands where the rows would be, while there are none."""
+        self.list.words = words
+        self.list.setAccessibleDescription(words)
+        self.list.viewport().update()
 
     def set_open(self, session_id: str | None) -> None:
         """Mark the open conversation."""

@@ -105,6 +105,7 @@ QPushButton#newConversation:focus {{ border-color: {c["accent"]}; }}
 QLineEdit, QDialog QPlainTextEdit {{ background: {c["surface"]};
     color: {c["text"]}; border: 1px solid {c["border"]}; border-radius: {radius - 2}px; padding: 6px {grid}px;
     selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
+QLineEdit, QPlainTextEdit {{ placeholder-text-color: {c["muted"]}; }}
 QLineEdit:focus, QDialog QPlainTextEdit:focus {{ border: 1px solid {c["accent"]}; }}
 QAbstractSpinBox {{ background: {c["surface"]}; color: {c["text"]}; border: 1px solid {c["border"]};
     border-radius: {radius - 2}px; padding: 4px 20px 4px {grid}px; min-height: 18px; }}
@@ -118,6 +119,11 @@ QAbstractSpinBox::up-arrow {{ image: url("{up}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::down-arrow {{ image: url("{down}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::up-arrow:disabled, QAbstractSpinBox::up-arrow:off, QAbstractSpinBox::down-arrow:disabled,
     QAbstractSpinBox::down-arrow:off {{ image: none; }}
+QCheckBox {{ spacing: {grid}px; }}
+QCheckBox::indicator {{ width: 14px; height: 14px; border: 1px solid {c["muted"]}; border-radius: 3px;
+    background: {c["surface"]}; }}
+QCheckBox::indicator:checked {{ image: url("{check}"); }}
+QCheckBox::indicator:focus {{ border: 1px solid {c["accent"]}; }}
 QListView#conversations {{ background: transparent; border: none; outline: none; }}
 QListView#conversations QLineEdit {{ padding: 2px {grid - 2}px; }}
 

@@ -150,6 +150,6 @@ class TranscriptView(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._page.setGeometry(self.rect())
-        side = max(0, (self.width() - 420) // 2)
+        side = max(0, (self.width() - self._theme.column_px * 3 // 4) // 2)
         self._empty.setGeometry(self.rect().adjusted(side, 0, -side, 0))
         self._place_jump()

@@ -351,7 +351,8 @@ class TranscriptPage(QAbstractScrollArea):
         bar.setRange(0, max(0, self._total - page))
         bar.setPageStep(page)
         bar.setValue(y)
-        x = (self.viewport().width() - self._column) // 2 - OUTER_PX
+        # Of the whole width: a scroll bar that appears must not move what is being read.
+        x = (self.width() - self._column) // 2 - OUTER_PX
         for index, entry in enumerate(self._entries):
             view = entry.view
             if view is None:

@@ -20,6 +20,7 @@ from PySide6.QtGui import (
     QDropEvent,
     QGuiApplication,
     QPaintEvent,
+    QResizeEvent,
 )
 from PySide6.QtWidgets import (
     QApplication,
@@ -411,6 +412,11 @@ class MainWindow(QMainWindow):
         self.sidebar.setVisible(shown)
         self.actions_by_id["toggle_sidebar"].setChecked(shown)
         self.memory.sidebar_shown = shown
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """What is said may take half of the height."""
+        super().resizeEvent(event)
+        self.notices.set_room(event.size().height() // 2)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Model files may be dropped."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.api import EngineApi
 from app.engine_watch import EngineState
-from app.engine_words import conversation_markdown, empty_page, resting_words
+from app.engine_words import conversation_markdown, empty_list, empty_page, resting_words
 from app.model_shelf import ModelShelf
 from engine.protocol import EngineStatus, ErrorBody, Message, ModelEntry, Usage
 
@@ -54,3 +54,8 @@ def test_an_empty_page_teaches_what_can_be_done(qapp: object) -> None:
 def test_a_conversation_as_markdown() -> None:
     text = conversation_markdown([message("Hi", "user"), message("Hello **you**")])
     assert text == "**You**\n\nHi\n\n**Model**\n\nHello **you**\n"
+
+
+def test_an_empty_list_of_conversations_teaches_too() -> None:
+    assert "kept here" in empty_list("")
+    assert "zebra" in empty_list("zebra")

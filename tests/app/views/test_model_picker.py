@@ -8,7 +8,7 @@ from pytestqt.qtbot import QtBot
 from app.api import EngineApi
 from app.model_shelf import ModelShelf
 from app.theme import Theme
-from app.views.model_picker import ContextMeter, ModelPicker
+from app.views.model_picker import LEAST_NAME_PX, LEFT_PX, RIGHT_PX, ContextMeter, ModelPicker
 from engine.protocol import EngineStatus, ErrorBody, LoadedModel, ModelEntry
 
 PROBLEM = ErrorBody(code="model_file", text="broken.gguf cannot be used: it is truncated; fetch it again.")
@@ -87,3 +87,9 @@ def test_the_meter_tells_used_and_total(qtbot: QtBot) -> None:
     meter.grab()
     meter.show_use(None, None)
     assert meter.isHidden()
+
+
+def test_a_short_name_takes_no_more_room_than_it_needs(picker: ModelPicker, shelf: ModelShelf) -> None:
+    shelf.set_status(status(model=LOADED.model_copy(update={"name": "ab"})))
+    assert picker.minimumSizeHint().width() == picker.sizeHint().width()
+    assert picker.sizeHint().width() < LEFT_PX + LEAST_NAME_PX + RIGHT_PX

@@ -84,3 +84,28 @@ def test_a_notice_that_goes_with_the_focus_says_so(qtbot: QtBot) -> None:
     assert left == []
     button.click()
     assert left == [True]
+
+
+def test_a_sentence_is_shown_whole_or_waits_for_room(qtbot: QtBot) -> None:
+    bar = made(qtbot)
+    sentence = "It failed: because of something that takes many words to be told; do this and that. " * 3
+    for number in range(MOST):
+        bar.tell(f"k{number}", f"{number} {sentence}")
+    bar.resize(300, 400)
+    notices = [bar.notice(f"k{number}") for number in range(MOST)]
+
+    def shown() -> list[bool]:
+        return [notice is not None and not notice.isHidden() for notice in notices]
+
+    bar.set_room(10)
+    assert shown() == [False, False, True]
+    newest = notices[-1]
+    assert newest is not None
+    bar.set_room(2 * (newest.heightForWidth(300) + 6))
+    assert shown() == [False, True, True]
+    bar.set_room(10)
+    bar.dismiss("k2")
+    assert shown()[:2] == [False, True]
+    bar.set_room(10_000)
+    assert shown()[:2] == [True, True]
+    assert len(bar.sentences()) == 2

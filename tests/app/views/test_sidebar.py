@@ -129,3 +129,17 @@ def test_drawing_changes_no_colour_of_the_theme(sidebar: Sidebar, rows: SessionL
     sidebar.list.itemDelegate().paint(painter, option, rows.index(1))
     painter.end()
     assert Theme.light().text.getRgbF() == before
+
+
+def test_an_empty_list_says_why(sidebar: Sidebar, rows: SessionList) -> None:
+    def dark_pixels() -> int:
+        picture = sidebar.list.viewport().grab().toImage()
+        ground = picture.pixel(1, 1)
+        area = [(x, y) for x in range(picture.width()) for y in range(60)]
+        return sum(picture.pixel(x, y) != ground for x, y in area)
+
+    rows.show([])
+    assert dark_pixels() == 0
+    sidebar.say_when_empty("Nothing holds “zebra”.")
+    assert dark_pixels() > 50
+    assert sidebar.list.accessibleDescription() == "Nothing holds “zebra”."

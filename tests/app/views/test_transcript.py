@@ -98,7 +98,7 @@ def test_a_long_message_shows_its_beginning_until_all_is_asked_for(view, qtbot):
     body = view.page.views[0]._body
     assert sum(slot.chars for slot in body._slots) <= 20_000
     qtbot.mouseClick(
-        button(view.page.views[0], f"Show all ({len(text) / 1000:.0f} KB)"), Qt.MouseButton.LeftButton
+        button(view.page.views[0], f"Show all ({len(text) / 1000:.0f} kB)"), Qt.MouseButton.LeftButton
     )
     qtbot.waitUntil(lambda: sum(slot.chars for slot in view.page.views[0]._body._slots) > 180_000)
     assert len(view.page.views[0].documents()) < 20

@@ -12,7 +12,9 @@ from pytestqt.qtbot import QtBot
 from app.actions import ACTIONS
 from app.engine_watch import EngineState
 from app.theme import Theme
+from app.views.message_view import MessageView
 from app.views.settings_dialog import SettingsDialog
+from app.views.transcript_page import TranscriptPage
 from app.views.window import TRACE_VARIABLE, MainWindow
 from engine.paths import DataFolder
 from engine.protocol import ErrorBody
@@ -361,6 +363,25 @@ def test_at_every_width_everything_is_inside_the_window(opened: Opened, qtbot: Q
     assert not label.isVisible() or label.width() >= label.sizeHint().width()
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_in_the_smallest_window_a_sentence_is_whole(opened: Opened, qtbot: QtBot, count: int) -> None:
+    window = opened.window
+    window.resize(window.minimumSize())
+    sentence = (
+        "The engine has stopped: it was ended from outside (signal 9, SIGKILL), as the system does when "
+        "memory runs out; restart it and continue the answer; the conversation is kept."
+    )
+    for number in range(count):
+        window.notices.tell(f"k{number}", sentence, button="Restart")
+    newest = window.notices.notice(f"k{count - 1}")
+    assert newest is not None
+    window.grab()
+    label = newest.label
+    qtbot.waitUntil(lambda: label.isVisible() and label.height() >= label.heightForWidth(label.width()))
+    bottom = window.status.mapTo(window, window.status.rect().bottomLeft()).y()
+    assert bottom < window.height()
+
+
 def test_first_paint_is_traced_when_asked(
     open_window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -388,3 +409,27 @@ def test_a_data_folder_that_cannot_be_used_is_a_sentence_in_the_window(
 def test_an_empty_page_teaches(opened: Opened) -> None:
     texts = [label.text() for label in opened.window.transcript.findChildren(QLabel)]
     assert any("on your mind" in text for text in texts)
+
+
+def test_what_is_read_stays_where_it_is_when_a_scroll_bar_appears(
+    opened: Opened, qtbot: QtBot, fake_engine: Any
+) -> None:
+    window = opened.window
+    turn = ask(opened, qtbot, fake_engine, "tell me much")
+    [question, answer] = window.transcript.findChildren(MessageView)
+    place = question.mapTo(window, question.rect().topLeft()).x()
+    middle = window.composer.mapTo(window, window.composer.rect().center()).x()
+    turn.text("One paragraph.\n\n" * 60)
+    bar = window.transcript.findChild(TranscriptPage).verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    turn.end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    assert answer.mapTo(window, answer.rect().topLeft()).x() == place
+    assert abs(answer.mapTo(window, answer.rect().center()).x() - middle) <= 1
+
+
+def test_a_search_that_finds_nothing_says_so(opened: Opened, qtbot: QtBot) -> None:
+    sidebar = opened.window.sidebar
+    qtbot.waitUntil(lambda: "kept here" in sidebar.list.words)
+    sidebar.search.setText("zebra")
+    qtbot.waitUntil(lambda: "zebra" in sidebar.list.words)
