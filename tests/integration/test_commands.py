@@ -89,7 +89,10 @@ def test_a_conversation_with_stops(start_engine: StartEngine) -> None:
     engine.wait_model()
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "seamount", "--data", str(engine.folder.root), "chat"]
+    # Tests that a script runs in the background ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     os.close(theirs)
     seen = ""
 
