@@ -436,8 +436,9 @@ class MainWindow(QMainWindow):
             self._save()
             self._purged = True
             if desk.catalogue.can_undo:
+                # It stays in sight for that moment: Qt ends the program with the last window that is closed,
+                # and one that was hidden before does not count.
                 event.ignore()
-                self.hide()
                 QTimer.singleShot(PURGE_WAIT_MS, self, lambda: self.close())
                 desk.close(self.close_window)
                 return

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import NotFound
 from engine.paths import DataFolder
+from engine.store.sessions import SessionStore
 from tests.end_to_end.live_window import end_engine, scripted_folder
 from tests.end_to_end.virtual_display import virtual_display
 
+ROOT = Path(__file__).resolve().parents[2]
 needs_display = pytest.mark.skipif(
     not (sys.platform.startswith("linux") and shutil.which("Xvfb")),
     reason="no Xvfb: there is no display to use",
@@ -60,6 +63,59 @@ def test_the_window_opens_on_a_display_and_starts_its_engine(tmp_path: Path) -> 
         program.terminate()
         assert program.wait(20) == 0
         assert program.stderr is not None and program.stderr.read() == ""
+
+
+DELETING_WINDOW = """
+import sys
+
+from PySide6.QtCore import QTimer
+
+from app.views import application
+from engine.paths import data_folder
+
+
+class Window(application.MainWindow):
+    def shown(self):
+        ids = self.desk.catalogue.rows.session_ids()
+        if self.desk.catalogue.can_undo:
+            self.timer.stop()
+            self.close()
+        elif ids:
+            self.desk.catalogue.delete(ids[0])
+
+
+def made(folder):
+    window = Window(folder)
+    window.timer = QTimer(window)
+    window.timer.timeout.connect(window.shown)
+    window.shown_first.connect(lambda: window.timer.start(50))
+    return window
+
+
+application.MainWindow = made
+sys.exit(application.open_window(data_folder()))
+"""
+
+
+@needs_display
+def test_the_program_ends_when_its_window_closes_after_a_deletion(tmp_path: Path) -> None:
+    folder = scripted_folder(tmp_path / "data")
+    store = SessionStore.open(folder.sessions_db)
+    deleted = store.create_session("Not wanted").id
+    store.close()
+    try:
+        with virtual_display():
+            done = subprocess.run(
+                [sys.executable, "-c", DELETING_WINDOW], cwd=ROOT, timeout=60, capture_output=True, text=True,
+                env=_environment(folder, DISPLAY=os.environ["DISPLAY"]),
+            )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    finally:
+        end_engine(folder)
+    store = SessionStore.open(folder.sessions_db)
+    with pytest.raises(NotFound):
+        store.session(deleted)
+    store.close()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this platform always has a display")

@@ -161,6 +161,7 @@ def test_delete_undo_and_purge_at_the_end(opened: Opened, qtbot: QtBot, fake_eng
     opened.window.close()
     qtbot.waitUntil(lambda: turn.session_id not in fake_engine.sessions)
     qtbot.waitUntil(lambda: not opened.desk.api.has_engine)
+    assert not opened.window.isVisible()
 
 
 def test_the_last_conversation_and_the_draft_come_back(
