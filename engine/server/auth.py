@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from engine.errors import BadRequest, MissingKey, NotAllowed, SeamountError
 from engine.server.replies import error_reply
 
+HTTP_PORT = 80
 MOST_BODY_BYTES = 32 * 1024 * 1024
 _DRAIN_BYTES = 8 * MOST_BODY_BYTES
 _DRAIN_S = 10.0
@@ -39,7 +40,10 @@ class Guard:
     def __init__(self, app: ASGIApp, *, key: str, port: int) -> None:
         self._app = app
         self._key = key.encode()
-        own = [f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")]
+        names = ("127.0.0.1", "localhost", "[::1]")
+        own = [f"{name}:{port}" for name in names]
+        if port == HTTP_PORT:
+            own += names  # clients leave the usual port out
         self._hosts = {host.encode() for host in own}
         self._origins = {f"http://{host}".encode() for host in own}
 
