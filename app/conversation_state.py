@@ -1,13 +1,17 @@
 """The open conversation.
 
 Owns: its tree of messages as the window knows it, the branch that is shown, and the turn that runs in it:
-asking, retrying, editing, continuing, stopping, choosing a version. Says what changed in terms of shown
-messages. Does not know widgets, the list of conversations, or how the engine is kept alive.
+asking, retrying, editing, continuing, giving results, stopping, choosing a version. Says what changed in terms
+of shown messages. Does not know widgets, the list of conversations, or how the engine is kept alive.
 """
+
+from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.api import EngineApi, Failed
+from app.running_answer import RunningAnswer
+from app.session_tools import SessionTools
 from app.transcript_model import ShownMessage, shown_branch
 from app.turn_stream import TurnProgress, TurnStream, progress_sentence
 from engine.errors import EngineUnreachable
@@ -20,9 +24,13 @@ from engine.protocol import (
     EngineStatus,
     ErrorBody,
     Message,
+    ReasoningMode,
+    Results,
     Retry,
     Session,
     SessionSummary,
+    Thought,
+    ToolResult,
     Turn,
     TurnRequest,
 )
@@ -41,6 +49,10 @@ class ConversationState(QObject):
     """ShownMessage that is already shown."""
     text_added = Signal(str, str)
     """Message id, more of its text."""
+    reasoning_added = Signal(str, str, int)
+    """Message id, more of its reasoning, tokens of the answer by then."""
+    call_grew = Signal(str, int, str)
+    """Message id, index of a call that is shown, more of its arguments."""
     progress_changed = Signal(str, str)
     """Message id, what is shown under it; "" for nothing."""
     turn_progress = Signal(object)
@@ -58,14 +70,16 @@ class ConversationState(QObject):
     def __init__(self, api: EngineApi, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._api = api
+        self.tools = SessionTools(api, self)
+        self.mode: ReasoningMode | None = None
+        """The mode of the next answer; None where the model has none."""
         self._summary: SessionSummary | None = None
         self._opening: str | None = None
         self._leaf_id: str | None = None
         self._messages: dict[str, Message] = {}
         self._shown: list[ShownMessage] = []
         self._stream: TurnStream | None = None
-        self._answer_id: str | None = None
-        self._pieces: list[str] = []
+        self._answer: RunningAnswer | None = None
         self._beginning = False
         self._stop_asked = False
         self._was_running = False
@@ -96,7 +110,7 @@ class ConversationState(QObject):
 
     @property
     def shown(self) -> list[ShownMessage]:
-        """The branch on the screen, the running answer's text as it was when it began."""
+        """The branch on the screen, the running answer as it was when something but its text changed."""
         return self._shown
 
     def last(self, role: str) -> Message | None:
@@ -110,10 +124,15 @@ class ConversationState(QObject):
         """The shown messages with their texts of this moment."""
         return [self._message_now(message.id) for message in self._shown]
 
+    def shown_now(self) -> list[ShownMessage]:
+        """The branch with the running answer as it is at this moment."""
+        return self._branch_now()
+
     def new(self) -> None:
         """Begin a conversation that is stored with its first question."""
         self._leave()
         self._replace(None, None, [])
+        self.tools.show(None, ())
         self.session_changed.emit()
 
     def open(self, session_id: str) -> None:
@@ -127,6 +146,7 @@ class ConversationState(QObject):
             if self._opening == session_id:
                 self._opening = None
                 self._replace(session.summary, session.leaf_id, session.messages)
+                self.tools.show(session_id, session.tools)
                 self.session_changed.emit()
                 self._follow_running_leaf()
 
@@ -149,6 +169,7 @@ class ConversationState(QObject):
                 self._summary = session.summary
                 self._leaf_id = session.leaf_id
                 self._messages = {message.id: message for message in session.messages}
+                self.tools.show(session_id, session.tools)
                 self._show()
                 self._follow_running_leaf()
 
@@ -179,6 +200,7 @@ class ConversationState(QObject):
             self.ask_refused.emit(text, busy())
             return
         self._set_beginning(True)
+        unsent = self.tools.unsent
 
         def failed(error: ErrorBody) -> None:
             self._set_beginning(False)
@@ -187,8 +209,10 @@ class ConversationState(QObject):
         def begin(summary: SessionSummary) -> None:
             if self._summary is None and self._opening is None:
                 self._summary = summary
+                self.tools.adopt(summary.id)
                 self.session_changed.emit()
-            self._begin(Ask(session_id=summary.id, text=text), failed)
+            ask = Ask(session_id=summary.id, text=text)
+            self.tools.send(summary.id, unsent, lambda: self._begin(ask, failed), failed)
 
         if self._summary is None:
             self._api.send("POST", "/api/sessions", CreateSession(), SessionSummary, begin, failed)
@@ -218,6 +242,14 @@ class ConversationState(QObject):
             self._set_beginning(True)
             self._begin(Continue(session_id=self._summary.id, message_id=message_id), self._turn_refused)
 
+    def give_results(self, message_id: str, results: Sequence[tuple[str, str]]) -> None:
+        """The results of all calls of the answer `message_id`, each as the call's id and text."""
+        if self._can_begin() and self._summary:
+            self._set_beginning(True)
+            given = [ToolResult(tool_call_id=call_id, text=text) for call_id, text in results]
+            turn = Results(session_id=self._summary.id, message_id=message_id, results=given)
+            self._begin(turn, self._turn_refused)
+
     def stop(self) -> None:
         """Ask the engine to end the running answer; its end comes over the stream."""
         if self._stream is not None:
@@ -245,12 +277,12 @@ class ConversationState(QObject):
         self._set_beginning(False)
         self.refused.emit(error)
 
-    def _begin(self, turn: Ask | Edit | Retry | Continue, failed: Failed) -> None:
+    def _begin(self, turn: Ask | Edit | Retry | Continue | Results, failed: Failed) -> None:
         def ok(begun: Turn) -> None:
             self._turn_ids[begun.answer.id] = begun.id
             if self._summary is None or self._summary.id != begun.session_id or self._opening:
                 return  # another conversation was opened meanwhile; the turn goes on in its own
-            for message in (begun.question, begun.answer):
+            for message in (begun.question, *begun.results, begun.answer):
                 if message is not None:
                     self._messages[message.id] = message
             self._leaf_id = begun.answer.id
@@ -261,7 +293,9 @@ class ConversationState(QObject):
             if self._stop_asked:
                 self.stop()
 
-        self._api.send("POST", "/api/turns", TurnRequest(turn=turn), Turn, ok, failed)
+        # An answer goes on in the mode it was begun in.
+        mode = None if isinstance(turn, Continue) else self.mode
+        self._api.send("POST", "/api/turns", TurnRequest(turn=turn, mode=mode), Turn, ok, failed)
 
     # --- following ----------------------------------------------------------------------------------
 
@@ -280,11 +314,14 @@ class ConversationState(QObject):
             self._follow(turn_id, leaf)
 
     def _follow(self, turn_id: str, answer: Message) -> None:
-        self._answer_id = answer.id
-        self._pieces = [answer.text]
-        stream = TurnStream(self._api, turn_id, len(answer.text))
+        self._answer = RunningAnswer(answer)
+        stream = TurnStream(self._api, turn_id, answer)
         self._stream = stream
         stream.text_added.connect(self._take_text)
+        stream.reasoning_added.connect(self._take_reasoning)
+        stream.thought_ended.connect(self._take_thought)
+        stream.call_grew.connect(self._take_call)
+        stream.noticed.connect(self._take_notice)
         stream.progress_changed.connect(self._take_progress)
         stream.finished.connect(self._take_end)
         stream.broken.connect(self._take_break)
@@ -292,17 +329,40 @@ class ConversationState(QObject):
         self._tell_running()
 
     def _take_text(self, text: str) -> None:
-        self._pieces.append(text)
-        if self._answer_id and self._is_shown(self._answer_id):
-            self.text_added.emit(self._answer_id, text)
+        if self._answer is not None:
+            self._answer.add_text(text)
+            if self._is_shown(self._answer.id):
+                self.text_added.emit(self._answer.id, text)
+
+    def _take_reasoning(self, text: str, tokens: int) -> None:
+        if self._answer is not None:
+            self._answer.add_reasoning(text)
+            if self._is_shown(self._answer.id):
+                self.reasoning_added.emit(self._answer.id, text, tokens)
+
+    def _take_thought(self, thought: Thought) -> None:
+        if self._answer is not None and self._answer.set_thought(thought):
+            self._show()
+
+    def _take_call(self, index: int, call_id: str, name: str, arguments: str) -> None:
+        if self._answer is None:
+            return
+        if self._answer.add_call(index, call_id, name, arguments):
+            self._show()
+        elif self._is_shown(self._answer.id):
+            self.call_grew.emit(self._answer.id, index, arguments)
+
+    def _take_notice(self, sentence: str) -> None:
+        if self._answer is not None and self._answer.add_notice(sentence):
+            self._show()
 
     def _take_progress(self, progress: TurnProgress) -> None:
-        if self._answer_id and self._is_shown(self._answer_id):
-            self.progress_changed.emit(self._answer_id, progress_sentence(progress))
+        if self._answer is not None and self._is_shown(self._answer.id):
+            self.progress_changed.emit(self._answer.id, progress_sentence(progress))
         self.turn_progress.emit(progress)
 
     def _take_end(self, message: Message) -> None:
-        answer_id = self._answer_id
+        answer_id = self._answer.id if self._answer else None
         self._end_stream()
         if answer_id:
             self._turn_ids.pop(answer_id, None)
@@ -319,21 +379,19 @@ class ConversationState(QObject):
         self._reload_soon.start()
 
     def _interrupt(self) -> None:
-        answer = self._messages.get(self._answer_id or "")
-        text = "".join(self._pieces)
+        answer = self._answer
         self._end_stream()
-        if answer is not None:
-            stopped = {"status": "interrupted", "finish_reason": "interrupted", "text": text}
-            self._messages[answer.id] = answer.model_copy(update=stopped)
+        if answer is not None and answer.id in self._messages:
+            self._messages[answer.id] = answer.broken_off()
             self._show()
 
     def _end_stream(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
-        answer_id, self._answer_id = self._answer_id, None
-        if answer_id and self._is_shown(answer_id):
-            self.progress_changed.emit(answer_id, "")
+        answer, self._answer = self._answer, None
+        if answer is not None and self._is_shown(answer.id):
+            self.progress_changed.emit(answer.id, "")
         self.turn_progress.emit(None)
         self._tell_running()
 
@@ -377,10 +435,9 @@ class ConversationState(QObject):
         )
 
     def _message_now(self, message_id: str) -> Message:
-        message = self._messages[message_id]
-        if message_id == self._answer_id:
-            return message.model_copy(update={"text": "".join(self._pieces)})
-        return message
+        if self._answer is not None and message_id == self._answer.id:
+            return self._answer.now()
+        return self._messages[message_id]
 
     def _is_shown(self, message_id: str) -> bool:
         return any(message.id == message_id for message in reversed(self._shown))

@@ -3,9 +3,12 @@
 Owns: the words. Pure; knows no widget and changes nothing.
 """
 
+import re
+
 from app.engine_watch import EngineState
 from app.model_shelf import ModelShelf
 from app.quantities import duration, rate
+from app.transcript_model import ShownCall, ShownMessage
 from engine.protocol import Message, Usage
 
 STATE_WORDS = {
@@ -60,7 +63,28 @@ def empty_list(query: str) -> str:
     return "Conversations are kept here."
 
 
-def conversation_markdown(branch: list[Message]) -> str:
-    """A conversation as Markdown, to be pasted elsewhere."""
+def conversation_markdown(branch: list[ShownMessage]) -> str:
+    """A conversation as Markdown, to be pasted elsewhere: questions, answers, calls and results, no reasoning."""
     names = {"user": "You", "assistant": "Model"}
-    return "\n\n".join(f"**{names.get(m.role, m.role)}**\n\n{m.text}" for m in branch) + "\n"
+    parts: list[str] = []
+    for message in branch:
+        if message.text or not message.calls:
+            parts.append(f"**{names[message.role]}**\n\n{message.text}")
+        parts.extend(_call_markdown(call) for call in message.calls)
+    return "\n\n".join(parts) + "\n"
+
+
+def _call_markdown(call: ShownCall) -> str:
+    parts: list[str] = []
+    if call.name:
+        fate = {"rejected": ", not carried out", "writing": ", unfinished"}.get(call.status, "")
+        parts.append(f"**Call of `{call.name}`{fate}**\n\n{_fenced(call.arguments, 'json')}")
+    if call.result is not None:
+        parts.append(f"**Result**\n\n{_fenced(call.result, '')}")
+    return "\n\n".join(parts)
+
+
+def _fenced(text: str, language: str) -> str:
+    longest = max((len(run) for run in re.findall("`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

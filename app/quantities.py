@@ -20,9 +20,20 @@ def rate(tokens_per_s: float) -> str:
     return f"{tokens_per_s:,.1f} tok/s" if tokens_per_s < 100 else f"{tokens_per_s:,.0f} tok/s"
 
 
+def token_count(tokens: int) -> str:
+    """`1 token`, `1,340 tokens`."""
+    return "1 token" if tokens == 1 else f"{tokens:,} tokens"
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 5 s`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def whole_duration(seconds: float) -> str:
+    """`4 s`, `3 min 5 s`: for what is still counted."""
+    whole = int(seconds)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"

@@ -1,19 +1,18 @@
 """What the transcript shows of a conversation: one branch of its message tree, as pure values.
 
-Owns: choosing the branch and counting the versions beside each message. Knows the wire shapes; knows neither
-Qt nor how a message is drawn.
+Owns: choosing the branch, counting the versions beside each message, and giving each call its result. Knows
+the wire shapes; knows neither Qt nor how a message is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     # For annotations alone, which stay text: the wire shapes take a tenth of a second to import.
     from engine import protocol
-    from engine.protocol import MessageStatus
+    from engine.protocol import MessageStatus, Thought
 
 CUT_NOTES = {
     "length": "Stopped at the length limit.",
@@ -22,12 +21,31 @@ CUT_NOTES = {
 """Why a stored answer may be cut though nothing failed, by its finish reason."""
 
 
+CallStatus = Literal["writing", "exact", "repaired", "rejected"]
+
+
+@dataclass(frozen=True)
+class ShownCall:
+    """A call of an answer. `arguments` is JSON text, unfinished while it is being written.
+
+    `problem` says what was repaired, or why the call is rejected. `result` is None until one was given.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    status: CallStatus = "exact"
+    problem: str | None = None
+    result: str | None = None
+
+
 @dataclass(frozen=True)
 class ShownMessage:
     """One message as the transcript shows it.
 
     `error_text` says why an answer failed; `note` why it is cut though nothing failed. `version` counts from
-    1 among the messages with the same parent and role; `previous_id` and `next_id` are its neighbours there.
+    1 among the messages of the same role beneath the same message, results of calls not counted as one;
+    `previous_id` and `next_id` are its neighbours there.
     """
 
     id: str
@@ -40,6 +58,15 @@ class ShownMessage:
     version_count: int
     previous_id: str | None
     next_id: str | None
+    reasoning: str = ""
+    thought: Thought | None = None
+    """What the reasoning took; None while it goes on, and when it was cut."""
+    calls: tuple[ShownCall, ...] = ()
+    unfinished_call: str = ""
+    """The raw text of a call that was being written when the answer was cut."""
+    notices: tuple[str, ...] = ()
+    awaits_results: bool = False
+    """The branch ends here, in calls that have no results yet."""
 
     @property
     def is_cut(self) -> bool:
@@ -50,7 +77,7 @@ class ShownMessage:
 
 
 def shown_branch(session: protocol.Session) -> list[ShownMessage]:
-    """The messages from the root to the session's leaf, system messages left out.
+    """The messages from the root to the session's leaf, system messages left out, results in their calls.
 
     A leaf that is missing or unknown: the branch of the newest message. A message whose parent is missing
     begins the branch; a cycle of parents is cut where it closes. Takes time in proportion to the tree.
@@ -67,32 +94,70 @@ def shown_branch(session: protocol.Session) -> list[ShownMessage]:
         branch.append(current)
         current = by_id.get(current.parent_id) if current.parent_id is not None else None
     branch.reverse()
-    versions = _versions(by_id.values())
-    return [
-        _shown(message, message.role, versions[message.parent_id, message.role])
-        for message in branch
-        if message.role != "system"
-    ]
+    versions = _Versions(by_id)
+    shown: list[ShownMessage] = []
+    for place, message in enumerate(branch):
+        if message.role == "tool" or message.role == "system":
+            continue
+        results = _results_after(branch, place) if message.role == "assistant" else {}
+        shown.append(_shown(message, message.role, versions.beside(message), results, message is leaf))
+    return shown
 
 
-def _versions(messages: Iterable[protocol.Message]) -> dict[tuple[str | None, str], list[str]]:
-    siblings: dict[tuple[str | None, str], list[protocol.Message]] = {}
-    for message in messages:
-        siblings.setdefault((message.parent_id, message.role), []).append(message)
-    # sorted() keeps the order of equal times, which is the order of the store.
-    return {
-        key: [message.id for message in sorted(group, key=lambda message: message.created_at)]
-        for key, group in siblings.items()
-    }
+def _results_after(branch: list[protocol.Message], place: int) -> dict[str, str]:
+    """The results that stand right beneath the answer at `place`, by the ids of their calls."""
+    results: dict[str, str] = {}
+    for message in branch[place + 1 :]:
+        if message.role != "tool":
+            break
+        results[message.tool_call_id or message.id] = message.text
+    return results
+
+
+class _Versions:
+    """Which messages stand beside each other: an answer to other results of the same calls does too."""
+
+    def __init__(self, by_id: dict[str, protocol.Message]) -> None:
+        self._by_id = by_id
+        groups: dict[tuple[str | None, str], list[protocol.Message]] = {}
+        for message in by_id.values():
+            if message.role != "tool":
+                groups.setdefault((self._parent(message), message.role), []).append(message)
+        # sorted() keeps the order of equal times, which is the order of the store.
+        self._groups = {
+            key: [message.id for message in sorted(group, key=lambda message: message.created_at)]
+            for key, group in groups.items()
+        }
+
+    def beside(self, message: protocol.Message) -> list[str]:
+        """The ids of all versions of `message`, itself among them."""
+        return self._groups[self._parent(message), message.role]
+
+    def _parent(self, message: protocol.Message) -> str | None:
+        """The nearest message above that is no result of a call."""
+        parent_id = message.parent_id
+        seen: set[str] = set()
+        while parent_id is not None and parent_id not in seen:
+            seen.add(parent_id)
+            parent = self._by_id.get(parent_id)
+            if parent is None or parent.role != "tool":
+                break
+            parent_id = parent.parent_id
+        return parent_id
 
 
 def _shown(
-    message: protocol.Message, role: Literal["user", "assistant"], versions: list[str]
+    message: protocol.Message,
+    role: Literal["user", "assistant"],
+    versions: list[str],
+    results: dict[str, str],
+    is_leaf: bool,
 ) -> ShownMessage:
     place = versions.index(message.id)
     note = None
     if role == "assistant" and message.status in ("complete", "interrupted"):
         note = CUT_NOTES.get(message.finish_reason or "")
+    whole = message.status == "complete" and note is None
     return ShownMessage(
         id=message.id,
         role=role,
@@ -104,4 +169,32 @@ def _shown(
         version_count=len(versions),
         previous_id=versions[place - 1] if place > 0 else None,
         next_id=versions[place + 1] if place + 1 < len(versions) else None,
+        reasoning=message.reasoning,
+        thought=message.thought,
+        calls=_calls(message, results),
+        unfinished_call=message.unfinished_call,
+        notices=tuple(dict.fromkeys(message.notices)),
+        awaits_results=is_leaf and whole and bool(message.tool_calls),
     )
+
+
+def _calls(message: protocol.Message, results: dict[str, str]) -> tuple[ShownCall, ...]:
+    """The calls of an answer with their results; a result of no call of it is shown as one without a name."""
+    calls: list[ShownCall] = []
+    last = len(message.tool_calls) - 1
+    for place, call in enumerate(message.tool_calls):
+        writing = message.status == "running" and place == last
+        calls.append(
+            ShownCall(
+                id=call.id,
+                name=call.name,
+                arguments=call.arguments,
+                status="writing" if writing else call.status,
+                problem=call.problem,
+                result=results.get(call.id),
+            )
+        )
+    known = {call.id for call in calls}
+    strays = [ShownCall(id=key, name="", arguments="", result=text) for key, text in results.items()
+              if key not in known]  # fmt: skip
+    return (*calls, *strays)

@@ -1,14 +1,14 @@
 """One running turn, followed over its event stream.
 
-Owns: reading a turn's events, telling repeats from news by their offset, gathering text so that it is
-painted at most every 33 ms, and the rates and remaining time that follow from the events. Does not know
-the session the answer belongs to, nor how anything is shown.
+Owns: reading a turn's events, telling repeats from news by their offset, gathering text, reasoning and
+arguments so that they are painted at most every 33 ms, and the rates and remaining time that follow from the
+events. Does not know the session the answer belongs to, nor how anything is shown.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -16,7 +16,20 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.api import EngineApi, EventStream, unreachable
 from app.event_stream import ServerEvent
-from engine.protocol import Done, ErrorBody, Failed, Prefill, Queued, Text, TurnEvent, UsageEvent
+from engine.protocol import (
+    CallEvent,
+    Done,
+    ErrorBody,
+    Failed,
+    Message,
+    Notice,
+    Prefill,
+    Queued,
+    Text,
+    ThoughtEvent,
+    TurnEvent,
+    UsageEvent,
+)
 
 PAINT_MS = 33
 RESUMES = 3
@@ -24,7 +37,8 @@ RATE_WINDOW_S = 2.0
 SAMPLE_S = 0.5
 SAMPLES = 40
 
-_EVENT: TypeAdapter[Queued | Prefill | Text | UsageEvent | Done | Failed] = TypeAdapter(TurnEvent)
+Event = Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | UsageEvent | Done | Failed
+_EVENT: TypeAdapter[Event] = TypeAdapter(TurnEvent)
 
 
 @dataclass(frozen=True)
@@ -58,10 +72,49 @@ def progress_sentence(progress: TurnProgress) -> str:
     return ""
 
 
+@dataclass
+class _Growth:
+    """Text that grows: how much of it is known, and what has not been handed on."""
+
+    known: int = 0
+    fresh: list[str] = field(default_factory=lambda: list[str]())
+
+    def take(self, offset: int, text: str) -> bool:
+        """Keep what is new of `text`, which begins at `offset`. False when nothing is."""
+        new = text[max(0, self.known - offset) :]
+        # A gap cannot come from this engine's log; if it does, the stored answer at the end repairs it.
+        if offset > self.known or not new:
+            return False
+        self.known += len(new)
+        self.fresh.append(new)
+        return True
+
+    def hand_on(self) -> str:
+        """What has been gathered, once."""
+        text = "".join(self.fresh)
+        self.fresh.clear()
+        return text
+
+
+@dataclass
+class _CallGrowth(_Growth):
+    id: str = ""
+    name: str = ""
+    told: bool = False
+
+
 class TurnStream(QObject):
-    """Follows turn `turn_id`, whose answer has `known` characters already."""
+    """Follows turn `turn_id`, which writes `answer`; what of it is stored already is not told again."""
 
     text_added = Signal(str)
+    reasoning_added = Signal(str, int)
+    """More reasoning, and how many tokens the answer has by then."""
+    thought_ended = Signal(object)
+    """protocol.Thought. After all reasoning, before any text."""
+    call_grew = Signal(int, str, str, str)
+    """Index, id and name of a call, more of its arguments ("" when it has only begun)."""
+    noticed = Signal(str)
+    """A sentence about what was done to the answer."""
     progress_changed = Signal(object)
     """TurnProgress, at most every PAINT_MS."""
     finished = Signal(object)
@@ -70,13 +123,15 @@ class TurnStream(QObject):
     """ErrorBody: the stream ended before the turn did."""
 
     def __init__(
-        self, api: EngineApi, turn_id: str, known: int, clock: Callable[[], float] = time.monotonic
+        self, api: EngineApi, turn_id: str, answer: Message, clock: Callable[[], float] = time.monotonic
     ) -> None:
         # No parent: its one owner lets go of it from inside its own signals.
         super().__init__()
         self.turn_id = turn_id
-        self._known = known
-        self._fresh: list[str] = []
+        self._text = _Growth(len(answer.text))
+        self._reasoning = _Growth(len(answer.reasoning))
+        # Of calls the stream's word counts alone: it tells them from their beginning.
+        self._calls: dict[int, _CallGrowth] = {}
         self._clock = clock
         self._progress = TurnProgress()
         self._progress_is_news = False
@@ -106,10 +161,14 @@ class TurnStream(QObject):
 
     def flush(self) -> None:
         """Hand on what has been gathered."""
-        if self._fresh:
-            text = "".join(self._fresh)
-            self._fresh.clear()
-            self.text_added.emit(text)
+        if self._reasoning.fresh:
+            self.reasoning_added.emit(self._reasoning.hand_on(), self._progress.generated_tokens)
+        if self._text.fresh:
+            self.text_added.emit(self._text.hand_on())
+        for index, call in self._calls.items():
+            if call.fresh or not call.told:
+                call.told = True
+                self.call_grew.emit(index, call.id, call.name, call.hand_on())
         if self._progress_is_news:
             self._progress_is_news = False
             self.progress_changed.emit(self._progress)
@@ -119,33 +178,40 @@ class TurnStream(QObject):
             self._take_one(_EVENT.validate_json(event.data))
             if self._over:
                 return
-        if (self._fresh or self._progress_is_news) and not self._paint.isActive():
+        if self._progress_is_news and not self._paint.isActive():
             self._paint.start()
 
-    def _take_one(self, event: Queued | Prefill | Text | UsageEvent | Done | Failed) -> None:
+    def _take_one(self, event: Event) -> None:
         if isinstance(event, Text):
-            self._take_text(event)
+            part = self._reasoning if event.part == "reasoning" else self._text
+            part.take(event.offset, event.text)
+            self._wrote(event.generated_tokens)
+        elif isinstance(event, CallEvent):
+            call = self._calls.setdefault(event.index, _CallGrowth(id=event.id, name=event.name))
+            call.take(event.offset, event.arguments)
+            self._wrote(event.generated_tokens)
         elif isinstance(event, Queued):
             self._tell(TurnProgress(place=event.place))
         elif isinstance(event, Prefill):
             self._take_prefill(event)
+        elif isinstance(event, ThoughtEvent):
+            self.flush()
+            self.thought_ended.emit(event.thought)
+        elif isinstance(event, Notice):
+            self.flush()
+            self.noticed.emit(event.text)
         elif isinstance(event, Done | Failed):
             self.flush()
             self.close()
             self.finished.emit(event.message)
 
-    def _take_text(self, event: Text) -> None:
-        new = event.text[max(0, self._known - event.offset) :]
-        if event.offset <= self._known and new:
-            self._known += len(new)
-            self._fresh.append(new)
-        # A gap cannot come from this engine's log; if it does, the stored answer at the end repairs it.
+    def _wrote(self, generated_tokens: int) -> None:
         now = self._clock()
-        self._recent.append((now, event.generated_tokens))
+        self._recent.append((now, generated_tokens))
         while len(self._recent) > 2 and now - self._recent[0][0] > RATE_WINDOW_S:
             self._recent.popleft()
         since, tokens = self._recent[0]
-        rate = (event.generated_tokens - tokens) / (now - since) if now - since > 0.2 else None
+        rate = (generated_tokens - tokens) / (now - since) if now - since > 0.2 else None
         if rate is not None and now - self._sampled_at >= SAMPLE_S:
             self._sampled_at = now
             self._samples.append(rate)
@@ -156,7 +222,7 @@ class TurnStream(QObject):
                 done=self._progress.total,
                 rate=rate,
                 left_s=None,
-                generated_tokens=event.generated_tokens,
+                generated_tokens=generated_tokens,
                 rates=tuple(self._samples),
             )
         )

@@ -4,13 +4,19 @@ Owns: its keys. Losing the file loses nothing but comfort, so every trouble with
 never reads it; conversations are never kept here, only the draft that was not sent.
 """
 
+from __future__ import annotations
+
 import contextlib
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from PySide6.QtCore import QByteArray, QSettings
 
 from app.theme import ThemeChoice
+
+if TYPE_CHECKING:
+    # The wire shapes take a tenth of a second to import; this is read before the first paint.
+    from engine.protocol import ReasoningMode
 
 ZOOMS = (0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
 
@@ -76,6 +82,16 @@ class WindowState:
     @zoom.setter
     def zoom(self, value: float) -> None:
         self._ini.setValue("look/zoom", repr(value))
+
+    @property
+    def mode(self) -> ReasoningMode:
+        """How much the model thinks, where it has modes; "high" unless another was chosen."""
+        value = self._text("conversation/mode")
+        return cast("ReasoningMode", value) if value in ("non-think", "max") else "high"
+
+    @mode.setter
+    def mode(self, value: ReasoningMode) -> None:
+        self._ini.setValue("conversation/mode", value)
 
     @property
     def session_id(self) -> str | None:

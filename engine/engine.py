@@ -78,6 +78,7 @@ class Engine:
             settings=self.settings,
             suited_sampling=self.library.sampling,
             default_model=self.default_model,
+            loaded=lambda: self.host.loaded,
             session_changed=self.events.post_session,
             loop=loop,
         )

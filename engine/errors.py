@@ -105,6 +105,33 @@ class ChatTemplateError(SeamountError):
     http_status = 422
 
 
+class UnknownRelease(SeamountError):
+    """A DeepSeek-V4 model whose release, and so whose way to write prompts, is not known."""
+
+    code = "unknown_release"
+    http_status = 422
+
+
+class ConversationError(BadRequest):
+    """A conversation that no prompt can be made of: an unknown role, a developer message without text."""
+
+    code = "conversation"
+
+
+class CompletionError(SeamountError):
+    """What a model wrote does not have the form of an answer."""
+
+    code = "completion"
+    http_status = 422
+
+
+class ContextTooSmall(SeamountError):
+    """The loaded context is smaller than what was asked for needs."""
+
+    code = "context_too_small"
+    http_status = 409
+
+
 class PromptTooLong(SeamountError):
     """The conversation does not fit the loaded context."""
 

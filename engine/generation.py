@@ -5,9 +5,9 @@ made, who listens, or where text is kept.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from engine.backends.base import Backend, Cancelled, Logits
 from engine.encoding.detokenizer import Detokenizer, StopStrings
@@ -16,6 +16,18 @@ from engine.protocol import Sampling, Usage
 from engine.sampling import draw
 
 Reason = Literal["stop", "length", "cancelled"]
+
+
+class Guard(Protocol):
+    """Watches the tokens that are written."""
+
+    def forced(self) -> int | None:
+        """The token that must come next; None: the model's own choice."""
+        ...
+
+    def saw(self, token_id: int) -> None:
+        """A token was written."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,10 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     already: tuple[int, ...] = ()
     """Ids of this answer that were generated before (continue): replayed after the prompt."""
+    literals: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    """Control tokens that are told in the text, as these bytes; the others are silent."""
+    guard: Guard | None = None
+    """May decide the next token in the model's place."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,10 @@ class _Text:
     """What is emitted: tokens wait until there is text to go with them."""
 
     def __init__(self, backend: Backend, request: GenerationRequest, emit: Callable[[NewText], None]) -> None:
-        self._detokenizer = Detokenizer(backend.token_bytes)
+        literals = request.literals
+        self._detokenizer = Detokenizer(
+            (lambda id_: literals.get(id_) or backend.token_bytes(id_)) if literals else backend.token_bytes
+        )
         self._detokenizer.prime(request.already)
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         self._emit = emit
@@ -148,7 +167,7 @@ def generate(
         return outcome("cancelled")
     prefilled_s = time.perf_counter()
     logits: Logits = backend.logits()
-    end_token_ids = backend.facts.end_token_ids
+    end_token_ids, guard = backend.facts.end_token_ids, request.guard
     # Absolute positions: the first drawn token stands at len(prefix), the last that fits at context - 1.
     last_position = context - 1
     if request.max_tokens is not None:
@@ -157,7 +176,8 @@ def generate(
         if cancelled():
             text.end(cut=True)
             return outcome("cancelled")
-        token_id = draw(logits, request.sampling, position)
+        forced = guard.forced() if guard else None
+        token_id = draw(logits, request.sampling, position) if forced is None else forced
         last_s = time.perf_counter()
         if token_id in end_token_ids:
             text.end(cut=False)
@@ -165,6 +185,8 @@ def generate(
         generated += 1
         if generated == 1:
             first_s = last_s
+        if guard:
+            guard.saw(token_id)
         if text.add(token_id):
             text.end_at_stop()
             return outcome("stop")

@@ -143,6 +143,10 @@ class ModelHost:
         if opener is None:
             from engine.backends.opening import open_backend as opener
 
+        # Imported here: they bring numpy, which an engine that is starting does not wait for.
+        from engine.encoding.reasoning import mode_choices
+        from engine.encoding.v4_chat import v4_chat
+
         self.loading_id, self.loading_fraction = entry.id, 0.0
         self._changed()
         self._opened = None
@@ -161,6 +165,12 @@ class ModelHost:
                 "choose another model; the engine's log says more",
             ) from error
         facts = backend.facts
+        try:
+            # A model that no conversation can be held with gives way to the one before it.
+            chat = v4_chat(backend, self._settings().release)
+        except SeamountError:
+            backend.close()
+            raise
         self._backend = backend
         self._opened = (entry, context_tokens, threads)
         self.loaded = LoadedModel(
@@ -170,6 +180,8 @@ class ModelHost:
             threads=facts.threads,
             backend=facts.backend,
             suited_sampling=self.suited_sampling(entry.id),
+            release=chat.release.id if chat else None,
+            modes=mode_choices(facts.context_tokens) if chat else [],
         )
         _logger.info("loaded %s in %.1f s", entry.id, time.monotonic() - started_s)
 

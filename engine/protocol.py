@@ -5,13 +5,15 @@ OpenAI dialect's shapes live in `server/openai.py`. Imports nothing heavy: the w
 first paint. Times are Unix seconds (float, UTC); sizes are bytes; identifiers are opaque strings.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 MessageStatus = Literal["complete", "running", "interrupted", "failed"]
-FinishReason = Literal["stop", "length", "cancelled", "interrupted", "error"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "interrupted", "error"]
+ReasoningMode = Literal["non-think", "high", "max"]
+Part = Literal["text", "reasoning"]
 
 
 class Wire(BaseModel):
@@ -39,8 +41,15 @@ class Sampling(Wire):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
+class ModeChoice(Wire):
+    """A reasoning mode of the loaded model. `problem`: why it cannot be chosen now, as a sentence."""
+
+    mode: ReasoningMode
+    problem: str | None = None
+
+
 class LoadedModel(Wire):
-    """The model the engine holds now."""
+    """The model the engine holds now. `modes` is empty for a model without reasoning modes (not a V4)."""
 
     id: str
     name: str
@@ -49,6 +58,9 @@ class LoadedModel(Wire):
     backend: str
     suited_sampling: Sampling | None = None
     """How its answers are drawn where the person has not chosen."""
+    release: str | None = None
+    """The V4 release profile that its prompts are made by; None for a model with a chat template."""
+    modes: list[ModeChoice] = []
 
 
 class EngineStatus(Wire):
@@ -125,6 +137,14 @@ class Settings(Wire):
     """An answer stops here and can be continued, so that one that runs in circles ends; 0: the context's end."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """0: as many as this machine has free, less one."""
+    mode: ReasoningMode = "high"
+    """For a turn that names none."""
+    thinking_tokens: Annotated[int, Field(ge=0, le=1_048_576)] = 0
+    """The model is told to answer after so many tokens of reasoning; 0: when it wishes."""
+    model_titles: bool = True
+    """A V4 model names a new conversation after its first answer."""
+    release: str | None = None
+    """The release profile of a V4 model whose file does not name its release."""
 
 
 # --- sessions ---------------------------------------------------------------------------------------
@@ -153,11 +173,20 @@ class CreateSession(Wire):
     title: str = ""
 
 
+class Tool(Wire):
+    """A tool that the model may call, in OpenAI's shape; `function` is kept whole, in its order of keys."""
+
+    type: Literal["function"] = "function"
+    function: dict[str, Any]
+
+
 class ChangeSession(Wire):
     """`PATCH /api/sessions/{id}`: what is None stays. `leaf_id` chooses the shown branch of the tree."""
 
     title: str | None = None
     leaf_id: str | None = None
+    tools: Annotated[list[Tool], Field(max_length=256)] | None = None
+    """The tools of every turn from now on; an empty list takes them away."""
 
 
 class Usage(Wire):
@@ -173,8 +202,33 @@ class Usage(Wire):
     seed: int
 
 
+class ToolCall(Wire):
+    """A call that an answer makes. `arguments` is JSON text, an object unless `status` is "rejected".
+
+    exact: as the format wants it. repaired: written with a slip that leaves one meaning. rejected: not to be
+    carried out; `problem` is the reason, a sentence that the model can be given as the call's result.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    status: Literal["exact", "repaired", "rejected"] = "exact"
+    problem: str | None = None
+
+
+class Thought(Wire):
+    """What the reasoning of an answer took."""
+
+    tokens: int
+    elapsed_s: float
+
+
 class Message(Wire):
-    """A node of the message tree. An edit or a retry is a sibling: the same `parent_id`, a later `created_at`."""
+    """A node of the message tree. An edit or a retry is a sibling: the same `parent_id`, a later `created_at`.
+
+    role "tool": the result of the call `tool_call_id`, beneath the answer that made it or beneath another
+    result of the same answer.
+    """
 
     id: str
     parent_id: str | None
@@ -186,6 +240,17 @@ class Message(Wire):
     finish_reason: FinishReason | None = None
     error: ErrorBody | None = None
     usage: Usage | None = None
+    mode: ReasoningMode | None = None
+    """The reasoning mode it was written in; None where the model has none."""
+    reasoning: str = ""
+    thought: Thought | None = None
+    """Set when the reasoning has ended."""
+    tool_calls: list[ToolCall] = []
+    unfinished_call: str = ""
+    """The raw text of a call that was being written when the answer was cut."""
+    tool_call_id: str | None = None
+    notices: list[str] = []
+    """What was done to the answer, each a sentence: reasoning was ended early."""
 
 
 class Session(Wire):
@@ -194,6 +259,7 @@ class Session(Wire):
     summary: SessionSummary
     leaf_id: str | None
     messages: list[Message]
+    tools: list[Tool] = []
 
 
 # --- turns ------------------------------------------------------------------------------------------
@@ -235,12 +301,34 @@ class Continue(Wire):
     message_id: str
 
 
-class TurnRequest(Wire):
-    """`POST /api/turns`: answers 201 with a Turn. `sampling` None: settings, else what suits the model."""
+class ToolResult(Wire):
+    """What a call gave."""
 
-    turn: Annotated[Ask | Retry | Edit | Continue, Field(discriminator="kind")]
+    tool_call_id: str
+    text: str
+
+
+class Results(Wire):
+    """The results of all calls of the answer `message_id`, in any order, and the answer that follows."""
+
+    kind: Literal["results"] = "results"
+    session_id: str
+    message_id: str
+    results: Annotated[list[ToolResult], Field(min_length=1)]
+
+
+class TurnRequest(Wire):
+    """`POST /api/turns`: answers 201 with a Turn. `sampling` None: settings, else what suits the model.
+
+    `mode` and `thinking_tokens` None: the settings'. Both are ignored by a model without reasoning modes, and
+    by Continue, which goes on in the mode the answer was begun in.
+    """
+
+    turn: Annotated[Ask | Retry | Edit | Continue | Results, Field(discriminator="kind")]
     sampling: Sampling | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    mode: ReasoningMode | None = None
+    thinking_tokens: Annotated[int, Field(ge=0, le=1_048_576)] | None = None
 
 
 class Turn(Wire):
@@ -252,6 +340,23 @@ class Turn(Wire):
     """The user message that was recorded for Ask and Edit."""
     answer: Message
     """The assistant message being written, status running."""
+    results: list[Message] = []
+    """The tool messages that were recorded for Results."""
+
+
+class ReuseRequest(Wire):
+    """`POST /api/reuse`: what the next question of a session would cost in `mode`. Answers with a Reuse."""
+
+    session_id: str
+    mode: ReasoningMode
+
+
+class Reuse(Wire):
+    """Of the `total` tokens before the next question, `kept` are in the context and `reread` are not."""
+
+    total: int
+    kept: int
+    reread: int
 
 
 class Queued(Wire):
@@ -271,12 +376,44 @@ class Prefill(Wire):
 
 
 class Text(Wire):
-    """More text. `offset` is its first character's index in the whole answer, so a repeat is recognised."""
+    """More text of one `part`. `offset` is its first character's index in that part of the whole answer, so a
+    repeat is recognised. All of the reasoning comes before the text."""
 
     kind: Literal["text"] = "text"
     offset: int
     text: str
     generated_tokens: int
+    part: Part = "text"
+
+
+class ThoughtEvent(Wire):
+    """The reasoning has ended, once, before the text begins."""
+
+    kind: Literal["thought"] = "thought"
+    thought: Thought
+
+
+class CallEvent(Wire):
+    """More of call number `index` (from 0): `arguments` is JSON text that goes on at `offset`.
+
+    The whole of it, checked, is in `done`'s message.
+    """
+
+    kind: Literal["call"] = "call"
+    index: int
+    id: str
+    name: str
+    offset: int
+    arguments: str
+    generated_tokens: int
+
+
+class Notice(Wire):
+    """The reasoning was ended from outside: a sentence. What is wrong with a call stands in the call."""
+
+    kind: Literal["notice"] = "notice"
+    code: Literal["budget", "loop"]
+    text: str
 
 
 class UsageEvent(Wire):
@@ -302,4 +439,7 @@ class Failed(Wire):
     message: Message
 
 
-TurnEvent = Annotated[Queued | Prefill | Text | UsageEvent | Done | Failed, Field(discriminator="kind")]
+TurnEvent = Annotated[
+    Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | UsageEvent | Done | Failed,
+    Field(discriminator="kind"),
+]

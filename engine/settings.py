@@ -93,7 +93,7 @@ def _value(value: str | int | float) -> str:
         # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped, and for lone
         # surrogates, which neither can hold.
         return json.dumps(clean_text(value)[0], ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)
+    return json.dumps(value) if isinstance(value, bool) else repr(value)
 
 
 def _lenient(table: dict[str, Any]) -> tuple[Settings, list[str]]:

@@ -13,7 +13,7 @@ from engine.conversation import clean_text
 from engine.engine_client import EngineClient, EngineSaidNo, find_or_start
 from engine.errors import NotFound
 from engine.paths import DataFolder
-from engine.protocol import Done, Failed, ModelEntry, ModelList, Prefill, Queued, SessionList, Text
+from engine.protocol import Done, Failed, ModelEntry, ModelList, Notice, Prefill, Queued, SessionList, Text
 
 LINGER_S = 5.0
 _PROMPT = "\n> "
@@ -95,7 +95,9 @@ class _Answer:
     def _follow(self, turn_id: str) -> None:
         for number, event in self._client.turn_events(turn_id, self._last_id):
             self._last_id = number
-            if isinstance(event, Text):
+            if isinstance(event, Text) and event.part == "reasoning":
+                self._note(f"thinking, {event.generated_tokens:,} tokens")
+            elif isinstance(event, Text):
                 self._note("")
                 print(_plain(event.text[max(0, self._known - event.offset) :]), end="", flush=True)
                 self._known = event.offset + len(event.text)
@@ -108,8 +110,13 @@ class _Answer:
                 if self._known:
                     print(flush=True)
                 raise EngineSaidNo(event.error.text)
+            elif isinstance(event, Notice):
+                self._note("")
+                print(f"({event.text})", file=sys.stderr)
             elif isinstance(event, Done):
                 self._note("")
+                for call in event.message.tool_calls:
+                    print(f"\n(calls {call.name} {_plain(call.arguments)})", end="", flush=True)
 
     def _note(self, text: str) -> None:
         """Progress, on one line that is written over; only for a person to see."""

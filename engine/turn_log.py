@@ -16,9 +16,19 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from engine.bell import Bell
-from engine.protocol import Done, Failed, Prefill, Queued, Text, UsageEvent
+from engine.protocol import (
+    CallEvent,
+    Done,
+    Failed,
+    Notice,
+    Prefill,
+    Queued,
+    Text,
+    ThoughtEvent,
+    UsageEvent,
+)
 
-AnyTurnEvent = Queued | Prefill | Text | UsageEvent | Done | Failed
+AnyTurnEvent = Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | UsageEvent | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,51 @@ class Record:
     json: bytes
 
 
+class _Run:
+    """Pieces that follow each other in one part of an answer, told as one event from any of them on.
+
+    They are kept as text, not as events: a piece costs some bytes.
+    """
+
+    def __init__(self, first: Text | CallEvent) -> None:
+        self._first = first
+        self._pieces: list[str] = []
+        self._ids = array("q")
+        self._offsets = array("q")
+        self._tokens = 0
+        self._latest: Record | None = None
+
+    @property
+    def last_id(self) -> int:
+        return self._ids[-1]
+
+    def takes(self, event: Text | CallEvent) -> bool:
+        """Whether `event` goes on with the same part."""
+        first = self._first
+        if isinstance(first, Text):
+            return isinstance(event, Text) and event.part == first.part
+        return isinstance(event, CallEvent) and event.index == first.index
+
+    def add(self, event: Text | CallEvent, record: Record) -> None:
+        """One more piece."""
+        self._pieces.append(event.text if isinstance(event, Text) else event.arguments)
+        self._ids.append(record.id)
+        self._offsets.append(event.offset)
+        self._tokens = event.generated_tokens
+        self._latest = record
+
+    def since(self, after: int) -> Record:
+        """What came after event number `after`, which is before the last."""
+        index = bisect_right(self._ids, after)
+        if index == len(self._pieces) - 1 and self._latest:
+            return self._latest
+        text = "".join(self._pieces[index:])
+        news = {"offset": self._offsets[index], "generated_tokens": self._tokens}
+        key = "text" if isinstance(self._first, Text) else "arguments"
+        event = self._first.model_copy(update={**news, key: text})
+        return Record(self.last_id, event.kind, event.model_dump_json().encode())
+
+
 class TurnLog:
     """The events of one turn. Numbers begin at 1 and grow; a coalesced event keeps the last number."""
 
@@ -38,15 +93,7 @@ class TurnLog:
         self._loop = loop
         self._bell = Bell()
         self._last_id = 0
-        # An answer's text stands between what comes before it and what ends it. Its pieces are kept as
-        # text, not as events: a piece costs some bytes, and any run of them can be told as one event.
-        self._before: list[Record] = []
-        self._after: list[Record] = []
-        self._pieces: list[str] = []
-        self._piece_ids = array("q")
-        self._piece_offsets = array("q")
-        self._piece_tokens = array("q")
-        self._latest_piece: Record | None = None
+        self._items: list[Record | _Run] = []
 
     def post(self, event: AnyTurnEvent) -> None:
         """Add `event`, from any thread. After the loop has closed nobody listens and nothing happens."""
@@ -56,10 +103,13 @@ class TurnLog:
 
     def since(self, after: int) -> list[Record]:
         """What came after event number `after`, runs of text joined to one event."""
-        records = [record for record in self._before if record.id > after]
-        if self._piece_ids and self._piece_ids[-1] > after:
-            records.append(self._text_since(after))
-        records.extend(record for record in self._after if record.id > after)
+        records: list[Record] = []
+        for item in reversed(self._items):
+            last_id = item.id if isinstance(item, Record) else item.last_id
+            if last_id <= after:
+                break
+            records.append(item if isinstance(item, Record) else item.since(after))
+        records.reverse()
         return records
 
     async def follow(
@@ -92,29 +142,16 @@ class TurnLog:
             return
         self._last_id += 1
         record = Record(self._last_id, event.kind, json)
-        if isinstance(event, Text):
-            self._pieces.append(event.text)
-            self._piece_ids.append(record.id)
-            self._piece_offsets.append(event.offset)
-            self._piece_tokens.append(event.generated_tokens)
-            self._latest_piece = record
-        elif isinstance(event, Queued | Prefill):
-            # Only the newest progress is of use to anybody.
-            if self._before and self._before[-1].kind == "prefill" == event.kind:
-                self._before.pop()
-            self._before.append(record)
+        last = self._items[-1] if self._items else None
+        if isinstance(event, Text | CallEvent):
+            if not isinstance(last, _Run) or not last.takes(event):
+                last = _Run(event)
+                self._items.append(last)
+            last.add(event, record)
         else:
-            self._after.append(record)
+            # Only the newest progress is of use to anybody.
+            if isinstance(last, Record) and last.kind == "prefill" == event.kind:
+                self._items.pop()
+            self._items.append(record)
             self.ended = isinstance(event, Done | Failed)
         self._bell.ring()
-
-    def _text_since(self, after: int) -> Record:
-        index = bisect_right(self._piece_ids, after)
-        if index == len(self._pieces) - 1 and self._latest_piece:
-            return self._latest_piece
-        text = Text(
-            offset=self._piece_offsets[index],
-            text="".join(self._pieces[index:]),
-            generated_tokens=self._piece_tokens[-1],
-        )
-        return Record(self._piece_ids[-1], "text", text.model_dump_json().encode())

@@ -1,53 +1,48 @@
 """Turns: a question is recorded, put to the model, and its answer kept as it arrives.
 
-Owns: how a `TurnRequest` becomes a message tree's next answer, the job that writes it (stored first, told
-second), and the logs of the turns that run and of the last that ended. Does not know threads and queues
-(`generation_thread`), tables (`store/`), or HTTP.
+Owns: how a `TurnRequest` becomes a message tree's next answer, and the turns that run and the last that
+ended. Does not know how an answer comes about (`turn_job`), threads and queues (`generation_thread`), tables
+(`store/`), or HTTP.
 """
 
 import asyncio
-import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.conversation import Message as PromptMessage
 from engine.engine_events import Change
-from engine.errors import BadRequest, Conflict, NotFound, SeamountError
-from engine.generation_thread import GenerationThread, Job, no_model, unforeseen
+from engine.errors import BadRequest, Conflict, ContextTooSmall, NotFound, Retold, SeamountError
+from engine.generation_thread import GenerationThread, no_model
 from engine.protocol import (
     Ask,
     Continue,
-    Done,
     Edit,
-    ErrorBody,
-    Failed,
-    FinishReason,
+    LoadedModel,
     Message,
-    MessageStatus,
-    Prefill,
-    Queued,
+    ReasoningMode,
+    Results,
     Retry,
+    Reuse,
+    ReuseRequest,
     Sampling,
     Settings,
-    Text,
     Turn,
     TurnRequest,
-    Usage,
-    UsageEvent,
 )
+from engine.reuse import Question
 from engine.store.sessions import SessionStore
-from engine.text_groups import TextGroups
+from engine.turn_job import TurnJob
 from engine.turn_log import TurnLog
+from engine.turn_prompts import cost_of_mode
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
-    from engine.generation import NewText, PrefillProgress
 
-_logger = logging.getLogger(__name__)
 ENDED_TURNS_KEPT = 64
+REUSE_WAIT_S = 5.0
 RETRY_SAMPLING = Sampling(temperature=0.5, top_p=0.95, min_p=0.1)
 """Mild: the models that are greedy by default are those whose answers fall apart when drawn freely."""
 SEED_BITS = 53
@@ -61,25 +56,6 @@ def with_seed(sampling: Sampling) -> Sampling:
     return sampling.model_copy(update={"seed": secrets.randbits(SEED_BITS)})
 
 
-def prompt_messages(system_message: str, branch: Iterable[Message]) -> list[PromptMessage]:
-    """What is put to the model: the system message (unless empty) and the branch's texts in order.
-
-    An answer without text says nothing and is left out; the questions that then follow each other become one,
-    because many templates insist that question and answer alternate.
-    """
-    messages: list[PromptMessage] = []
-    if system_message.strip():
-        messages.append(PromptMessage("system", system_message))
-    for message in branch:
-        if message.role == "assistant" and not message.text:
-            continue
-        if messages and messages[-1].role == message.role == "user":
-            messages[-1] = PromptMessage("user", f"{messages[-1].text}\n\n{message.text}")
-        else:
-            messages.append(PromptMessage(message.role, message.text))
-    return messages
-
-
 class Turns:
     """The turns of one engine. Every method may be called from any thread, and may wait for the disk."""
 
@@ -91,6 +67,7 @@ class Turns:
         settings: Callable[[], Settings],
         suited_sampling: Callable[[str], Sampling],
         default_model: Callable[[], str | None],
+        loaded: Callable[[], LoadedModel | None],
         session_changed: Callable[[str, Change], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -99,12 +76,13 @@ class Turns:
         self.settings = settings
         self._suited_sampling = suited_sampling
         self._default_model = default_model
+        self._loaded = loaded
         self._session_changed = session_changed
         self._loop = loop
         self._starting = threading.Lock()
-        self._jobs: dict[str, _TurnJob] = {}
+        self._jobs: dict[str, TurnJob] = {}
         self._ended: deque[str] = deque()
-        self._unsettled: list[_TurnJob] = []
+        self._unsettled: list[TurnJob] = []
 
     def start(self, request: TurnRequest) -> Turn:
         """Record the turn and put it in the queue.
@@ -115,16 +93,18 @@ class Turns:
         with self._starting:
             self.settle()
             model_id = self.model_id()
-            question, answer, already, sampling = self._record(request, model_id)
-            job = _TurnJob(
+            recorded = self._record(request, model_id, self._mode(request, model_id))
+            answer, session_id = recorded.answer, request.turn.session_id
+            job = TurnJob(
                 self,
                 TurnLog(self._loop),
-                session_id=request.turn.session_id,
+                session_id=session_id,
                 answer=answer,
                 model_id=model_id,
-                sampling=sampling,
-                already=tuple(already),
+                sampling=recorded.sampling,
+                already=tuple(recorded.already),
                 max_tokens=request.max_tokens,
+                thinking_tokens=request.thinking_tokens,
             )
             self._jobs[job.id] = job
             self.changed(job.session_id)
@@ -133,7 +113,33 @@ class Turns:
             except SeamountError:
                 job.refuse(None)
                 raise
-        return Turn(id=job.id, session_id=job.session_id, question=question, answer=answer)
+        return Turn(
+            id=job.id,
+            session_id=session_id,
+            question=recorded.question,
+            answer=answer,
+            results=recorded.results,
+        )
+
+    def reuse(self, request: ReuseRequest) -> Reuse:
+        """What the session's next question would cost in the given mode. Takes a model without modes as is.
+
+        Raises NotFound, NoModel, Conflict while the model is busy.
+        """
+        session = self.store.session(request.session_id)
+        branch = [] if session.leaf_id is None else self.store.branch(request.session_id, session.leaf_id)
+        model_id = self.model_id()
+
+        def ask(backend: "Backend") -> Reuse:
+            tools, settings = session.tools, self.settings()
+            return cost_of_mode(settings, self.store, backend, branch, tools, model_id, request.mode)
+
+        question = Question(model_id, ask)
+        self.thread.submit(question)
+        try:
+            return question.wait(REUSE_WAIT_S)
+        finally:
+            self.thread.cancel(question)
 
     def model_id(self) -> str:
         """The model that an answer asked for now is written by; a load is begun when there is none."""
@@ -188,7 +194,7 @@ class Turns:
         """Tell everybody that the session has."""
         self._session_changed(session_id, "updated")
 
-    def job_ended(self, job: "_TurnJob", *, settled: bool) -> None:
+    def job_ended(self, job: "TurnJob", *, settled: bool) -> None:
         """Called by a job after its last event."""
         if not settled:
             self._unsettled.append(job)
@@ -197,7 +203,7 @@ class Turns:
             self._jobs.pop(self._ended.popleft(), None)
         self.changed(job.session_id)
 
-    def _job(self, turn_id: str) -> "_TurnJob":
+    def _job(self, turn_id: str) -> "TurnJob":
         job = self._jobs.get(turn_id)
         if job is None:
             raise NotFound(
@@ -207,21 +213,41 @@ class Turns:
             )
         return job
 
-    def _record(
-        self, request: TurnRequest, model_id: str
-    ) -> tuple[Message | None, Message, list[int], Sampling]:
+    def _mode(self, request: TurnRequest, model_id: str) -> ReasoningMode | None:
+        """The mode of a new answer. Raises ContextTooSmall for one that the loaded context has no room for.
+
+        A model that is still being loaded is asked for its modes when the turn runs.
+        """
+        mode = request.mode or self.settings().mode
+        loaded = self._loaded()
+        if loaded is None or loaded.id != model_id:
+            return mode
+        if not loaded.modes:
+            return None
+        if not isinstance(request.turn, Continue):
+            require_mode(mode, loaded)
+        return mode
+
+    def _record(self, request: TurnRequest, model_id: str, mode: ReasoningMode | None) -> "_Recorded":
         turn = request.turn
         store, session_id = self.store, turn.session_id
         if isinstance(turn, Continue):
             before = store.message(session_id, turn.message_id)
-            if before.text and before.model_id not in (None, model_id):
+            wrote = before.text or before.reasoning or before.unfinished_call
+            if wrote and before.model_id not in (None, model_id):
                 raise Conflict(
                     "The answer cannot be continued",
                     f"it was written by the model {before.model_id}, and {model_id} is loaded",
                     "load that model, or ask for another answer",
                 )
             answer, already, sampling = store.reopen_answer(session_id, turn.message_id)
-            return None, answer, already, with_seed(sampling)
+            return _Recorded(answer, with_seed(sampling), already=already)
+        if isinstance(turn, Results):
+            sampling = self.sampling(request.sampling, model_id)
+            results, answer = store.begin_results(
+                session_id, turn.message_id, turn.results, model_id=model_id, sampling=sampling, mode=mode
+            )
+            return _Recorded(answer, sampling, results=results)
         if isinstance(turn, Retry | Edit):
             message = store.message(session_id, turn.message_id)
             wanted = "assistant" if isinstance(turn, Retry) else "user"
@@ -241,154 +267,33 @@ class Turns:
             raise BadRequest("The question was not sent", "it is empty", "write something first")
         sampling = self.sampling(request.sampling, model_id, again=isinstance(turn, Retry))
         asked, answer = store.begin_turn(
-            session_id, parent_id=parent_id, question=question, model_id=model_id, sampling=sampling
+            session_id,
+            parent_id=parent_id,
+            question=question,
+            model_id=model_id,
+            sampling=sampling,
+            mode=mode,
         )
-        return asked, answer, [], sampling
+        return _Recorded(answer, sampling, question=asked)
 
 
-class _TurnJob(Job):
-    """One answer being written into the store. What it says goes to its log after it is stored."""
+@dataclass(frozen=True)
+class _Recorded:
+    """A turn as it stands in the store."""
 
-    def __init__(
-        self,
-        turns: Turns,
-        log: TurnLog,
-        *,
-        session_id: str,
-        answer: Message,
-        model_id: str,
-        sampling: Sampling,
-        already: tuple[int, ...],
-        max_tokens: int | None,
-    ) -> None:
-        super().__init__(model_id)
-        self.id = secrets.token_hex(12)
-        self.session_id = session_id
-        self.log = log
-        self._turns = turns
-        self._answer = answer
-        self.answer_id = answer.id
-        self._sampling = sampling
-        self._already = already
-        self._max_tokens = max_tokens
-        self._text = answer.text
-        self._generated = 0
-        self._storing_failed: SeamountError | None = None
-        self._end: tuple[MessageStatus, FinishReason, Usage | None, ErrorBody | None] | None = None
+    answer: Message
+    sampling: Sampling
+    question: Message | None = None
+    results: list[Message] = field(default_factory=lambda: list[Message]())
+    already: Sequence[int] = ()
 
-    def place_is(self, place: int) -> None:
-        self.log.post(Queued(place=place))
 
-    def run(self, backend: "Backend") -> None:
-        from engine.encoding.prompt import encode_chat
-        from engine.generation import GenerationRequest, NewText, generate
+def require_mode(mode: ReasoningMode, loaded: LoadedModel) -> None:
+    """Raises ContextTooSmall with the reason why `mode` cannot be chosen for the loaded model."""
+    choice = next((choice for choice in loaded.modes if choice.mode == mode), None)
+    if choice is not None and choice.problem is not None:
+        raise NoRoomForMode(choice.problem)
 
-        groups = TextGroups(self._keep)
 
-        def emit(event: "PrefillProgress | NewText") -> None:
-            if isinstance(event, NewText):
-                groups.add(event.text, event.token_ids)
-            else:
-                self.log.post(Prefill(done=event.done, total=event.total, reused=event.reused))
-
-        try:
-            settings, store = self._turns.settings(), self._turns.store
-            # What stands above the answer; the answer itself, when it is continued, is token ids.
-            branch = store.branch(self.session_id, self._answer.id)[:-1]
-            prompt = encode_chat(backend, prompt_messages(settings.system_message, branch))
-            request = GenerationRequest(
-                prompt=tuple(prompt),
-                sampling=self._sampling,
-                max_tokens=self._max_tokens or settings.answer_tokens or None,
-                already=self._already,
-            )
-            try:
-                outcome = generate(backend, request, emit, self.cancelled.is_set)
-            finally:
-                groups.flush()
-        except SeamountError as error:
-            self._fail(self._storing_failed or error)
-        except Exception as error:
-            _logger.exception("an answer failed in an unforeseen way")
-            self._fail(self._storing_failed or unforeseen(error))
-        else:
-            if self._storing_failed:
-                self._fail(self._storing_failed)
-            elif outcome.reason == "cancelled":
-                self._cancelled(outcome.usage)
-            else:
-                self._finish("complete", outcome.reason, outcome.usage, None)
-
-    def refuse(self, error: SeamountError | None) -> None:
-        if error is None:
-            self._cancelled(None)
-        else:
-            self._fail(error)
-
-    def settle(self) -> bool:
-        """Store an end that could not be stored; True when that is done, or can never be."""
-        if self._end is None:
-            return False
-        status, reason, usage, error = self._end
-        try:
-            self._turns.store.end_turn(
-                self._answer.id, status=status, finish_reason=reason, usage=usage, error=error
-            )
-        except (NotFound, Conflict):
-            return True
-        except SeamountError:
-            return False
-        self._turns.changed(self.session_id)
-        return True
-
-    def _keep(self, text: str, token_ids: list[int]) -> None:
-        """Store, then tell."""
-        if self._storing_failed:
-            return
-        try:
-            self._turns.store.append(self._answer.id, text, token_ids)
-        except SeamountError as error:
-            self._storing_failed = error
-            self.cancelled.set()
-            raise
-        offset = len(self._text)
-        self._text += text
-        self._generated += len(token_ids)
-        if text:
-            self.log.post(Text(offset=offset, text=text, generated_tokens=self._generated))
-
-    def _cancelled(self, usage: Usage | None) -> None:
-        if self._turns.thread.closing:
-            self._finish("interrupted", "interrupted", usage, None)
-        else:
-            self._finish("complete", "cancelled", usage, None)
-
-    def _fail(self, error: SeamountError) -> None:
-        self._finish("failed", "error", None, ErrorBody(code=error.code, text=error.text))
-
-    def _finish(
-        self, status: MessageStatus, reason: FinishReason, usage: Usage | None, error: ErrorBody | None
-    ) -> None:
-        self._end = (status, reason, usage, error)
-        settled = True
-        try:
-            message = self._turns.store.end_turn(
-                self._answer.id, status=status, finish_reason=reason, usage=usage, error=error
-            )
-        except SeamountError as trouble:
-            # What was told is stored; only its end is not. It is tried again before the next turn, and the
-            # store's next opening sees to it in any case.
-            settled = isinstance(trouble, NotFound | Conflict)
-            error = error or ErrorBody(code=trouble.code, text=trouble.text)
-            message = self._answer.model_copy(
-                update={"text": self._text, "status": "failed", "finish_reason": "error", "error": error}
-            )
-        # Before anybody can act on the last event: this turn is in nobody's way any more.
-        self.ended.set()
-        if usage is not None:
-            self.log.post(UsageEvent(usage=usage))
-        if error is not None:
-            self.log.post(Failed(error=error, message=message))
-        else:
-            self.log.post(Done(finish_reason=reason, message=message))
-        self._turns.job_ended(self, settled=settled)
+class NoRoomForMode(Retold, ContextTooSmall):
+    """A mode that the loaded context is too small for, in the sentence that its choice says it with."""

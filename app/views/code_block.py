@@ -41,16 +41,28 @@ SLICES = 100
 
 
 class CodeBlock(QWidget):
-    """One piece of code: a header with language and Copy, and the text."""
+    """One piece of code: a header with language and Copy, and the text.
+
+    `inset`: inside a card that has the frame and the header; long lines are broken, so that all can be read.
+    """
 
     copied = Signal()
 
-    def __init__(self, style: PageStyle, block: Block, whole: Callable[[], str], parent: QWidget) -> None:
+    def __init__(
+        self,
+        style: PageStyle,
+        block: Block,
+        whole: Callable[[], str],
+        parent: QWidget,
+        *,
+        inset: bool = False,
+    ) -> None:
         super().__init__(parent)
         self._style = style
         self._language = block.language
         self._before_chars = block.before_chars
-        self._header_shown = not block.continues
+        self._inset = inset
+        self._header_shown = not block.continues and not inset
         self._whole = whole
         self._code = ""
         self._lines: list[tuple[Span, ...]] = []
@@ -60,7 +72,8 @@ class CodeBlock(QWidget):
         self._finished = False
         self.document = QuietDocument(style, self)
         self.document.setAccessibleName(f"Code, {block.language}" if block.language else "Code")
-        self.document.setLineWrapMode(QTextEdit.LineWrapMode.NoWrap)
+        wrap = QTextEdit.LineWrapMode
+        self.document.setLineWrapMode(wrap.FixedPixelWidth if inset else wrap.NoWrap)
         self.document.setHorizontalScrollBarPolicy(self._scroll_policy(False))
         self.document.document().setDefaultFont(style.code_font)
         QTextCursor(self.document.document()).setBlockFormat(style.code_block())
@@ -165,6 +178,10 @@ class CodeBlock(QWidget):
 
     def height_for(self, width: int) -> int:
         """The height of the block in `width` pixels."""
+        if self._inset:
+            if self.document.lineWrapColumnOrWidth() != width:
+                self.document.setLineWrapColumnOrWidth(width)
+            return max(1, math.ceil(self.document.document().size().height()))
         size = self.document.document().size()
         inner = width - 2 * self._padding
         too_wide = size.width() > inner
@@ -175,6 +192,9 @@ class CodeBlock(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        if self._inset:
+            self.document.setGeometry(self.rect())
+            return
         padding, header = self._padding, self._header_px
         top = header if self._header_shown else padding // 2
         bar_shown = self.document.horizontalScrollBarPolicy() == self._scroll_policy(True)
@@ -192,6 +212,8 @@ class CodeBlock(QWidget):
             )
 
     def paintEvent(self, _event: QPaintEvent) -> None:
+        if self._inset:
+            return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         path = QPainterPath()

@@ -163,6 +163,7 @@ class Composer(QFrame):
     send_requested = Signal(str)
     stop_requested = Signal()
     edit_last_requested = Signal()
+    tools_requested = Signal()
     notice = Signal(str)
     changed = Signal()
 
@@ -182,12 +183,18 @@ class Composer(QFrame):
         self.button.setObjectName("send")
         self.button.setAutoDefault(False)
         self.button.clicked.connect(self._press)
+        self.tools_button = QToolButton()
+        self.tools_button.setObjectName("toolCount")
+        self.tools_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        self.tools_button.clicked.connect(self.tools_requested)
+        self.set_tools("")
         self._chip_row = QHBoxLayout()
         self._chip_row.setSpacing(6)
         self._chip_row.addStretch(1)
         row = QHBoxLayout()
         row.setSpacing(8)
         row.addWidget(self.edit, 1)
+        row.addWidget(self.tools_button, 0, Qt.AlignmentFlag.AlignBottom)
         row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignBottom)
         column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 8, 8)
@@ -214,6 +221,11 @@ class Composer(QFrame):
         self._show_button()
         self._tint_button()
 
+    @property
+    def theme(self) -> Theme:
+        """The look it is drawn in."""
+        return self._theme
+
     # --- the draft ----------------------------------------------------------------------------------
 
     @property
@@ -237,6 +249,13 @@ class Composer(QFrame):
         draft, back = self.draft, draft_of(text)
         typed = "\n\n".join(part for part in (back.typed, draft.typed) if part)
         self.set_draft(Draft(typed, back.pasted + draft.pasted))
+
+    def set_tools(self, words: str) -> None:
+        """How many tools the model may call ("2 tools"); "" for none."""
+        self.tools_button.setText(words)
+        self.tools_button.setAccessibleName(f"{words} set" if words else "Tools")
+        self.tools_button.setToolTip(f"The model may call {words}. Opens the tools of this conversation.")
+        self.tools_button.setVisible(bool(words))
 
     def set_running(self, running: bool) -> None:
         """While an answer is written the button stops it."""

@@ -1,24 +1,27 @@
 """The window at work: what the engine says goes to the widgets, what a person asks for goes to the engine.
 
 Owns: the engine's client objects and their wiring to the widgets; made after the first paint, so that a
-window is seen before any of this is imported. Does not lay anything out (`window.py`).
+window is seen before any of this is imported. Does not lay anything out (`window.py`), carry out menu entries
+that need no more than the open conversation (`commands.py`), or keep what is not sent yet (`asking.py`).
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
-from PySide6.QtGui import QGuiApplication
 
 from app.api import EngineApi
-from app.composer_text import Draft
 from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch, Launcher
-from app.engine_words import conversation_markdown, empty_list, empty_page, resting_words
+from app.engine_words import empty_list, empty_page, resting_words
 from app.model_shelf import ModelShelf
 from app.session_catalogue import SessionCatalogue
 from app.transcript_model import ShownMessage
 from app.turn_stream import TurnProgress
+from app.views.asking import Asking
+from app.views.commands import Commands
+from app.views.turn_setup import TurnSetup
+from app.window_state import WindowState
 from engine.paths import DataFolder
 from engine.protocol import EngineStatus, ErrorBody, Settings
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.views.composer import Composer
+    from app.views.mode_switch import ModeSwitch
     from app.views.model_picker import ContextMeter, ModelPicker
     from app.views.notice import NoticeBar
     from app.views.sidebar import Sidebar
@@ -39,6 +43,7 @@ class Parts:
 
     sidebar: "Sidebar"
     picker: "ModelPicker"
+    switch: "ModeSwitch"
     meter: "ContextMeter"
     transcript: "TranscriptView"
     notices: "NoticeBar"
@@ -56,7 +61,7 @@ class Desk(QObject):
         self,
         parts: Parts,
         folder: DataFolder,
-        session_id: str | None,
+        memory: WindowState,
         parent: QObject,
         launcher: Launcher | None = None,
     ) -> None:
@@ -67,11 +72,15 @@ class Desk(QObject):
         self.conversation = ConversationState(self.api, self)
         self.catalogue = SessionCatalogue(self.api, self)
         self.shelf = ModelShelf(self.api, self)
-        self._first_session_id = session_id
+        self.setup = TurnSetup(
+            self.api, self.conversation, parts.switch, parts.notices, parts.composer, memory, self
+        )
+        self.commands = Commands(
+            self.conversation, self.catalogue, self.setup, parts.sidebar, parts.transcript, parts.notices
+        )
+        self._asking = Asking(parts.composer, self.conversation, self.watch, memory.session_id, self)
+        self._first_session_id = memory.session_id
         self._was_ready = False
-        self._drafts: dict[str | None, Draft] = {}
-        self._shown_id: str | None = session_id
-        self._held = False
         self._held_models: list[str] = []
         self._stopped_sentence = ""
         self._wire_engine()
@@ -83,7 +92,7 @@ class Desk(QObject):
         self._teach()
         self.watch.start()
 
-    # --- what can be asked of the desk (slots of app.actions and of the window) -----------------------
+    # --- what can be asked of the desk ----------------------------------------------------------------
 
     @property
     def session_id(self) -> str | None:
@@ -100,33 +109,6 @@ class Desk(QObject):
         """What the engine says it is."""
         return self.shelf.status.version if self.shelf.status else ""
 
-    def can(self, action_id: str) -> bool:
-        """Whether an action makes sense now."""
-        conversation = self.conversation
-        answer = next((m for m in reversed(conversation.shown) if m.role == "assistant"), None)
-        free = not conversation.running
-        match action_id:
-            case "stop":
-                return conversation.running
-            case "send":
-                return free
-            case "retry":
-                return free and answer is not None
-            case "continue":
-                return free and answer is not None and answer.is_cut
-            case "edit_last":
-                return free and conversation.last("user") is not None
-            case "copy_answer":
-                return answer is not None
-            case "copy_conversation":
-                return bool(conversation.shown)
-            case "rename" | "delete":
-                return conversation.session_id is not None
-            case "undo_delete":
-                return self.catalogue.can_undo
-            case _:
-                return True
-
     def new_conversation(self) -> None:
         """An empty page, ready to be written to."""
         self._first_session_id = None
@@ -137,61 +119,6 @@ class Desk(QObject):
         """Show a conversation of the list."""
         if session_id != self.conversation.session_id:
             self.conversation.open(session_id)
-
-    def rename_conversation(self) -> None:
-        """Edit the open conversation's title in the list."""
-        if self.conversation.session_id:
-            self.parts.sidebar.rename(self.conversation.session_id)
-
-    def delete_conversation(self) -> None:
-        """Delete the open conversation."""
-        if self.conversation.session_id:
-            self.catalogue.delete(self.conversation.session_id)
-
-    def undo_delete(self) -> None:
-        """Bring back what was deleted last."""
-        self.parts.notices.dismiss("deleted")
-        self.catalogue.undo_delete()
-
-    def next_conversation(self) -> None:
-        """The one below."""
-        self._step(1)
-
-    def previous_conversation(self) -> None:
-        """The one above."""
-        self._step(-1)
-
-    def stop(self) -> None:
-        """End the running answer."""
-        self.conversation.stop()
-
-    def retry(self) -> None:
-        """Another last answer."""
-        answer = self.conversation.last("assistant")
-        if answer:
-            self.conversation.retry(answer.id)
-
-    def continue_answer(self) -> None:
-        """Go on with the last answer."""
-        answer = self.conversation.last("assistant")
-        if answer:
-            self.conversation.continue_answer(answer.id)
-
-    def edit_last(self) -> None:
-        """Ask the last question differently, where it stands."""
-        question = self.conversation.last("user")
-        if question and not self.conversation.running:
-            self.parts.transcript.start_editing(question.id)
-
-    def copy_answer(self) -> None:
-        """The last answer's Markdown."""
-        answer = self.conversation.last("assistant")
-        if answer:
-            QGuiApplication.clipboard().setText(answer.text)
-
-    def copy_conversation(self) -> None:
-        """The shown branch as Markdown."""
-        QGuiApplication.clipboard().setText(conversation_markdown(self.conversation.branch()))
 
     def add_model(self, path: str) -> None:
         """Register a model file and load it, as soon as there is an engine to do it."""
@@ -228,6 +155,7 @@ class Desk(QObject):
         parts.picker.set_shelf(self.shelf)
         parts.picker.load_requested.connect(self.shelf.load)
         self.shelf.changed.connect(self._models_changed)
+        self.setup.changed.connect(self._setup_changed)
         self.shelf.refused.connect(self._model_refused)
         self.shelf.load_failed.connect(self._model_refused)
         parts.sidebar.set_rows(self.catalogue.rows)
@@ -255,7 +183,7 @@ class Desk(QObject):
             else:
                 self.conversation.reload()
             self._was_ready = True
-            self._send_held()
+            self._asking.send_held()
             held, self._held_models = self._held_models, []
             for path in held:
                 self.add_model(path)
@@ -288,9 +216,16 @@ class Desk(QObject):
         status = self.shelf.status
         if status and status.model and not status.error:
             self.parts.notices.dismiss("model")
+        if status is not None:
+            # While the engine is away its model's modes stay, as its name does.
+            self.setup.set_model(status.model)
         self._meter(None)
         self._rest()
         self._teach()
+
+    def _setup_changed(self) -> None:
+        self._rest()
+        self.changed.emit()
 
     def _model_refused(self, error: ErrorBody) -> None:
         self._rest()
@@ -308,16 +243,18 @@ class Desk(QObject):
         conversation.message_added.connect(self._message_added)
         conversation.message_changed.connect(self._message_changed)
         conversation.text_added.connect(transcript.append_text)
+        conversation.reasoning_added.connect(transcript.append_reasoning)
+        conversation.call_grew.connect(transcript.grow_call)
         conversation.progress_changed.connect(transcript.set_progress)
         conversation.turn_progress.connect(self._turn_progress)
         conversation.running_changed.connect(self._running_changed)
         conversation.session_changed.connect(self._session_changed)
         conversation.gone.connect(self._gone)
         conversation.refused.connect(self._refused)
-        conversation.ask_refused.connect(self._ask_refused)
         transcript.retry_requested.connect(conversation.retry)
         transcript.continue_requested.connect(conversation.continue_answer)
         transcript.edit_requested.connect(conversation.edit)
+        transcript.results_given.connect(conversation.give_results)
         transcript.version_chosen.connect(conversation.choose_version)
 
     def _branch_replaced(self, messages: list[ShownMessage]) -> None:
@@ -350,16 +287,10 @@ class Desk(QObject):
         self.changed.emit()
 
     def _session_changed(self) -> None:
-        session_id = self.conversation.session_id
-        if session_id != self._shown_id:
-            # A new conversation that has just got its session keeps what is being written in it.
-            if self._shown_id is not None or not self.conversation.running:
-                self._drafts[self._shown_id] = self.parts.composer.draft
-                self.parts.composer.set_draft(self._drafts.pop(session_id, Draft()))
-            self._shown_id = session_id
+        if self._asking.take_session():
             self.parts.notices.dismiss("refused")
-        self.parts.sidebar.set_open(session_id)
-        self._send_held()
+        self.parts.sidebar.set_open(self.conversation.session_id)
+        self._asking.send_held()
         self.changed.emit()
 
     def _gone(self, session_id: str) -> None:
@@ -375,7 +306,7 @@ class Desk(QObject):
             f"“{title}” was deleted; it can be brought back until this window closes.",
             kind="info",
             button="Undo",
-            on_button=self.undo_delete,
+            on_button=self.commands.undo_delete,
         )
         self.changed.emit()
 
@@ -383,20 +314,17 @@ class Desk(QObject):
         self.open_conversation(session_id)
         self.changed.emit()
 
-    def _step(self, step: int) -> None:
-        session_id = self.parts.sidebar.neighbour(step)
-        if session_id:
-            self.open_conversation(session_id)
-
     # --- asking ---------------------------------------------------------------------------------------
 
     def _wire_asking(self) -> None:
-        composer = self.parts.composer
-        composer.send_requested.connect(self.ask)
-        composer.stop_requested.connect(self.stop)
-        composer.edit_last_requested.connect(self.edit_last)
+        composer, asking = self.parts.composer, self._asking
+        composer.stop_requested.connect(self.conversation.stop)
+        composer.edit_last_requested.connect(self.commands.edit_last)
         composer.notice.connect(self.tell_replaced)
-        composer.changed.connect(self._forget_held)
+        asking.begun.connect(lambda: self.parts.notices.dismiss("refused"))
+        asking.stopped.connect(self._tell_stopped)
+        asking.held_changed.connect(self._rest)
+        asking.refused.connect(self._refused)
 
     def tell_replaced(self, sentence: str) -> None:
         """Something was not stored exactly as it was given."""
@@ -407,31 +335,6 @@ class Desk(QObject):
         self._tell_stopped()
         if self.watch.state != EngineState.STOPPED:
             self.parts.notices.tell("refused", sentence)
-
-    def ask(self, text: str) -> None:
-        """Put `text` to the model, as soon as there is an engine to put it to."""
-        state = self.watch.state
-        if state == EngineState.READY and not self.conversation.is_opening:
-            self.parts.notices.dismiss("refused")
-            self.conversation.ask(text)
-            return
-        self.parts.composer.give_back(text)
-        self._tell_stopped()
-        if state != EngineState.STOPPED:
-            self._held = True
-            self._rest()
-
-    def _send_held(self) -> None:
-        if self._held and self.watch.state == EngineState.READY and not self.conversation.is_opening:
-            self._held = False
-            self.parts.composer.send()
-
-    def _forget_held(self) -> None:
-        self._held = False
-
-    def _ask_refused(self, text: str, error: ErrorBody) -> None:
-        self.parts.composer.give_back(text)
-        self._refused(error)
 
     def _refused(self, error: ErrorBody) -> None:
         self.tell_refused(error.text)
@@ -450,7 +353,8 @@ class Desk(QObject):
         """The status line while no turn is running."""
         if not self.conversation.running:
             answer = self.conversation.last("assistant")
-            self.parts.status.show_rest(resting_words(self.watch.state, self.shelf, self._held, answer))
+            words = resting_words(self.watch.state, self.shelf, self._asking.is_held, answer)
+            self.parts.status.show_rest(self.setup.words or words)
 
     def _teach(self) -> None:
         """What an empty page says."""

@@ -36,14 +36,18 @@ class _Slot:
 
 
 class MessageBody(QWidget):
-    """Blocks one below the other in `width` pixels. `height_px` follows `lay_out`."""
+    """Blocks one below the other in `width` pixels. `height_px` follows `lay_out`.
+
+    `inset`: its code stands inside a card, without a frame of its own.
+    """
 
     selection_began = Signal()
     select_all_requested = Signal()
     copy_requested = Signal()
 
-    def __init__(self, style: PageStyle, parent: QWidget, *, markdown: bool) -> None:
+    def __init__(self, style: PageStyle, parent: QWidget, *, markdown: bool, inset: bool = False) -> None:
         super().__init__(parent)
+        self._inset = inset
         self._style = style
         self._markdown = markdown
         self._splitter = BlockSplitter(markdown=markdown)
@@ -219,7 +223,8 @@ class MessageBody(QWidget):
     def _make_widget(self, slot: _Slot) -> TextBlock | CodeBlock:
         if slot.kind == "code":
             first = slot.blocks[0] if slot.blocks else slot.tail
-            widget = CodeBlock(self._style, first or Block("code", ""), lambda: self._code_from(slot), self)
+            first = first or Block("code", "")
+            widget = CodeBlock(self._style, first, lambda: self._code_from(slot), self, inset=self._inset)
             document: QuietDocument = widget.document
         else:
             widget = document = TextBlock(self._style, self, wide=slot.kind == "table")

@@ -28,6 +28,7 @@ class MessageFoot(QWidget):
     """The lines and buttons under one message."""
 
     copy_pressed = Signal()
+    copy_reasoning_pressed = Signal()
     retry_pressed = Signal()
     continue_pressed = Signal()
     edit_pressed = Signal()
@@ -38,6 +39,8 @@ class MessageFoot(QWidget):
         super().__init__(parent)
         self._style = style
         self._message: ShownMessage | None = None
+        self._has_reasoning = False
+        self._notices: QLabel | None = None
         self._progress = ""
         self._hidden_size = ""
         self._active = False
@@ -49,10 +52,13 @@ class MessageFoot(QWidget):
         self._action_buttons: list[QuietButton] = []
         self._version_widgets: list[QWidget] = []
 
-    def set_message(self, message: ShownMessage, number: int) -> None:
+    def set_message(self, message: ShownMessage, number: int, *, has_reasoning: bool = False) -> None:
         """Show what belongs to `message`, number `number` of the transcript."""
         old, self._message = self._message, message
         self._number = number
+        self.set_has_reasoning(has_reasoning)
+        if message.notices != (old.notices if old else ()):
+            self._make_notices(message)
         if old is None or (cut_sentence(old), old.status) != (cut_sentence(message), message.status):
             self._make_note(message)
         state = (message.version, message.version_count, message.previous_id, message.next_id)
@@ -65,6 +71,14 @@ class MessageFoot(QWidget):
         ):
             self._forget_actions()
             self.set_active(self._active)
+
+    def set_has_reasoning(self, has_reasoning: bool) -> None:
+        """Offer to copy the thinking, or not."""
+        if has_reasoning != self._has_reasoning:
+            self._has_reasoning = has_reasoning
+            if self._actions_made:
+                self._forget_actions()
+                self.set_active(self._active)
 
     def set_progress(self, text: str) -> None:
         """The muted line of a running answer; "" for none."""
@@ -102,9 +116,10 @@ class MessageFoot(QWidget):
         versions = [w for w in self._version_widgets if isinstance(w, QuietButton) and w.isEnabled()]
         return [*all_button, *self._note_buttons, *self._action_buttons, *versions]
 
-    def say_copied(self) -> None:
-        """Tell that the message is on the clipboard."""
-        for button in self._action_buttons[:1]:
+    def say_copied(self, *, reasoning: bool = False) -> None:
+        """Tell that the message, or its thinking, is on the clipboard."""
+        place = 1 if reasoning else 0
+        for button in self._action_buttons[place : place + 1]:
             button.say_for("Copied", COPIED_MS)
 
     def restyle(self, style: PageStyle) -> None:
@@ -145,6 +160,13 @@ class MessageFoot(QWidget):
         label.setPalette(palette)
         label.setProperty("muted", True)
         label.setFont(self._style.small_font())
+
+    def _make_notices(self, message: ShownMessage) -> None:
+        """What was done to the answer: a line for each."""
+        self._notices = self._notices or self._label()
+        self._notices.setText("\n".join(message.notices))
+        self._notices.setAccessibleName("\n".join(message.notices))
+        self._notices.setVisible(bool(message.notices))
 
     def _make_note(self, message: ShownMessage) -> None:
         for widget in self._note_buttons:
@@ -188,6 +210,10 @@ class MessageFoot(QWidget):
         copy = self._button("Copy", "Copy this message", align=Qt.AlignmentFlag.AlignLeft)
         copy.clicked.connect(self.copy_pressed)
         self._action_buttons = [copy]
+        if self._has_reasoning:
+            thinking = self._button("Copy reasoning", "Copy the reasoning before this answer")
+            thinking.clicked.connect(self.copy_reasoning_pressed)
+            self._action_buttons.append(thinking)
         if message.role == "user":
             edit = self._button("Edit", "Edit this message")
             edit.clicked.connect(self.edit_pressed)
@@ -223,7 +249,12 @@ class MessageFoot(QWidget):
         y = 0
         if self._all_button is not None:
             y = self._row([self._all_button], grid, y + grid, move=move)
-        for label, buttons in ((self._note, self._note_buttons), (self._progress_label, [])):
+        none: list[QuietButton] = []
+        for label, buttons in (
+            (self._notices, none),
+            (self._note, self._note_buttons),
+            (self._progress_label, none),
+        ):
             if label is None or label.isHidden():
                 continue
             height = label.heightForWidth(width)

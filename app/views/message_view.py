@@ -1,26 +1,24 @@
 """One message on the page.
 
-Owns: its text, tint, foot and editor, and when the text is given to its body. Does not know the other
-messages or the scroll position: the page tells it which part of it is near.
+Owns: its text, tint, foot and editor. Does not know the other messages or the scroll position: the page tells
+it which part of it is near.
 """
 
-from dataclasses import dataclass, field
-
-from PySide6.QtCore import QEvent, QRectF, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QRectF, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QKeyEvent, QKeySequence, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
 from app.page_style import PageStyle
 from app.transcript_model import ShownMessage
-from app.views.message_body import MessageBody
+from app.views.answer_parts import AnswerParts
 from app.views.message_editor import MessageEditor
 from app.views.message_foot import MessageFoot, copy_to_clipboard
+from app.views.part_memory import PartMemory
 from app.views.text_block import QuietDocument
+from app.views.text_feed import TextFeed
 
 SHOWN_CHARS = 20_000
 """Of a longer message only the beginning is shown until all is asked for."""
-SLICE_CHARS = 50_000
-"""A long text is cut into blocks in slices of this size, one for each turn of the event loop."""
 EDITABLE_LINE_CHARS = 100_000
 OUTER_PX = 12
 """Room beside the column for the focus ring."""
@@ -33,6 +31,10 @@ class MessageView(QWidget):
     continue_requested = Signal(str)
     edit_requested = Signal(str, str)
     version_chosen = Signal(str)
+    results_given = Signal(str, object)
+    """Message id, list[tuple[str, str]]: id of each call, and its result."""
+    toggled = Signal()
+    """The person has opened or closed a part: the page should lay out again without following its end."""
     expanded = Signal(str)
     selection_began = Signal()
     changed = Signal()
@@ -42,8 +44,10 @@ class MessageView(QWidget):
         self,
         message: ShownMessage,
         text: str,
+        reasoning: str,
         number: int,
         style: PageStyle,
+        memory: PartMemory,
         parent: QWidget,
         *,
         expanded: bool,
@@ -53,40 +57,43 @@ class MessageView(QWidget):
         self._style = style
         self._text = text
         self._expanded = expanded or message.status == "running"
-        self._unfed = ""
-        self._body = MessageBody(style, self, markdown=message.role == "assistant")
-        self._body.selection_began.connect(self.selection_began)
-        self._body.select_all_requested.connect(self.select_all)
-        self._body.copy_requested.connect(self.copy_selection)
+        self._parts = AnswerParts(style, memory, self, markdown=message.role == "assistant")
+        self._parts.selection_began.connect(self.selection_began)
+        self._parts.copy_requested.connect(self.copy_selection)
+        self._parts.toggled.connect(self.toggled)
+        self._parts.changed.connect(self._grew)
+        self._parts.results_given.connect(self._give_results)
+        self._body = self._parts.body
+        self._feed = TextFeed(self._body)
+        self._feed.fed.connect(self._grew)
         self._width = 0
         self._editor: MessageEditor | None = None
         self._hovered = self._focused = False
         self._foot_px = 0
         self._foot = MessageFoot(style, self)
-        self._feeder = QTimer(self)
-        self._feeder.setInterval(0)
-        self._feeder.timeout.connect(self._feed_slice)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         foot = self._foot
         foot.copy_pressed.connect(self.copy_source)
+        foot.copy_reasoning_pressed.connect(self.copy_reasoning)
         foot.retry_pressed.connect(lambda: self.retry_requested.emit(self.message.id))
         foot.continue_pressed.connect(lambda: self.continue_requested.emit(self.message.id))
         foot.edit_pressed.connect(self.start_editing)
         foot.show_all_pressed.connect(self.expand)
         foot.version_pressed.connect(self.version_chosen)
-        self.set_message(message, number)
+        self.set_message(message, reasoning, number)
         self._split_again()
 
     # --- what it shows --------------------------------------------------------------------------------
 
-    def set_message(self, message: ShownMessage, number: int) -> None:
-        """Take everything but the text from `message`."""
+    def set_message(self, message: ShownMessage, reasoning: str, number: int) -> None:
+        """Take everything but the text from `message`, whose reasoning stands beside it."""
         self.message = message
         self._number = number
         who = "You" if message.role == "user" else "Answer"
         self.setAccessibleName(f"{who}, message {number}")
         self.setAccessibleDescription(self._text[:300])
-        self._foot.set_message(message, number)
+        self._parts.show_message(message, reasoning)
+        self._foot.set_message(message, number, has_reasoning=bool(reasoning))
         self._relay_foot()
 
     def set_progress(self, text: str) -> None:
@@ -97,14 +104,20 @@ class MessageView(QWidget):
     def append(self, text: str) -> None:
         """More text at the end; shown by the next `sync`."""
         self._text += text
-        if self._unfed:
-            self._unfed += text
-        else:
-            self._body.feed(text)
+        self._feed.append(text)
+
+    def append_reasoning(self, text: str) -> None:
+        """More reasoning; shown by the next `sync`."""
+        self._parts.append_reasoning(text)
+        self._foot.set_has_reasoning(True)
+
+    def grow_call(self, index: int, arguments: str) -> None:
+        """More of a call's arguments; shown by the next `sync`."""
+        self._parts.grow_call(index, arguments)
 
     def sync(self) -> None:
         """Take what was appended into the blocks; `lay_out` shows it."""
-        self._body.sync()
+        self._parts.sync()
 
     def replace_text(self, text: str, *, running: bool) -> None:
         """Show `text`, keeping the blocks that it begins with as they are."""
@@ -118,9 +131,7 @@ class MessageView(QWidget):
 
     def finish(self) -> None:
         """No more text comes: the open block is shown as a finished one."""
-        if not self._unfed:
-            self._body.finish()
-            self._body.sync()
+        self._feed.finish()
 
     def expand(self) -> None:
         """Show all of a long message."""
@@ -138,22 +149,10 @@ class MessageView(QWidget):
             self._foot.set_hidden_size(_size_text(size))
         else:
             self._foot.set_hidden_size("")
-        self._body.restart()
-        self._unfed = text
-        self._feed_slice()
+        self._feed.restart(text, ended=self.message.status != "running")
         self._relay_foot()
 
-    def _feed_slice(self) -> None:
-        self._body.feed(self._unfed[:SLICE_CHARS])
-        self._unfed = self._unfed[SLICE_CHARS:]
-        if self._unfed:
-            self._feeder.start()
-        else:
-            self._feeder.stop()
-            if self.message.status != "running":
-                self._body.finish()
-        self._body.sync()
-        self._body.settle()
+    def _grew(self) -> None:
         if self._width:
             self.changed.emit()
 
@@ -168,7 +167,7 @@ class MessageView(QWidget):
     def _body_px(self) -> int:
         if self._editor is not None:
             return self._editor.height_for(self._width)
-        return self._body.height_px + 2 * self._padding[1]
+        return self._parts.height_px + 2 * self._padding[1]
 
     @property
     def full_height(self) -> int:
@@ -180,7 +179,7 @@ class MessageView(QWidget):
         if width == self._width:
             return
         self._width = width
-        self._body.set_width(width - 2 * self._padding[0])
+        self._parts.set_width(width - 2 * self._padding[0])
         self._relay_foot()
 
     def _relay_foot(self) -> None:
@@ -190,24 +189,24 @@ class MessageView(QWidget):
     def lay_out(self, top: int, bottom: int) -> None:
         """Give widgets to what lies between `top` and `bottom` (pixels in this view), and measure it."""
         if self._editor is None:
-            self._body.lay_out(top - self._padding[1], bottom - self._padding[1])
+            self._parts.lay_out(top - self._padding[1], bottom - self._padding[1])
 
     def release(self, top: int, bottom: int) -> None:
         """Take the widgets from what lies outside `top` to `bottom`, but for a selection."""
-        self._body.release(top - self._padding[1], bottom - self._padding[1])
+        self._parts.release(top - self._padding[1], bottom - self._padding[1])
 
     def place_parts(self) -> None:
         """Move the parts to where `lay_out` found them to stand."""
         side, above = self._padding
-        self._body.setVisible(self._editor is None)
+        self._parts.setVisible(self._editor is None)
         if self._editor is not None:
             self._editor.setGeometry(OUTER_PX, 0, self._width, self._body_px)
         else:
             width = self._width - 2 * side
             # Qt puts a line's extra height above its letters; in a tint that must look even.
             lift = self._style.half_leading_px if above else 0
-            self._body.setGeometry(OUTER_PX + side, above - lift, width, self._body.height_px)
-            self._body.place_parts()
+            self._parts.setGeometry(OUTER_PX + side, above - lift, width, self._parts.height_px)
+            self._parts.place_parts()
         step = (
             self._style.theme.grid
         )  # room for the frames of buttons whose words stand in line with the text
@@ -215,32 +214,29 @@ class MessageView(QWidget):
 
     def slot_at(self, y: int) -> tuple[int, int]:
         """The slot at `y` and how far `y` lies below its top: what stays put when heights change."""
-        return self._body.slot_at(y - self._padding[1]) if self._editor is None else (0, y)
+        return self._parts.slot_at(y - self._padding[1]) if self._editor is None else (0, y)
 
     def slot_top(self, index: int) -> int:
         """Where slot `index` begins."""
-        return self._padding[1] + self._body.slot_top(index) if self._editor is None else 0
+        return self._padding[1] + self._parts.slot_top(index) if self._editor is None else 0
 
     # --- selecting, copying ---------------------------------------------------------------------------
 
     def documents(self) -> list[QuietDocument]:
         """The documents that have widgets now, from top to bottom."""
-        return self._body.documents()
+        return self._parts.documents()
 
     def select_all(self) -> None:
         """Select the whole message, also what is not in sight."""
-        self.selection_began.emit()
-        self._body.select_all()
+        self._parts.select_all()
 
     def clear_selection(self) -> None:
         """Select nothing."""
-        self._body.clear_selection()
+        self._parts.clear_selection()
 
     def selected_text(self) -> str:
         """What is selected as plain text; the Markdown source when all of the message is."""
-        if self._body.is_all_selected:
-            return self._text
-        return "\n\n".join(filter(None, (document.selected_text() for document in self.documents())))
+        return self._parts.selected_text(self._text)
 
     def copy_selection(self) -> None:
         """Put the selection on the clipboard."""
@@ -253,6 +249,11 @@ class MessageView(QWidget):
         copy_to_clipboard(self._text)
         self._foot.say_copied()
 
+    def copy_reasoning(self) -> None:
+        """Put the thinking before the answer on the clipboard."""
+        copy_to_clipboard(self._parts.reasoning)
+        self._foot.say_copied(reasoning=True)
+
     # --- editing --------------------------------------------------------------------------------------
 
     @property
@@ -263,7 +264,7 @@ class MessageView(QWidget):
     @property
     def must_stay(self) -> bool:
         """True when the page should not let it go though it is far: it holds something of the person's."""
-        return self.is_editing or self._body.holds_something
+        return self.is_editing or self._parts.holds_something
 
     def start_editing(self) -> None:
         """Open the editor in place of the text. A message with an enormous line is left alone."""
@@ -293,6 +294,9 @@ class MessageView(QWidget):
         editor.deleteLater()
         self.changed.emit()
 
+    def _give_results(self, results: list[tuple[str, str]]) -> None:
+        self.results_given.emit(self.message.id, results)
+
     def _save(self, text: str) -> None:
         self.stop_editing()
         self.edit_requested.emit(self.message.id, text)
@@ -305,7 +309,7 @@ class MessageView(QWidget):
             save = [self._editor.save_button] if self._editor.save_button.isEnabled() else []
             return [self._editor.field, *save, self._editor.cancel_button]
         self._foot.set_active(True)
-        stops = [*self._body.stops(), *self._foot.stops()]
+        stops = [*self._parts.stops(), *self._foot.stops()]
         self._update_foot()
         return stops
 
@@ -341,7 +345,7 @@ class MessageView(QWidget):
     def restyle(self, style: PageStyle) -> None:
         """Take another theme or zoom: blocks are made again where the reader is."""
         self._style = style
-        self._body.restyle(style)
+        self._parts.restyle(style)
         self._foot.restyle(style)
         if self._editor is not None:
             self._editor.restyle(style)
@@ -361,24 +365,6 @@ class MessageView(QWidget):
             painter.setPen(QPen(theme.accent, 2))
             ring = QRectF(self.rect()).adjusted(1, 1, -1, -1) if self.message.role == "assistant" else body
             painter.drawRoundedRect(ring, theme.radius, theme.radius)
-
-
-@dataclass
-class MessageEntry:
-    """A message with or without a view. `parts` is its text; `message.text` is left empty."""
-
-    message: ShownMessage
-    parts: list[str] = field(default_factory=lambda: list[str]())
-    progress: str = ""
-    expanded: bool = False
-    view: MessageView | None = None
-
-    @property
-    def text(self) -> str:
-        """The whole text so far."""
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0] if self.parts else ""
 
 
 def _size_text(size_bytes: int) -> str:

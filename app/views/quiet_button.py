@@ -91,7 +91,7 @@ class QuietButton(QAbstractButton):
             painter.drawRoundedRect(box, theme.radius / 2, theme.radius / 2)
         painter.setFont(self.font())
         if not self.isEnabled():
-            colour = theme.border
+            colour = theme.muted if self._strong else theme.border
         else:
             colour = theme.text if hot or self._strong or self.hasFocus() else theme.muted
         painter.setPen(colour)

@@ -64,6 +64,15 @@ class SettingsDialog(QDialog):
         self.threads.setRange(0, 1024)
         self.threads.setSpecialValueText("As many as this machine has free")
         self.threads.setValue(settings.threads)
+        self.thinking = QSpinBox()
+        self.thinking.setRange(0, 1_048_576)
+        self.thinking.setSingleStep(1024)
+        self.thinking.setGroupSeparatorShown(True)
+        self.thinking.setSuffix(" tokens")
+        self.thinking.setSpecialValueText("As long as the model wishes")
+        self.thinking.setValue(settings.thinking_tokens)
+        self.titles = QCheckBox("The model names new conversations")
+        self.titles.setChecked(settings.model_titles)
         self.suits.toggled.connect(self._show_sampling)
         form = QGridLayout()
         form.setHorizontalSpacing(16)
@@ -79,6 +88,7 @@ class SettingsDialog(QDialog):
             ("&Min-p", self.min_p, "Not the words below this share of the likeliest one."),
             ("&Context size", self.context, "How much conversation the model can hold; takes memory."),
             ("&Longest answer", self.answer, "It stops there and can be continued."),
+            *self._reasoning_rows(model),
             ("Th&reads", self.threads, "Processor threads that compute the answer."),
         ):
             name = label.replace("&", "")
@@ -122,6 +132,13 @@ class SettingsDialog(QDialog):
         column.addWidget(buttons)
         self._show_sampling()
 
+    def _reasoning_rows(self, model: LoadedModel | None) -> list[tuple[str, QWidget, str]]:
+        """Rows that only a model with reasoning modes has a use for."""
+        if model is None or not model.modes:
+            return []
+        hint = "It is then told to answer; 0 lets it think until it is done."
+        return [("Longest t&hinking", self.thinking, hint), ("T&itles", self.titles, "")]
+
     def settings(self) -> Settings:
         """The settings as the form has them."""
         sampling = None
@@ -138,6 +155,8 @@ class SettingsDialog(QDialog):
                 "sampling": sampling,
                 "context_tokens": self.context.value(),
                 "answer_tokens": self.answer.value(),
+                "thinking_tokens": self.thinking.value(),
+                "model_titles": self.titles.isChecked(),
                 "threads": self.threads.value(),
             }
         )

@@ -86,13 +86,14 @@ QToolButton:pressed, QToolButton:open {{ background: {pressed}; }}
 QToolButton:disabled {{ color: {c["muted"]}; }}
 QToolButton:focus, QPushButton:focus {{ border: 1px solid {c["accent"]}; }}
 QToolButton#modelPicker {{ padding: 5px; font-weight: 600; }}
-QToolButton#modelPicker::menu-indicator {{ image: none; }}
+QToolButton#modelPicker::menu-indicator, QToolButton#modeSwitch::menu-indicator {{ image: none; }}
 QPushButton {{ background: {c["surface"]}; color: {c["text"]}; border: 1px solid {c["border"]};
     border-radius: {radius - 2}px; padding: 6px {2 * grid}px; }}
 QPushButton:hover {{ background: {c["user_block"]}; }}
 QPushButton:disabled {{ color: {c["muted"]}; }}
 QPushButton:default, QPushButton#send {{ background: {c["accent"]}; color: {c["accent_text"]};
     border: 1px solid {c["accent"]}; }}
+QPushButton:default:disabled {{ background: transparent; color: {c["muted"]}; border-color: {c["border"]}; }}
 QPushButton:default:focus, QPushButton#send:focus {{ border: 2px solid {c["text"]}; }}
 QPushButton#send:disabled {{ background: transparent; color: {c["muted"]}; border-color: {c["border"]}; }}
 QPushButton#send[stops="true"] {{ background: {c["surface"]}; color: {c["text"]};
@@ -107,6 +108,10 @@ QLineEdit, QDialog QPlainTextEdit {{ background: {c["surface"]};
     selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
 QLineEdit, QPlainTextEdit {{ placeholder-text-color: {c["muted"]}; }}
 QLineEdit:focus, QDialog QPlainTextEdit:focus {{ border: 1px solid {c["accent"]}; }}
+QPlainTextEdit#resultField {{ background: {c["background"]}; color: {c["text"]};
+    border: 1px solid {c["border"]}; border-radius: {radius - 2}px; padding: {grid // 2}px {grid}px;
+    selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
+QPlainTextEdit#resultField:focus {{ border: 1px solid {c["accent"]}; }}
 QAbstractSpinBox {{ background: {c["surface"]}; color: {c["text"]}; border: 1px solid {c["border"]};
     border-radius: {radius - 2}px; padding: 4px 20px 4px {grid}px; min-height: 18px; }}
 QAbstractSpinBox:focus {{ border: 1px solid {c["accent"]}; }}
@@ -131,6 +136,7 @@ QFrame#composer {{ background: {c["surface"]}; border: 1px solid {c["border"]}; 
 QFrame#composer[focused="true"] {{ border: 1px solid {c["accent"]}; }}
 QFrame#composer QPlainTextEdit {{ background: transparent; color: {c["text"]}; border: none;
     selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
+QToolButton#toolCount {{ color: {c["muted"]}; }}
 QFrame#chip {{ background: {c["user_block"]}; border-radius: {radius - 2}px; }}
 QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
 QDialog QScrollArea, QDialog QScrollArea > QWidget > QWidget {{ background: transparent; }}

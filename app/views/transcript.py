@@ -29,6 +29,9 @@ class TranscriptView(QWidget):
     version_chosen = Signal(str)
     """Message id of a sibling."""
 
+    results_given = Signal(str, object)
+    """Message id, list[tuple[str, str]]: id of each of its calls, and its result."""
+
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._theme = theme
@@ -39,6 +42,7 @@ class TranscriptView(QWidget):
         self._page.continue_requested.connect(self.continue_requested)
         self._page.edit_requested.connect(self.edit_requested)
         self._page.version_chosen.connect(self.version_chosen)
+        self._page.results_given.connect(self.results_given)
         self._page.following_changed.connect(self._update_jump)
         self.setFocusProxy(self._page)
         self._jump = QuietButton("Jump to latest", "Jump to latest", style, self, strong=True, filled=True)
@@ -91,6 +95,14 @@ class TranscriptView(QWidget):
     def append_text(self, message_id: str, text: str) -> None:
         """More text at the end of a running answer. Unknown ids are ignored, here and below."""
         self._page.append_text(message_id, text)
+
+    def append_reasoning(self, message_id: str, text: str, tokens: int) -> None:
+        """More reasoning of a running answer, which has `tokens` by now."""
+        self._page.append_reasoning(message_id, text, tokens)
+
+    def grow_call(self, message_id: str, call_index: int, arguments: str) -> None:
+        """More arguments of a call that is shown."""
+        self._page.grow_call(message_id, call_index, arguments)
 
     def update_message(self, message: ShownMessage) -> None:
         """Show a message's new state: its text, status, error or versions."""

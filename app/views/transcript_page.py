@@ -7,7 +7,6 @@ know where messages come from or what is done with them.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QPainter, QPaintEvent, QResizeEvent, QShowEvent
@@ -15,9 +14,11 @@ from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QFrame, QWidget
 
 from app.page_style import PageStyle
 from app.transcript_model import ShownMessage
-from app.views.message_view import OUTER_PX, SHOWN_CHARS, MessageEntry, MessageView
+from app.views.message_entry import MessageEntry
+from app.views.message_view import OUTER_PX, MessageView
+from app.views.part_memory import PartMemory
 from app.views.transcript_focus import focus_stop, scroll_step, walk
-from app.views.transcript_layout import Anchor, Heights, text_height
+from app.views.transcript_layout import Anchor, Heights
 
 REFRESH_MS = 40
 """Shortest time between two showings of streamed text."""
@@ -36,6 +37,7 @@ class TranscriptPage(QAbstractScrollArea):
     continue_requested = Signal(str)
     edit_requested = Signal(str, str)
     version_chosen = Signal(str)
+    results_given = Signal(str, object)
     following_changed = Signal()
 
     def __init__(self, style: PageStyle, parent: QWidget) -> None:
@@ -48,6 +50,7 @@ class TranscriptPage(QAbstractScrollArea):
         self._style = style
         self._entries: list[MessageEntry] = []
         self._by_id: dict[str, int] = {}
+        self._memories: dict[str, PartMemory] = {}
         self._heights = Heights()
         self._anchor = Anchor()
         self._following = True
@@ -89,6 +92,7 @@ class TranscriptPage(QAbstractScrollArea):
             self._drop(entry)
         self._entries, self._by_id, self._dirty = [], {}, set()
         self._heights = Heights()
+        self._memories = {name: memory for name, memory in self._memories.items() if memory.holds_something}
         for message in messages:
             self._add(message)
         self.follow()
@@ -106,10 +110,24 @@ class TranscriptPage(QAbstractScrollArea):
         index = self._by_id.get(message_id)
         if index is None or not text:
             return
-        entry = self._entries[index]
-        entry.parts.append(text)
-        if entry.view is not None:
-            entry.view.append(text)
+        self._entries[index].append_text(text)
+        self._show_soon(index)
+
+    def append_reasoning(self, message_id: str, text: str, tokens: int) -> None:
+        """More reasoning of a running answer, `tokens` in all by now."""
+        index = self._by_id.get(message_id)
+        if index is not None:
+            self._entries[index].append_reasoning(text, tokens)
+            self._show_soon(index)
+
+    def grow_call(self, message_id: str, call_index: int, arguments: str) -> None:
+        """More arguments of a call of a running answer."""
+        index = self._by_id.get(message_id)
+        if index is not None:
+            self._entries[index].grow_call(call_index, arguments)
+            self._show_soon(index)
+
+    def _show_soon(self, index: int) -> None:
         self._dirty.add(index)
         if not self._refresh.isActive():
             self._refresh.start(max(REFRESH_MS, round(self._refresh_cost_s * REFRESH_SHARE * 1000)))
@@ -120,26 +138,8 @@ class TranscriptPage(QAbstractScrollArea):
         if index is None:
             return
         entry = self._entries[index]
-        was_running = entry.message.status == "running"
-        same_text = message.text == entry.text
-        entry.message = replace(message, text="")
-        entry.parts = [message.text]
-        running = message.status == "running"
-        if not running:
-            entry.progress = ""
-        if was_running or running:
-            entry.expanded = True  # what was once in sight is not folded away
-        if entry.view is not None:
-            view = entry.view
-            reopened = running and not was_running
-            if not same_text or reopened:
-                view.message = entry.message
-                view.replace_text(message.text, running=running)
-            view.set_message(entry.message, index + 1)
-            if not running:
-                view.set_progress("")
-                view.finish()
-        else:
+        entry.update(message, index + 1)
+        if entry.view is None:
             self._guess(index)
         self._dirty.discard(index)
         self.arrange()
@@ -180,18 +180,17 @@ class TranscriptPage(QAbstractScrollArea):
     def _add(self, message: ShownMessage) -> None:
         index = len(self._entries)
         self._by_id[message.id] = index
-        self._entries.append(MessageEntry(replace(message, text=""), [message.text]))
+        # What was opened in a message is open again when its conversation is.
+        memory = self._memories.setdefault(message.id, PartMemory())
+        self._entries.append(MessageEntry.of(message, memory))
         self._heights.append(0)
         self._guess(index)
 
     def _guess(self, index: int) -> None:
         if not self._column:
             return
-        style, entry = self._style, self._entries[index]
-        text = entry.text if entry.expanded else entry.text[:SHOWN_CHARS]
-        padding = 5 * style.theme.grid + (3 * style.theme.grid if entry.message.role == "user" else 0)
-        height = text_height(text, self._column, style.theme.base_px, style.line_px)
-        self._heights.change(index, height + padding + self._gap)
+        height = self._entries[index].guessed_height(self._column, self._style)
+        self._heights.change(index, height + self._gap)
 
     # --- following ------------------------------------------------------------------------------------
 
@@ -331,8 +330,9 @@ class TranscriptPage(QAbstractScrollArea):
 
     def _make(self, index: int, entry: MessageEntry) -> MessageView:
         view = MessageView(
-            entry.message, entry.text, index + 1, self._style, self.viewport(), expanded=entry.expanded
-        )
+            entry.message, entry.text, entry.reasoning, index + 1, self._style, entry.memory, self.viewport(),
+            expanded=entry.expanded,
+        )  # fmt: skip
         view.set_width(self._column)
         if entry.progress:
             view.set_progress(entry.progress)
@@ -340,6 +340,8 @@ class TranscriptPage(QAbstractScrollArea):
         view.continue_requested.connect(self.continue_requested)
         view.edit_requested.connect(self.edit_requested)
         view.version_chosen.connect(self.version_chosen)
+        view.results_given.connect(self.results_given)
+        view.toggled.connect(self._toggled)
         view.changed.connect(self.arrange)
         view.expanded.connect(self._expanded)
         view.selection_began.connect(lambda: self._began_selecting(view))
@@ -379,6 +381,13 @@ class TranscriptPage(QAbstractScrollArea):
     def _expanded(self, message_id: str) -> None:
         self._entries[self._by_id[message_id]].expanded = True
         self._following = False
+
+    def _toggled(self) -> None:
+        """Something was opened or closed under the person's hand: it stays where it is."""
+        self._following = False
+        self.arrange()
+        self._following = self.below_px <= BOTTOM_SLACK_PX
+        self.following_changed.emit()
 
     def _began_selecting(self, where: MessageView) -> None:
         for view in self.views:

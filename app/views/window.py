@@ -38,6 +38,7 @@ from app.icons import application_icon, icon
 from app.theme import Theme, ThemeChoice
 from app.views import style
 from app.views.composer import Composer
+from app.views.mode_switch import ModeSwitch
 from app.views.model_picker import ContextMeter, ModelPicker
 from app.views.notice import NoticeBar
 from app.views.sidebar import WIDTH_PX, Sidebar
@@ -99,6 +100,7 @@ class MainWindow(QMainWindow):
         theme = self._theme
         self.sidebar = Sidebar(theme)
         self.picker = ModelPicker(theme)
+        self.switch = ModeSwitch(theme)
         self.meter = ContextMeter(theme)
         self.transcript = TranscriptView(theme)
         self.notices = NoticeBar(theme)
@@ -111,6 +113,7 @@ class MainWindow(QMainWindow):
         head.setSpacing(8)
         head.addWidget(self._sidebar_button)
         head.addWidget(self.picker)
+        head.addWidget(self.switch)
         head.addStretch(1)
         head.addWidget(self.meter)
         self._column = QWidget()
@@ -143,7 +146,7 @@ class MainWindow(QMainWindow):
         self.setCentralWidget(self.splitter)
         order = (
             self.sidebar.new_button, self.sidebar.search, self.sidebar.list, self._sidebar_button,
-            self.picker, self.transcript, self.composer.edit, self.composer.button,
+            self.picker, self.switch, self.transcript, self.composer.edit, self.composer.button,
         )  # fmt: skip
         for before, after in pairwise(order):
             QWidget.setTabOrder(before, after)
@@ -180,7 +183,7 @@ class MainWindow(QMainWindow):
 
     def _do(self, row: ActionRow) -> None:
         """Carry out an action, here or at the desk."""
-        for doer in (self, self.desk):
+        for doer in (self, self.desk, self.desk and self.desk.commands):
             method = getattr(doer, row.slot, None)
             if method is not None:
                 method()
@@ -190,8 +193,10 @@ class MainWindow(QMainWindow):
         """Enable what makes sense now."""
         for row in ACTIONS:
             self.actions_by_id[row.id].setEnabled(
-                hasattr(self, row.slot) if self.desk is None else self.desk.can(row.id)
+                hasattr(self, row.slot) if self.desk is None else self.desk.commands.can(row.id)
             )
+            if self.desk is not None and row.id.startswith("mode_"):
+                self.actions_by_id[row.id].setChecked(self.desk.commands.is_chosen(row.id))
 
     # --- first paint and the desk ---------------------------------------------------------------------
 
@@ -212,9 +217,10 @@ class MainWindow(QMainWindow):
         from app.views.desk import Desk, Parts
 
         parts = Parts(
-            self.sidebar, self.picker, self.meter, self.transcript, self.notices, self.composer, self.status
-        )
-        self.desk = Desk(parts, self.folder, self.memory.session_id, self, self._launcher)
+            self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
+            self.status,
+        )  # fmt: skip
+        self.desk = Desk(parts, self.folder, self.memory, self, self._launcher)
         self.composer.send_requested.disconnect(self._sent_early)
         self.desk.changed.connect(self.update_actions)
         self.update_actions()
@@ -368,7 +374,8 @@ class MainWindow(QMainWindow):
 
     def _parts(self) -> tuple[Themed, ...]:
         return (
-            self.sidebar, self.picker, self.meter, self.transcript, self.notices, self.composer, self.status
+            self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
+            self.status,
         )  # fmt: skip
 
     def _show_theme(self) -> None:

@@ -6,6 +6,7 @@ time. A backend never samples, renders or parses.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +37,10 @@ class ModelFacts:
     chat_template: str | None
     control_tokens: dict[str, int]
     """Text → id of every token that is not ordinary text."""
+    release_names: tuple[str, ...] = ()
+    """What the model's file calls it, the surest first: by these a V4 model's release is found."""
+    can_rewind: bool = True
+    """Whether the context can be cut back to a prefix; where it cannot, a shorter prefix is read anew."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class Backend(Protocol):
     @property
     def facts(self) -> ModelFacts:
         """What is known of the model; never changes."""
+        ...
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The tokens in the context."""
         ...
 
     def tokenize(self, text: str) -> list[int]:
@@ -85,6 +95,14 @@ class Backend(Protocol):
 
     def step(self, token_id: int) -> Logits:
         """Append one token, evaluated alone; the logits after it. Raises GenerationError."""
+        ...
+
+    def fork(self) -> AbstractContextManager[None]:
+        """Within it, the context may be extended by `sync` and `step`; afterwards it is what it was before.
+
+        The tokens held must be a prefix of what is synced within. A context that cannot be brought back is
+        empty afterwards, and read anew by the next `sync`.
+        """
         ...
 
     def close(self) -> None:

@@ -11,7 +11,8 @@ is one token, and calling back into Python per operation would slow every token.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ from numpy.typing import NDArray
 from engine.backends.base import Cancelled, Logits, ModelFacts, SyncReport
 from engine.backends.cores import threads_to_use
 from engine.backends.llama_log import LlamaLog
+from engine.backends.llama_vocabulary import GgufVocabulary
 from engine.errors import GenerationError, ModelLoadError
 
 CHUNK_TOKENS = 512
+UNREWINDABLE = frozenset(("deepseek4",))
+"""Architectures whose memory cannot be cut back: a ring, and rows compressed from what is gone."""
 _ABORTED = 2  # llama_decode's status when the abort callback said yes
 _NO_ROOM = 1
+_SEQUENCE: Any = 0  # the annotations of llama_cpp want a ctypes object where a number is converted
 
 _log = LlamaLog()
 _log_callback = llama.llama_log_callback(_log.line)  # kept: llama.cpp holds only its address
@@ -36,14 +41,12 @@ _log_callback = llama.llama_log_callback(_log.line)  # kept: llama.cpp holds onl
 class LlamaCppBackend:
     """A model and one context of llama.cpp (`base.Backend`). One thread at a time; `open` makes one."""
 
-    def __init__(self, model: Any, context: Any, facts: ModelFacts, plain_ids: dict[int, list[int]]) -> None:
+    def __init__(self, model: Any, context: Any, facts: ModelFacts, vocabulary: GgufVocabulary) -> None:
         self._model: Any = model
         self._context: Any = context
         self._facts = facts
-        self._plain_ids = plain_ids
-        self._vocabulary: Any = llama.llama_model_get_vocab(model)
+        self._vocabulary = vocabulary
         self._memory: Any = llama.llama_get_memory(context)
-        self._pieces: list[bytes | None] = [None] * facts.vocabulary_size
         self._held: list[int] = []
         self._has_logits = False  # of the last token held
         self._logits_view: Logits = np.zeros(0, np.float32)
@@ -99,10 +102,12 @@ class LlamaCppBackend:
                 "set a smaller context in Settings, or close other programs to free memory",
             )
         try:
-            facts, plain_ids = _read_facts(
-                model, name, min(wanted, int(llama.llama_n_ctx(context))), used_threads
+            template = llama.llama_model_chat_template(model, None)
+            vocabulary = GgufVocabulary(
+                model, None if template is None else template.decode("utf-8", "replace")
             )
-            return cls(model, context, facts, plain_ids)
+            held = min(wanted, int(llama.llama_n_ctx(context)))
+            return cls(model, context, _read_facts(model, vocabulary, name, held, used_threads), vocabulary)
         except BaseException:
             llama.llama_free(context)
             raise
@@ -113,23 +118,12 @@ class LlamaCppBackend:
         return self._facts
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of `text` as plain text; a lone surrogate becomes "?".
-
-        As llama.cpp does for text between two control tokens: a SentencePiece model that was made with
-        `add_space_prefix` gets its space before every such piece, not only before the first. What a template
-        writes as a control token (`facts.control_tokens`) is spelled out character by character.
-        """
-        ids = _tokenize(self._vocabulary, text, special=False)
-        if self._plain_ids and not self._plain_ids.keys().isdisjoint(ids):
-            return [plain for id_ in ids for plain in self._plain_ids.get(id_, (id_,))]
-        return ids
+        """Ids of `text` as plain text; see `GgufVocabulary.encode`."""
+        return self._vocabulary.encode(text)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of a token; empty for control and unknown tokens."""
-        piece = self._pieces[token_id]
-        if piece is None:
-            piece = self._pieces[token_id] = _piece(self._vocabulary, token_id)
-        return piece
+        return self._vocabulary.token_bytes(token_id)
 
     def sync(
         self,
@@ -180,6 +174,30 @@ class LlamaCppBackend:
         self._has_logits = True
         return self._view()
 
+    @property
+    def held(self) -> Sequence[int]:
+        """The tokens in the context."""
+        return self._held
+
+    @contextmanager
+    def fork(self) -> Generator[None]:
+        """Extend the context for a while; see `base.Backend.fork`.
+
+        Where the memory can be cut back, it is; else its whole state is kept as bytes and restored, which
+        gives a valid context whose later sums may be taken in another order.
+        """
+        held = list(self._held)
+        state = None if self._facts.can_rewind or not held else self._state()
+        try:
+            yield
+        finally:
+            if state is not None:
+                self._restore(state, held)
+            elif self._held[: len(held)] == held:
+                self._rewind(len(held))
+            else:
+                self._clear()
+
     def close(self) -> None:
         """Free the context and the model."""
         if self._context is not None:
@@ -187,7 +205,8 @@ class LlamaCppBackend:
             self._held, self._has_logits = [], False
             llama.llama_free(self._context)
             llama.llama_model_free(self._model)
-            self._context = self._model = self._memory = self._vocabulary = None
+            self._vocabulary.close()
+            self._context = self._model = self._memory = None
 
     def _read(self, chunk: list[int], cancelled: Callable[[], bool], *, last: bool) -> None:
         """Evaluate a chunk after what is held, with logits of its last token if it is the `last` chunk."""
@@ -242,6 +261,21 @@ class LlamaCppBackend:
         del self._held[keep:]
         self._has_logits = False
         return True
+
+    def _state(self) -> Any:
+        """The state of the sequence, as llama.cpp writes it; None when it cannot."""
+        size = int(llama.llama_state_seq_get_size(self._context, _SEQUENCE))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(llama.llama_state_seq_get_data(self._context, buffer, size, _SEQUENCE))
+        return buffer if written == size else None
+
+    def _restore(self, state: Any, held: list[int]) -> None:
+        """Make the context what it was; an empty one where llama.cpp does not take the state back."""
+        self._clear()
+        if int(llama.llama_state_seq_set_data(self._context, state, len(state), _SEQUENCE)):
+            self._held = held
+        else:
+            self._clear()
 
     def _clear(self) -> None:
         llama_memory_clear(self._memory, True)
@@ -335,83 +369,36 @@ def _load_model(path: Path, name: str, on_progress: Callable[[float], bool]) -> 
 
 
 def _read_facts(
-    model: Any, name: str, context_tokens: int, threads: int
-) -> tuple[ModelFacts, dict[int, list[int]]]:
-    vocabulary: Any = llama.llama_model_get_vocab(model)
-    size = int(llama.llama_vocab_n_tokens(vocabulary))
+    model: Any, vocabulary: GgufVocabulary, name: str, context_tokens: int, threads: int
+) -> ModelFacts:
     template_bytes = llama.llama_model_chat_template(model, None)
-    template = None if template_bytes is None else template_bytes.decode("utf-8", "replace")
-    control: dict[str, int] = {}
-    spelled: dict[int, list[int]] = {}
-    for token_id in range(size):
-        attributes = int(llama.llama_vocab_get_attr(vocabulary, token_id))
-        text = _text(vocabulary, token_id)
-        if attributes & llama.LLAMA_TOKEN_ATTR_CONTROL:
-            control[text] = token_id
-        elif attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED and _is_marker(text, template):
-            control[text] = token_id
-            spelled[token_id] = _spell(vocabulary, text)
-    control.pop("", None)
-    begin, end = int(llama.llama_vocab_bos(vocabulary)), int(llama.llama_vocab_eos(vocabulary))
-    wants_begin = bool(llama.llama_vocab_get_add_bos(vocabulary)) and begin >= 0
-    facts = ModelFacts(
+    architecture = _metadata(model, b"general.architecture")
+    return ModelFacts(
         name=name,
-        architecture=_metadata(model, b"general.architecture"),
+        architecture=architecture,
         backend="llama.cpp",
         context_tokens=context_tokens,
         context_train_tokens=int(llama.llama_model_n_ctx_train(model)),
-        vocabulary_size=size,
+        vocabulary_size=vocabulary.size,
         threads=threads,
-        end_token_ids=frozenset(i for i in range(size) if llama.llama_vocab_is_eog(vocabulary, i)),
-        begin_token_id=begin if wants_begin else None,
-        begin_token_text=_text(vocabulary, begin) if begin >= 0 else "",
-        end_token_text=_text(vocabulary, end) if end >= 0 else "",
-        chat_template=template,
-        control_tokens=control,
+        end_token_ids=vocabulary.end_ids,
+        begin_token_id=vocabulary.begin_id if vocabulary.wants_begin else None,
+        begin_token_text=vocabulary.text(vocabulary.begin_id),
+        end_token_text=vocabulary.text(vocabulary.end_id),
+        chat_template=None if template_bytes is None else template_bytes.decode("utf-8", "replace"),
+        control_tokens=dict(vocabulary.control),
+        release_names=tuple(
+            filter(None, (_metadata(model, key) for key in (b"seamount.release", b"general.name"))),
+        ),
+        can_rewind=architecture not in UNREWINDABLE and not _is_recurrent(model),
     )
-    return facts, spelled
 
 
-def _is_marker(text: str, template: str | None) -> bool:
-    """Whether a user-defined token is a mark like <think> rather than ordinary text.
-
-    Models define runs of spaces or HTML tags this way too (Gemma), and llama.cpp finds those in any text.
-    What a template writes has a meaning to the model; what it does not, is text.
-    """
-    return template is not None and len(text) > 1 and not text.isspace() and text in template
-
-
-def _spell(vocabulary: Any, text: str) -> list[int]:
-    return [token_id for character in text for token_id in _tokenize(vocabulary, character, special=False)]
-
-
-def _text(vocabulary: Any, token_id: int) -> str:
-    return (llama.llama_vocab_get_text(vocabulary, token_id) or b"").decode("utf-8", "replace")
+def _is_recurrent(model: Any) -> bool:
+    return bool(llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model))
 
 
 def _metadata(model: Any, key: bytes) -> str:
     buffer: Any = ctypes.create_string_buffer(256)
     length = llama.llama_model_meta_val_str(model, key, buffer, len(buffer))
     return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
-
-
-def _tokenize(vocabulary: Any, text: str, *, special: bool) -> list[int]:
-    data = text.encode("utf-8", "replace")
-    room = len(data) + 16  # a token is at least a byte, but for an added space
-    buffer = (ctypes.c_int32 * room)()
-    count = int(llama.llama_tokenize(vocabulary, data, len(data), buffer, room, False, special))
-    if count < 0:
-        raise GenerationError(
-            "The text could not be split into tokens", f"llama.cpp reported {count}", "shorten the text"
-        )
-    return buffer[:count]
-
-
-def _piece(vocabulary: Any, token_id: int) -> bytes:
-    room = 64
-    while True:
-        buffer = ctypes.create_string_buffer(room)
-        length = int(llama.llama_token_to_piece(vocabulary, token_id, buffer, room, 0, False))
-        if length >= 0:
-            return buffer.raw[:length]
-        room = -length

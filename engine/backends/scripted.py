@@ -1,7 +1,7 @@
 """A backend that follows a script instead of a model, for tests of everything else.
 
 Owns: the script format below. Keeps the backend contract for real: prefixes, reuse, logits by position. It
-computes nothing, so it gives thousands of tokens per second. One token is one byte of UTF-8; ids 256 to 260
+computes nothing, so it gives thousands of tokens per second. One token is one byte of UTF-8; ids from 256 on
 are the control tokens. Logits leave one token any chance, so every sampling setting yields the script.
 
 A script is a JSON file named `*.script.json`:
@@ -13,9 +13,13 @@ A script is a JSON file named `*.script.json`:
       "load_delay_s": 0.0,         optional: how long loading takes, in ten steps
       "load_error": "...",         optional: loading fails with this reason
       "chat_template": "...",      optional: a Jinja template in place of the built-in one; null: none
+      "release": "preview",        optional: it is a DeepSeek-V4 of that release, with its control tokens;
+                                   their literals in the replies are control tokens
+      "title": "Rain",             optional: what it says when asked for a conversation's title
       "replies": [                 at least one; the first that matches is given
         {
           "match": "weather",      optional: a part of the last user message; absent: any message
+          "mode": "non-think",     optional, with `release`: only when asked so; "think": only to think
           "text": "Rain.",         optional, default: filler text
           "tokens": 4000,          optional: the text is repeated and cut to this many bytes
           "delay_s": 0.0,          optional: before each token
@@ -32,11 +36,13 @@ answer that is continued after it gets past it.
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,7 +51,6 @@ from engine.backends.base import Cancelled, Logits, ModelFacts, SyncReport
 from engine.errors import GenerationError, ModelFileError, ModelLoadError
 
 BEGIN, END, USER, ASSISTANT, SYSTEM = range(256, 261)
-VOCABULARY_SIZE = 261
 CONTROL_TOKENS = {
     "<|begin|>": BEGIN,
     "<|end|>": END,
@@ -53,7 +58,6 @@ CONTROL_TOKENS = {
     "<|assistant|>": ASSISTANT,
     "<|system|>": SYSTEM,
 }
-_TEXTS = {token_id: text for text, token_id in CONTROL_TOKENS.items()}
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -76,6 +80,7 @@ class Reply(_Strict):
     """One reply of a script; see the module's text."""
 
     match: str | None = None
+    mode: Literal["think", "non-think"] | None = None
     text: str | None = None
     tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     delay_s: _Seconds = 0.0
@@ -101,6 +106,8 @@ class Script(_Strict):
     load_delay_s: _Seconds = 0.0
     load_error: str | None = None
     chat_template: str | None = CHAT_TEMPLATE
+    release: str | None = None
+    title: str | None = None
     replies: Annotated[tuple[Reply, ...], Field(min_length=1, strict=False)]
 
 
@@ -129,28 +136,36 @@ class ScriptedBackend:
 
     def __init__(self, script: Script, *, name: str, context_tokens: int) -> None:
         self._script = script
+        control, marks = _control(script)
+        self._control = control
+        self._literals = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))))
+        self._begin, self._end, self._user, self._assistant = (control[mark] for mark in marks)
+        self._think = control.get("<think>")
+        self._title = control.get("<｜title｜>")
+        size = BEGIN + len(control)
         self._facts = ModelFacts(
             name=script.name or name,
-            architecture="script",
+            architecture="script" if script.release is None else "deepseek4",
             backend="scripted",
             context_tokens=min(context_tokens, script.context_tokens),
             context_train_tokens=script.context_tokens,
-            vocabulary_size=VOCABULARY_SIZE,
+            vocabulary_size=size,
             threads=1,
-            end_token_ids=frozenset({END}),
-            begin_token_id=BEGIN,
-            begin_token_text=_TEXTS[BEGIN],
-            end_token_text=_TEXTS[END],
-            chat_template=script.chat_template,
-            control_tokens=dict(CONTROL_TOKENS),
+            end_token_ids=frozenset({self._end}),
+            begin_token_id=self._begin,
+            begin_token_text=marks[0],
+            end_token_text=marks[1],
+            chat_template=script.chat_template if script.release is None else None,
+            control_tokens=control,
+            release_names=() if script.release is None else (script.release,),
         )
         self._held: list[int] = []
         self._has_logits = False
         self._reply = Reply(text="")
-        self._answer = b""
+        self._answer: list[int] = []
         self._answer_start = 0
-        self._logits: Logits = np.zeros(VOCABULARY_SIZE, np.float32)
-        self._certain = END
+        self._logits: Logits = np.zeros(size, np.float32)
+        self._certain = self._end
 
     @classmethod
     def open(
@@ -216,6 +231,24 @@ class ScriptedBackend:
             raise ValueError("the context holds no logits: sync first")
         return self._logits
 
+    @property
+    def held(self) -> Sequence[int]:
+        """The tokens in the context."""
+        return self._held
+
+    @contextmanager
+    def fork(self) -> Generator[None]:
+        """Extend the context for a while; see `base.Backend.fork`."""
+        held = list(self._held)
+        try:
+            yield
+        finally:
+            self._held = held
+            self._has_logits = False
+            if held:
+                self._choose(held)
+                self._point()
+
     def step(self, token_id: int) -> Logits:
         """Append one token; fails or crashes where the script says so."""
         reply = self._reply
@@ -231,7 +264,7 @@ class ScriptedBackend:
                 "The answer stopped", f"the script fails after {count} tokens", "continue the answer"
             )
         self._held.append(token_id)
-        if token_id >= BEGIN:
+        if token_id in (self._assistant, self._title):
             self._choose(self._held)
         self._point()
         return self._logits
@@ -243,28 +276,73 @@ class ScriptedBackend:
 
     def _choose(self, tokens: list[int]) -> None:
         """Find the reply to the last user message in `tokens`, and where the answer begins."""
-        self._answer_start = _last(tokens, ASSISTANT, len(tokens)) + 1 or len(tokens)
+        if tokens and tokens[-1] == self._title:
+            self._reply = Reply(text=self._script.title or "")
+            self._answer_start = len(tokens)
+            self._answer = self._ids(self._reply.content())
+            return
+        start = _last(tokens, self._assistant, len(tokens)) + 1 or len(tokens)
+        # V4's mark for thinking or not stands between the assistant's token and the answer.
+        marked = self._think is not None and start < len(tokens)
+        thinks = marked and tokens[start] == self._think
+        self._answer_start = start + marked
         question = ""
-        user = _last(tokens, USER, self._answer_start)
+        user = _last(tokens, self._user, start)
         if user >= 0:
             end = next((i for i in range(user + 1, len(tokens)) if tokens[i] >= BEGIN), len(tokens))
             question = bytes(tokens[user + 1 : end]).decode("utf-8", "replace")
+        mode = "think" if thinks else "non-think"
         for reply in self._script.replies:
-            if reply.match is None or reply.match in question:
+            if reply.mode in (None, mode) and (reply.match is None or reply.match in question):
                 self._reply = reply
                 break
         else:
             self._reply = Reply(text=NO_REPLY)
-        self._answer = self._reply.content()
+        self._answer = self._ids(self._reply.content())
+
+    def _ids(self, content: bytes) -> list[int]:
+        """A reply's tokens: a byte each, and with a release its literals as control tokens."""
+        if self._script.release is None:
+            return list(content)
+        ids: list[int] = []
+        text, at = content.decode(), 0
+        for literal in self._literals.finditer(text):
+            ids += [*text[at : literal.start()].encode(), self._control[literal.group()]]
+            at = literal.end()
+        return [*ids, *text[at:].encode()]
 
     def _point(self) -> None:
-        """Set the logits to the next byte of the answer, by position; END when it is over."""
+        """Set the logits to the next token of the answer, by position; the end token when it is over.
+
+        After a `</think>` that was forced, the answer goes on behind its own.
+        """
         place = len(self._held) - self._answer_start
-        following = self._answer[place] if 0 <= place < len(self._answer) else END
+        following = self._answer[place] if 0 <= place < len(self._answer) else self._end
+        end_id = self._control.get("</think>")
+        if end_id is not None and place > 0 and end_id in self._held[self._answer_start :]:
+            after = len(self._held) - self._answer_start - self._held[self._answer_start :].index(end_id)
+            mine = self._answer.index(end_id) + after if end_id in self._answer else len(self._answer)
+            following = self._answer[mine] if mine < len(self._answer) else self._end
         self._logits[self._certain] = 0
         self._logits[following] = _CERTAIN
         self._certain = following
         self._has_logits = True
+
+
+def _control(script: Script) -> tuple[dict[str, int], tuple[str, str, str, str]]:
+    """(id of each control literal, those of begin, end, user and assistant). Raises ModelFileError."""
+    if script.release is None:
+        return dict(CONTROL_TOKENS), ("<|begin|>", "<|end|>", "<|user|>", "<|assistant|>")
+    from engine.encoding.release import release
+    from engine.errors import UnknownRelease
+
+    try:
+        tokens = release(script.release).tokens
+    except UnknownRelease as error:
+        raise ModelFileError("The script could not be used", error.why, error.remedy) from error
+    literals = dict.fromkeys(tokens.literals())
+    control = {literal: BEGIN + place for place, literal in enumerate(literals)}
+    return control, (tokens.begin, tokens.end, tokens.user, tokens.assistant)
 
 
 def _last(tokens: list[int], wanted: int, before: int) -> int:

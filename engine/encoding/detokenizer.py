@@ -29,6 +29,15 @@ class Detokenizer:
         """Take in tokens whose text was given before, keeping only a character they leave incomplete."""
         self._decoder.decode(b"".join(map(self._token_bytes, token_ids)))
 
+    def state(self) -> str:
+        """The unfinished character as plain data: its bytes in hexadecimal."""
+        return self._decoder.getstate()[0].hex()
+
+    def restore(self, state: str) -> None:
+        """Go on from where `state` was taken. Raises ValueError for what is none."""
+        self._decoder.reset()
+        self._decoder.decode(bytes.fromhex(state))
+
     def flush(self) -> str:
         """What is left at the end: U+FFFD for an incomplete character, else nothing."""
         return _storable(self._decoder.decode(b"", final=True))

@@ -28,8 +28,8 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.engine = engine
-    for room in (models, sessions, turns, openai):
-        app.include_router(room.router)
+    for router in (models.router, sessions.router, turns.router, turns.costs, openai.router):
+        app.include_router(router)
     add_error_handlers(app)
     app.add_middleware(Guard, key=key, port=port)
     return app

@@ -1,6 +1,7 @@
 """The OpenAI dialect: `/v1/models` and `/v1/chat/completions`.
 
-Owns: that dialect's shapes, which of its features are refused, and its stream. Does not know the queue or
+Owns: that dialect's shapes, which of its features are refused, and its stream; DeepSeek's own additions to
+it (`reasoning_content`, `thinking`) and tools for V4 models. Does not know the queue or
 the model (`completions`). The shapes follow OpenAI's API reference for chat completions.
 
 A request brings its own system message or none: nothing is added to what a client says.
@@ -11,7 +12,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Request
@@ -19,11 +20,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.completions import Completion, CompletionEnd, CompletionRequest
+from engine.completions import Completion, CompletionEnd, CompletionRequest, News, Reasoning
 from engine.conversation import Message
+from engine.encoding.dialects import from_openai
 from engine.engine import Engine
 from engine.errors import BadRequest, NotFound, SeamountError
-from engine.protocol import Sampling, Usage
+from engine.protocol import Sampling, ToolCall, Usage
 from engine.server.replies import KEEP_ALIVE_S, EventStream, body_of, error_body
 from engine.server.room import EngineOf
 
@@ -34,8 +36,6 @@ FIRST_WORD_S = 1.0
 
 # What is asked for by these is not done, so it is refused; a value in the tuple asks for nothing.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "n": (1,),
@@ -50,6 +50,10 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "web_search_options": (),
 }
+
+
+# What only a V4 model has: other models have no agreed way to write a call.
+_V4_ONLY: dict[str, tuple[Any, ...]] = {"tools": ([],), "tool_choice": ("none", "auto")}
 
 
 class Unsupported(BadRequest):
@@ -127,11 +131,13 @@ async def chat_completions(
     asked: Annotated[ChatRequest, Depends(body_of(ChatRequest))], request: Request, engine: EngineOf
 ) -> Response:
     """One answer, whole or as a stream. It waits in the same queue as the window's turns."""
-    _refuse_unsupported(asked)
-    messages = [_message(number, message) for number, message in enumerate(asked.messages)]
+    _refuse_unsupported(asked, _UNSUPPORTED)
     # Finding the model and its sampling may read files.
     model_id = await run_in_threadpool(_served_model, engine, asked.model)
     sampling = await run_in_threadpool(_sampling, engine, asked, model_id)
+    loaded = engine.host.loaded
+    is_v4 = loaded is not None and loaded.id == model_id and loaded.release is not None
+    messages, tools = _v4_conversation(asked) if is_v4 else (_template_conversation(asked), ())
     completion = Completion(
         model_id,
         CompletionRequest(
@@ -139,8 +145,12 @@ async def chat_completions(
             sampling=sampling,
             max_tokens=asked.max_completion_tokens or asked.max_tokens,
             stop=(asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ()),
+            tools=tools,
+            effort=_effort(asked),
         ),
         asyncio.get_running_loop(),
+        engine.store,
+        engine.settings,
     )
     engine.thread.submit(completion)
     head = _Head(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model_id)
@@ -173,10 +183,11 @@ class _Head:
         """A piece of text. Once per piece, so its frame is made beforehand."""
         return b'%b%b}, "finish_reason": null}]}\n\n' % (self._text_start, json.dumps(text).encode())
 
-    def chunk(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
-        """Any other step of the answer."""
+    def chunk(self, delta: dict[str, Any], finish_reason: str | None, notices: tuple[str, ...] = ()) -> bytes:
+        """Any other step of the answer. `notices` are ours, beside what the dialect knows."""
         choices = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
-        return b'%b, "choices": %b}\n\n' % (self._start, json.dumps(choices).encode())
+        more = b', "seamount": %b' % json.dumps({"notices": notices}).encode() if notices else b""
+        return b'%b, "choices": %b%b}\n\n' % (self._start, json.dumps(choices).encode(), more)
 
     def usage(self, usage: Usage) -> bytes:
         """The cost, in a chunk of its own."""
@@ -196,7 +207,7 @@ class _First:
         if done and (error := self._next.exception()):
             raise error
 
-    async def items(self) -> AsyncGenerator[str | CompletionEnd, None]:
+    async def items(self) -> AsyncGenerator[News, None]:
         """All items, the first included."""
         try:
             yield await self._next
@@ -212,8 +223,13 @@ async def _stream(
     try:
         yield head.chunk({"role": "assistant", "content": ""}, None)
         async for item in first.items():
-            if isinstance(item, CompletionEnd):
-                yield head.chunk({}, _finish_reason(item))
+            if isinstance(item, Reasoning):
+                yield head.chunk({"reasoning_content": item.text}, None)
+            elif isinstance(item, CompletionEnd):
+                if item.tool_calls:
+                    calls = [{"index": n, **_call(call)} for n, call in enumerate(item.tool_calls)]
+                    yield head.chunk({"tool_calls": calls}, None)
+                yield head.chunk({}, _finish_reason(item), item.notices)
                 if with_usage:
                     yield head.usage(item.usage)
             else:
@@ -231,25 +247,36 @@ async def _whole(engine: Engine, completion: Completion, head: _Head, request: R
         await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             return Response(status_code=499)  # nobody reads it
-        text, end = answer.result()
+        text, reasoning, end = answer.result()
     finally:
         engine.thread.cancel(completion)
         for task in (gone, answer):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, SeamountError):
                 await task
-    message = {"role": "assistant", "content": text, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if end.tool_calls:
+        message["tool_calls"] = [_call(call) for call in end.tool_calls]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(end)}
     body = {**head.fields, "object": "chat.completion", "choices": [choice], "usage": _usage(end.usage)}
+    if end.notices:
+        body["seamount"] = {"notices": end.notices}
     return Response(json.dumps(body), media_type="application/json")
 
 
-async def _collect(completion: Completion) -> tuple[str, CompletionEnd]:
-    pieces: list[str] = []
+async def _collect(completion: Completion) -> tuple[str, str, CompletionEnd]:
+    """(text, reasoning, end)."""
+    texts: list[str] = []
+    reasoning: list[str] = []
     async for item in completion.follow():
         if isinstance(item, CompletionEnd):
-            return "".join(pieces), item
-        pieces.append(item)
+            return "".join(texts), "".join(reasoning), item
+        if isinstance(item, Reasoning):
+            reasoning.append(item.text)
+        else:
+            texts.append(item)
     raise AssertionError("an answer ends with its end")
 
 
@@ -259,7 +286,11 @@ async def _gone(request: Request) -> None:
 
 
 def _finish_reason(end: CompletionEnd) -> str:
-    return "length" if end.reason == "length" else "stop"
+    return end.reason if end.reason in ("length", "tool_calls") else "stop"
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -287,12 +318,43 @@ def _sampling(engine: Engine, asked: ChatRequest, model_id: str) -> Sampling:
     return base.model_copy(update=update)
 
 
-def _refuse_unsupported(asked: ChatRequest) -> None:
+def _refuse_unsupported(asked: ChatRequest, features: dict[str, tuple[Any, ...]]) -> None:
     extra = asked.model_extra or {}
-    for feature, harmless in _UNSUPPORTED.items():
+    for feature, harmless in features.items():
         value = extra.get(feature)
         if value is not None and value not in harmless:
             raise Unsupported(feature)
+
+
+def _effort(asked: ChatRequest) -> str | None:
+    """The reasoning effort; DeepSeek's `thinking: {"type": "disabled"}` is none. Raises Unsupported."""
+    extra = asked.model_extra or {}
+    thinking, effort = extra.get("thinking"), extra.get("reasoning_effort")
+    if thinking is not None:
+        kind = cast(dict[str, Any], thinking).get("type") if isinstance(thinking, dict) else None
+        if kind not in ("enabled", "disabled"):
+            raise Unsupported("thinking")
+        if kind == "disabled":
+            return "none"
+    if effort is not None and not isinstance(effort, str):
+        raise Unsupported("reasoning_effort")
+    return effort
+
+
+def _v4_conversation(asked: ChatRequest) -> tuple[list[Message], tuple[Mapping[str, Any], ...]]:
+    """The messages with the tools declared, and the tools' functions."""
+    extra = asked.model_extra or {}
+    if extra.get("tool_choice") not in (None, "none", "auto"):
+        raise Unsupported("tool_choice")
+    tools = None if extra.get("tool_choice") == "none" else extra.get("tools")
+    messages = from_openai([message.model_dump(exclude_unset=True) for message in asked.messages], tools)
+    declared = [json.loads(text) for message in messages for text in message.tools]
+    return messages, tuple(declared)
+
+
+def _template_conversation(asked: ChatRequest) -> list[Message]:
+    _refuse_unsupported(asked, _V4_ONLY)
+    return [_message(number, message) for number, message in enumerate(asked.messages)]
 
 
 def _message(number: int, message: ChatMessage) -> Message:

@@ -42,8 +42,10 @@ def whole(session_id: str, engine: EngineOf) -> Response:
 def change(
     session_id: str, asked: Annotated[ChangeSession, Depends(body_of(ChangeSession))], engine: EngineOf
 ) -> Response:
-    """Rename it, or show another branch: its SessionSummary."""
-    summary = engine.store.change_session(session_id, title=asked.title, leaf_id=asked.leaf_id)
+    """Rename it, show another branch, or give it other tools: its SessionSummary."""
+    summary = engine.store.change_session(
+        session_id, title=asked.title, leaf_id=asked.leaf_id, tools=asked.tools
+    )
     engine.events.post_session(session_id, "updated")
     return reply(summary)
 

@@ -1,6 +1,6 @@
 """The routes of turns: begin one, follow its events, stop it.
 
-Owns: `/api/turns`. Does not know how an answer comes about (`engine.turns`).
+Owns: `/api/turns` and `/api/reuse`. Does not know how an answer comes about (`engine.turns`).
 """
 
 from collections.abc import AsyncGenerator
@@ -11,12 +11,13 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from engine.protocol import TurnRequest
+from engine.protocol import ReuseRequest, TurnRequest
 from engine.server.replies import KEEP_ALIVE, KEEP_ALIVE_S, EventStream, body_of, reply
 from engine.server.room import EngineOf
 from engine.turn_log import Record, TurnLog
 
 router = APIRouter(prefix="/api/turns")
+costs = APIRouter(prefix="/api/reuse")
 _CANCEL_WAIT_S = 3.0
 
 
@@ -24,6 +25,12 @@ _CANCEL_WAIT_S = 3.0
 def begin(request: Annotated[TurnRequest, Depends(body_of(TurnRequest))], engine: EngineOf) -> Response:
     """Record a turn and queue it: 201 with the Turn."""
     return reply(engine.turns.start(request), 201)
+
+
+@costs.post("")
+def reuse(asked: Annotated[ReuseRequest, Depends(body_of(ReuseRequest))], engine: EngineOf) -> Response:
+    """What the session's next question would cost in a mode: a Reuse."""
+    return reply(engine.turns.reuse(asked))
 
 
 @router.get("/{turn_id}/events")

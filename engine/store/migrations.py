@@ -89,6 +89,42 @@ MIGRATIONS: Sequence[Migration] = (
         ) STRICT;
         """,
     ),
+    Migration(
+        version=2,
+        why="""Reasoning and tools: the mode and reasoning of an answer, its calls, and the results of these.
+
+        The role of version 1 has no 'tool' and a CHECK cannot be altered: a tool result is a 'user' with a
+        `tool_call_id`. `mode`, `tool_calls` (a list of protocol.ToolCall), `notices` (of str) and
+        `session.tools` (of protocol.Tool) are NULL where there are none; the lists are JSON. `call_text` is
+        the raw text of calls being written; `tool_calls` stands for it once it is there. `title_by`: who
+        chose the title; version 1 did not say, so that a title it kept counts as a person's and stays.
+
+        `written_call`: for each call that a model wrote, also in answers that no session keeps, the reasoning
+        before it and the token ids of its whole answer, so that they can be found by the id alone.
+        """,
+        sql="""
+        ALTER TABLE message ADD COLUMN mode TEXT;
+        ALTER TABLE message ADD COLUMN reasoning TEXT NOT NULL DEFAULT '';
+        ALTER TABLE message ADD COLUMN thinking_tokens INTEGER;
+        ALTER TABLE message ADD COLUMN thinking_s REAL;
+        ALTER TABLE message ADD COLUMN tool_calls TEXT;
+        ALTER TABLE message ADD COLUMN call_text TEXT NOT NULL DEFAULT '';
+        ALTER TABLE message ADD COLUMN tool_call_id TEXT;
+        ALTER TABLE message ADD COLUMN notices TEXT;
+        ALTER TABLE chunk ADD COLUMN part TEXT NOT NULL DEFAULT 'text'
+            CHECK (part IN ('text', 'reasoning', 'call'));
+        ALTER TABLE session ADD COLUMN tools TEXT;
+        ALTER TABLE session ADD COLUMN title_by TEXT NOT NULL DEFAULT 'question'
+            CHECK (title_by IN ('question', 'model', 'person'));
+        UPDATE session SET title_by = 'person' WHERE title <> '';
+        CREATE TABLE written_call (
+            id TEXT PRIMARY KEY,
+            reasoning TEXT NOT NULL,
+            token_ids BLOB NOT NULL,
+            created_at REAL NOT NULL
+        ) STRICT;
+        """,
+    ),
 )
 
 

@@ -1,17 +1,46 @@
 """Rows of the store and the values of the wire, one into the other.
 
-Owns: which columns make a message or a session summary, the blob of token ids, and reading messages with
-the text that still lies in chunks. Does not know the rules of the tree (`sessions`, `tree`).
+Owns: which columns make a message or a session summary, the blob of token ids, lists as JSON, and reading
+messages with the text that still lies in chunks. Does not know the rules of the tree (`answers`, `tree`).
+
+A column that cannot be read (another program's hand, a bad disk) is absent and logged: the rest of the
+conversation stays readable.
 """
 
+import json
+import logging
 import sqlite3
 import struct
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
-from engine.protocol import ErrorBody, Message, SessionSummary, Usage
+from pydantic import TypeAdapter, ValidationError
 
+from engine.conversation import clean_text
+from engine.protocol import (
+    ErrorBody,
+    Message,
+    ReasoningMode,
+    Sampling,
+    SessionSummary,
+    Thought,
+    Tool,
+    ToolCall,
+    Usage,
+)
+
+_logger = logging.getLogger(__name__)
+_Value = TypeVar("_Value")
 Row: TypeAlias = tuple[Any, ...]
+AnswerPart: TypeAlias = Literal["text", "reasoning", "call"]
+"""What a piece of an answer belongs to: its text, the reasoning before it, or the raw text of its calls."""
+
+_MODE = TypeAdapter(ReasoningMode)
+_CALLS = TypeAdapter(list[ToolCall])
+_NOTICES = TypeAdapter(list[str])
+_TOOLS = TypeAdapter(list[Tool])
+_USAGE = TypeAdapter(Usage)
+_SAMPLING = TypeAdapter(Sampling)
 
 _SUMMARIES = """
     SELECT s.id, s.title, s.created_at, s.updated_at, s.deleted_at,
@@ -20,12 +49,20 @@ _SUMMARIES = """
 SUMMARY_BY_ID = _SUMMARIES + "WHERE s.id = ?"
 SUMMARIES_SHOWN = _SUMMARIES + "WHERE s.deleted_at IS NULL ORDER BY s.updated_at DESC, s.number DESC"
 
-_MESSAGES = """
-    SELECT m.number, m.id, p.id, m.role, m.text, m.status, m.created_at, m.model_id, m.finish_reason,
-           m.error_code, m.error_text, m.usage
+ROLE = "iif(m.tool_call_id IS NULL, m.role, 'tool')"
+"""The role of the message `m` on the wire: a tool result is stored as a 'user'."""
+_MESSAGES = f"""
+    SELECT m.number, m.id, p.id, {ROLE}, m.text, m.status, m.created_at, m.model_id, m.finish_reason,
+           m.error_code, m.error_text, m.usage, m.mode, m.reasoning, m.thinking_tokens, m.thinking_s,
+           m.tool_calls, m.call_text, m.tool_call_id, m.notices
     FROM message m LEFT JOIN message p ON p.number = m.parent
-    WHERE m.number IN ({chosen}) ORDER BY m.number"""
-_CHUNKS = "SELECT message, text FROM chunk WHERE message IN ({chosen}) ORDER BY number"
+    WHERE m.number IN ({{chosen}}) ORDER BY m.number"""  # noqa: S608
+_CHUNKS = "SELECT message, part, text FROM chunk WHERE message IN ({chosen}) ORDER BY number"
+
+_IDS = "SELECT id, token_ids FROM message WHERE id IN (SELECT value FROM json_each(?))"
+_IDS_IN_CHUNKS = """
+    SELECT m.id, c.token_ids FROM chunk c JOIN message m ON m.number = c.message
+    WHERE m.id IN (SELECT value FROM json_each(?)) ORDER BY c.number"""
 
 # Each chooses message numbers, given one parameter.
 OF_SESSION = "SELECT number FROM message WHERE session = ?"
@@ -40,27 +77,42 @@ UP_TO_ROOT = """
 def read_messages(connection: sqlite3.Connection, chosen: str, parameter: int) -> list[Message]:
     """The messages that `chosen` (one of the constants above) chooses, parents before children."""
     rows = connection.execute(_MESSAGES.format(chosen=chosen), (parameter,)).fetchall()
-    waiting: dict[int, list[str]] = {}
-    for number, text in connection.execute(_CHUNKS.format(chosen=chosen), (parameter,)):
-        waiting.setdefault(number, []).append(text)
-    return [_message(row, waiting.get(row[0])) for row in rows]
+    waiting: dict[tuple[int, str], list[str]] = {}
+    for number, part, text in connection.execute(_CHUNKS.format(chosen=chosen), (parameter,)):
+        waiting.setdefault((number, part), []).append(text)
+    return [_message(row, waiting) for row in rows]
 
 
-def _message(row: Row, chunks: list[str] | None) -> Message:
-    (_, message_id, parent_id, role, text, status, created_at, model_id, finish_reason, code, why, usage) = (
-        row
-    )
+def _message(row: Row, waiting: dict[tuple[int, str], list[str]]) -> Message:
+    number, message_id, parent_id, role, text, status, created_at, model_id, finish_reason, *rest = row
+    code, why, usage, mode, reasoning, thinking_tokens, thinking_s, calls, call_text, call_id, notices = rest
+
+    def whole(part: AnswerPart, folded: str) -> str:
+        chunks = waiting.get((number, part))
+        return folded + "".join(chunks) if chunks else folded
+
+    tool_calls = calls_of(calls)
     return Message(
         id=message_id,
         parent_id=parent_id,
         role=role,
-        text=text + "".join(chunks) if chunks else text,
+        text=whole("text", text),
         status=status,
         created_at=created_at,
         model_id=model_id,
         finish_reason=finish_reason,
         error=None if code is None else ErrorBody(code=code, text=why or ""),
-        usage=None if usage is None else Usage.model_validate_json(usage),
+        usage=_read(_USAGE, usage, "usage"),
+        mode=_read(_MODE, None if mode is None else json.dumps(mode), "mode"),
+        reasoning=whole("reasoning", reasoning),
+        thought=None
+        if thinking_tokens is None or thinking_s is None
+        else Thought(tokens=thinking_tokens, elapsed_s=thinking_s),
+        tool_calls=tool_calls,
+        # Calls that could be stored on a full disk, while the pieces they came in could not be folded.
+        unfinished_call="" if tool_calls else whole("call", call_text),
+        tool_call_id=call_id,
+        notices=_read(_NOTICES, notices, "notices") or [],
     )
 
 
@@ -77,6 +129,37 @@ def summary_of(row: Row) -> SessionSummary:
     )
 
 
+def calls_of(stored: str | None) -> list[ToolCall]:
+    """The calls from their column."""
+    return _read(_CALLS, stored, "tool_calls") or []
+
+
+def tools_of(stored: str | None) -> list[Tool]:
+    """The tools from their column."""
+    return _read(_TOOLS, stored, "tools") or []
+
+
+def sampling_of(stored: str | None) -> Sampling | None:
+    """The sampling from its column."""
+    return _read(_SAMPLING, stored, "sampling")
+
+
+def listed(values: Sequence[ToolCall] | Sequence[Tool] | Sequence[str]) -> str | None:
+    """A list as it is stored: JSON with clean texts and the order of its keys; None for an empty one.
+
+    Raises ValueError for what could not be read back as it is: what is nested too deeply.
+    """
+    if not values:
+        return None
+    plain = [each if isinstance(each, str) else each.model_dump() for each in values]
+    try:
+        stored = json.dumps(_cleaned(plain), ensure_ascii=False, allow_nan=False)
+        _ANY.validate_json(stored)
+    except (ValidationError, RecursionError) as error:
+        raise ValueError("it is nested too deeply") from error
+    return stored
+
+
 def packed(token_ids: Sequence[int]) -> bytes:
     """Token ids as they are stored: uint32, little-endian, one after the other."""
     return struct.pack(f"<{len(token_ids)}I", *token_ids)
@@ -85,3 +168,43 @@ def packed(token_ids: Sequence[int]) -> bytes:
 def unpacked(blob: bytes) -> list[int]:
     """Token ids from their stored form."""
     return list(struct.unpack(f"<{len(blob) // 4}I", blob))
+
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _read(shape: TypeAdapter[_Value], stored: str | None, column: str) -> _Value | None:
+    if stored is None:
+        return None
+    try:
+        return shape.validate_json(stored)
+    except ValidationError as error:
+        # Without the content, which is somebody's conversation.
+        _logger.error("the column %s of a row in the session store cannot be read: %s", column, _kinds(error))
+        return None
+
+
+def _kinds(error: ValidationError) -> str:
+    return ", ".join(sorted({each["type"] for each in error.errors(include_input=False)}))
+
+
+def _cleaned(value: object) -> object:
+    if isinstance(value, str):
+        return clean_text(value)[0]
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value).items()
+        return {_cleaned(key): _cleaned(each) for key, each in items}
+    if isinstance(value, list):
+        return [_cleaned(each) for each in cast("list[object]", value)]
+    return value
+
+
+def written_ids(connection: sqlite3.Connection, message_ids: Sequence[str]) -> dict[str, list[int]]:
+    """The generated ids of those of the messages that have any, with those that still lie in chunks."""
+    parameters = (json.dumps(list(message_ids)),)
+    blobs: dict[str, bytes] = {}
+    for message_id, blob in connection.execute(_IDS, parameters):
+        blobs[str(message_id)] = bytes(blob)
+    for message_id, blob in connection.execute(_IDS_IN_CHUNKS, parameters):
+        blobs[str(message_id)] += bytes(blob)
+    return {message_id: unpacked(blob) for message_id, blob in blobs.items() if blob}

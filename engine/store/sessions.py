@@ -1,9 +1,9 @@
 """What was said, kept: sessions, each a tree of messages, in one SQLite file.
 
-Owns: the rules of the tree (nothing is overwritten; an edit or a retry is a sibling), how an answer grows
-(append-only chunks, folded into its message when it ends), what becomes of an answer whose engine died, and
-deletion that can be undone until the store is opened again. Does not know SQLite's files and errors
-(`database`), the tables' history (`migrations`), models, or how a prompt is made.
+Owns: the store as the engine sees it: sessions and their titles, tools and shown branches, the transactions
+that answers are written in (`answers` has their rules), and deletion that can be undone until the store is
+opened again. Does not know SQLite's files and errors (`database`), the tables' history (`migrations`),
+models, or how a prompt is made.
 """
 
 import time
@@ -17,11 +17,18 @@ from engine.protocol import (
     FinishReason,
     Message,
     MessageStatus,
+    ReasoningMode,
     Sampling,
     Session,
     SessionSummary,
+    Thought,
+    Tool,
+    ToolCall,
+    ToolResult,
     Usage,
 )
+from engine.store import answers, calls
+from engine.store.answers import End, Writer
 from engine.store.database import Database
 from engine.store.rows import (
     OF_SESSION,
@@ -29,23 +36,17 @@ from engine.store.rows import (
     SUMMARIES_SHOWN,
     SUMMARY_BY_ID,
     UP_TO_ROOT,
-    packed,
+    AnswerPart,
+    listed,
     read_messages,
     summary_of,
+    tools_of,
     unpacked,
+    written_ids,
 )
 from engine.store.search import fold
-from engine.store.titles import tidy_title, title_of_question
-from engine.store.tree import (
-    add_node,
-    fold_chunks,
-    new_id,
-    no_message,
-    no_session,
-    node,
-    not_running,
-    session_number,
-)
+from engine.store.titles import tidy_title
+from engine.store.tree import new_id, no_message, no_session, node, session_number
 
 
 class SessionStore:
@@ -88,7 +89,8 @@ class SessionStore:
         """Sessions that are not deleted, the most recently used first.
 
         With a `query`: those that hold it in the title or in a message of any branch (`search.fold` says what
-        counts as the same). The text of an answer that is still running is found once it has ended.
+        counts as the same). The results of tools are found, the reasoning of answers is not; the text of an
+        answer that is still running is found once it has ended.
         """
         needle = fold(clean_text(query or "")[0].strip())
         with self._database.reading() as connection:
@@ -111,11 +113,11 @@ class SessionStore:
     def create_session(self, title: str = "") -> SessionSummary:
         """A new session without messages. An untitled one gets its title from its first question."""
         now = time.time()
-        session_id = new_id()
+        session_id, tidy = new_id(), tidy_title(title)
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO session (id, title, created_at, updated_at) VALUES (?, ?, ?, ?)",
-                (session_id, tidy_title(title), now, now),
+                "INSERT INTO session (id, title, title_by, created_at, updated_at) VALUES (?, ?, ?, ?, ?)",
+                (session_id, tidy, _titled_by(tidy), now, now),
             )
         return self._summary(session_id)
 
@@ -124,29 +126,76 @@ class SessionStore:
         with self._database.reading() as connection:
             number = session_number(connection, session_id)
             summary = self._summary(session_id)
-            leaf: str | None = connection.execute(
-                "SELECT leaf_id FROM session WHERE number = ?", (number,)
-            ).fetchone()[0]
+            leaf, tools = connection.execute(
+                "SELECT leaf_id, tools FROM session WHERE number = ?", (number,)
+            ).fetchone()
             messages = read_messages(connection, OF_SESSION, number)
-        return Session(summary=summary, leaf_id=leaf, messages=messages)
+        return Session(summary=summary, leaf_id=leaf, messages=messages, tools=tools_of(tools))
+
+    def tools(self, session_id: str) -> list[Tool]:
+        """The tools of the session's turns, in the order they were given in."""
+        with self._database.reading() as connection:
+            number = session_number(connection, session_id)
+            row = connection.execute("SELECT tools FROM session WHERE number = ?", (number,)).fetchone()
+        return tools_of(row[0])
 
     def change_session(
-        self, session_id: str, *, title: str | None = None, leaf_id: str | None = None
+        self,
+        session_id: str,
+        *,
+        title: str | None = None,
+        leaf_id: str | None = None,
+        tools: Sequence[Tool] | None = None,
     ) -> SessionSummary:
-        """Set the title, the message that the shown branch ends in, or both; what is None stays.
+        """Set a person's title, the message that the shown branch ends in, the tools; what is None stays.
 
-        Does not count as use: the order of the list stays. Raises Conflict for a deleted session.
+        An empty title is made anew from the next question, an empty list takes the tools away. Does not count
+        as use: the order of the list stays. Raises Conflict for a deleted session, BadRequest for tools that
+        cannot be kept.
         """
+        try:
+            listed_tools = listed(tools or ())
+        except ValueError as error:
+            raise BadRequest("The tools cannot be kept", str(error), "describe them more simply") from error
         with self._database.transaction() as connection:
             number = session_number(connection, session_id, for_change=True)
             if title is not None:
+                tidy = tidy_title(title)
                 connection.execute(
-                    "UPDATE session SET title = ? WHERE number = ?", (tidy_title(title), number)
+                    "UPDATE session SET title = ?, title_by = ? WHERE number = ?",
+                    (tidy, _titled_by(tidy), number),
                 )
+            if tools is not None:
+                connection.execute("UPDATE session SET tools = ? WHERE number = ?", (listed_tools, number))
             if leaf_id is not None:
                 node(connection, number, leaf_id)
                 connection.execute("UPDATE session SET leaf_id = ? WHERE number = ?", (leaf_id, number))
         return self._summary(session_id)
+
+    def wants_title(self, session_id: str) -> bool:
+        """Whether `set_model_title` would change the title."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM session WHERE id = ? AND title_by = 'question' AND deleted_at IS NULL",
+                (session_id,),
+            ).fetchone()
+        return row is not None
+
+    def set_model_title(self, session_id: str, title: str) -> bool:
+        """Give the session a title that a model made. Does not count as use.
+
+        False, and nothing changes, where a person or a model has chosen one already, where nothing of `title`
+        is left when it is tidied, and for a deleted session.
+        """
+        tidy = tidy_title(title)
+        with self._database.transaction() as connection:
+            number = session_number(connection, session_id)
+            changed = connection.execute(
+                "UPDATE session SET title = ?, title_by = 'model'"
+                " WHERE number = ? AND title_by = 'question' AND deleted_at IS NULL AND ? <> ''",
+                (tidy, number, tidy),
+            ).rowcount
+        return changed > 0
 
     def delete_session(self, session_id: str) -> None:
         """Take the session out of the list; `restore_session` brings it back, all of it. Twice is once."""
@@ -164,7 +213,10 @@ class SessionStore:
             connection.execute("UPDATE session SET deleted_at = NULL WHERE number = ?", (number,))
 
     def purge_session(self, session_id: str) -> None:
-        """Remove the session for good, from the file and its log. Raises Conflict while an answer runs."""
+        """Remove the session for good, from the file and its log, with what `recall` knows of its calls.
+
+        Raises Conflict while an answer runs.
+        """
         with self._database.transaction() as connection:
             number = session_number(connection, session_id)
             running = connection.execute(
@@ -174,7 +226,7 @@ class SessionStore:
                 raise Conflict(
                     "The conversation cannot be removed", "an answer is being written in it", "stop it first"
                 )
-            connection.execute("DELETE FROM session WHERE number = ?", (number,))
+            answers.purge(connection, [number])
         self._database.forget()
 
     # --- messages -----------------------------------------------------------------------------------
@@ -206,6 +258,12 @@ class SessionStore:
             ).fetchall()
         return unpacked(bytes(row[1]) + b"".join(chunk[0] for chunk in chunks))
 
+    def branch_tokens(self, branch: Sequence[Message]) -> dict[str, list[int]]:
+        """The ids that were generated for each of the answers in `branch` that have any."""
+        written = [message.id for message in branch if message.role == "assistant"]
+        with self._database.reading() as connection:
+            return written_ids(connection, written)
+
     # --- turns --------------------------------------------------------------------------------------
 
     def begin_turn(
@@ -216,111 +274,73 @@ class SessionStore:
         question: str | None,
         model_id: str,
         sampling: Sampling,
+        mode: ReasoningMode | None = None,
     ) -> tuple[Message | None, Message]:
         """Record a turn before the model is asked, in one transaction: (question, running answer).
 
         `question` goes beneath `parent_id` (None: a root) and the answer beneath it; without one, the answer
-        goes beneath `parent_id`, which must be a user message. The shown branch then ends in the answer. Give
-        `sampling` with its seed, or an answer that is cut off cannot go on with the same draws. Raises
-        BadRequest for a parent that takes no answer, Conflict for a deleted session and while the parent is
-        itself being written.
+        goes beneath `parent_id`, which must be a user message or the result of a tool. The shown branch then
+        ends in the answer. Give `sampling` with its seed, or an answer that is cut off cannot go on with the
+        same draws. Raises BadRequest for a parent that takes no answer, Conflict for a deleted session and
+        while the parent is itself being written.
         """
-        now = time.time()
+        writer = Writer(model_id, sampling, mode)
         with self._database.transaction() as connection:
-            number = session_number(connection, session_id, for_change=True)
-            above = None if parent_id is None else node(connection, number, parent_id)
-            if above and above.status == "running":
-                raise Conflict(
-                    "The message cannot be added",
-                    "the answer above it is still being written",
-                    "wait until it ends, or stop it",
-                )
-            parent = above.number if above else None
-            asked: Message | None = None
-            if question is not None:
-                text = clean_text(question)[0]
-                parent, _ = add_node(connection, number, parent, role="user", text=text, now=now)
-                asked = read_messages(connection, ONE, parent)[0]
-                connection.execute(
-                    "UPDATE session SET title = ? WHERE number = ? AND title = ''",
-                    (title_of_question(text), number),
-                )
-            elif above is None or above.role != "user":
-                raise BadRequest(
-                    "An answer cannot be begun",
-                    "the message it is to stand beneath is not a question",
-                    "choose a message that a person wrote",
-                )
-            row, answer_id = add_node(
-                connection,
-                number,
-                parent,
-                role="assistant",
-                text="",
-                now=now,
-                model_id=model_id,
-                sampling=sampling,
-            )
-            connection.execute(
-                "UPDATE session SET leaf_id = ?, updated_at = ? WHERE number = ?", (answer_id, now, number)
-            )
-            answer = read_messages(connection, ONE, row)[0]
+            begun = answers.begin_turn(connection, session_id, parent_id, question, writer)
         self._database.keep_reserve()
-        return asked, answer
+        return begun
+
+    def begin_results(
+        self,
+        session_id: str,
+        answer_id: str,
+        results: Sequence[ToolResult],
+        *,
+        model_id: str,
+        sampling: Sampling,
+        mode: ReasoningMode | None = None,
+    ) -> tuple[list[Message], Message]:
+        """Record the results of an answer's calls, in one transaction: (tool messages, running answer).
+
+        There is one tool message for each call, in the order of the calls: the first beneath the answer, each
+        next beneath the one before, and the running answer beneath the last. The shown branch then ends in
+        it. Results given again stand beside the earlier ones. Raises BadRequest for a message that is no
+        answer or makes no calls, and for results that are missing, double, or of no call of this answer;
+        Conflict for a deleted session and while the answer is still being written.
+        """
+        writer = Writer(model_id, sampling, mode)
+        with self._database.transaction() as connection:
+            begun = answers.begin_results(connection, session_id, answer_id, results, writer)
+        self._database.keep_reserve()
+        return begun
 
     def reopen_answer(self, session_id: str, message_id: str) -> tuple[Message, list[int], Sampling]:
         """Let an unfinished answer run on: (it, the token ids it has so far, its sampling with the seed).
 
-        What is appended from now on follows its text. The shown branch ends in it. Raises BadRequest for a
-        message that is no answer, Conflict for one that is running, finished by itself, or has messages
-        beneath it (they were said to the text as it stands), and for a deleted session.
+        What is appended from now on follows its text and its reasoning. Its calls, finished or not, and its
+        notices are taken away: its token ids still hold the calls, and what is to be kept of them is appended
+        or given to `end_turn` again. The shown branch ends in the answer. Raises BadRequest for a message
+        that is no answer, Conflict for one that is running, finished by itself, or has messages beneath it
+        (they were said to the text as it stands), and for a deleted session.
         """
-        what = "The answer cannot be continued"
-        now = time.time()
         with self._database.transaction() as connection:
-            number = session_number(connection, session_id, for_change=True)
-            found = node(connection, number, message_id)
-            if found.role != "assistant":
-                raise BadRequest(what, "the message is not an answer", "choose an answer")
-            if found.status == "running":
-                raise Conflict(what, "it is still being written", "wait until it ends, or stop it")
-            if found.status == "complete" and found.finish_reason == "stop":
-                raise Conflict(what, "it came to its own end", "ask for another answer instead")
-            if connection.execute(
-                "SELECT 1 FROM message WHERE session = ? AND parent = ?", (number, found.number)
-            ).fetchone():
-                raise Conflict(what, "other messages follow it already", "ask for another answer instead")
-            fold_chunks(connection, found.number)
-            connection.execute(
-                "UPDATE message SET status = 'running', finish_reason = NULL, error_code = NULL,"
-                " error_text = NULL, usage = NULL WHERE number = ?",
-                (found.number,),
-            )
-            connection.execute(
-                "UPDATE session SET leaf_id = ?, updated_at = ? WHERE number = ?", (message_id, now, number)
-            )
-            answer = read_messages(connection, ONE, found.number)[0]
-            blob, sampling = connection.execute(
-                "SELECT token_ids, sampling FROM message WHERE number = ?", (found.number,)
-            ).fetchone()
+            reopened = answers.reopen(connection, session_id, message_id)
         self._database.keep_reserve()
-        kept = Sampling.model_validate_json(sampling) if sampling else Sampling()
-        return answer, unpacked(blob), kept
+        return reopened
 
-    def append(self, answer_id: str, text: str, token_ids: Sequence[int]) -> None:
+    def append(self, answer_id: str, text: str, token_ids: Sequence[int], part: AnswerPart = "text") -> None:
         """Add to a running answer. When this returns it is stored; the cost does not grow with the answer.
 
         Raises NotFound, Conflict when the answer is not running.
         """
+        # One statement outside BEGIN is its own transaction: half the work per token.
         with self._database.reading() as connection:
-            # One statement outside BEGIN is its own transaction: half the work per token.
-            added = connection.execute(
-                "INSERT INTO chunk (message, text, token_ids)"
-                " SELECT number, ?, ? FROM message WHERE id = ? AND status = 'running'",
-                (clean_text(text)[0], packed(token_ids), answer_id),
-            ).rowcount
-            if not added:
-                raise not_running(connection, answer_id)
+            answers.append(connection, answer_id, text, token_ids, part)
+
+    def set_thought(self, answer_id: str, thought: Thought) -> None:
+        """Store what the reasoning of a running answer took, when it has ended. Raises NotFound, Conflict."""
+        with self._database.reading() as connection:
+            answers.set_thought(connection, answer_id, thought)
 
     def end_turn(
         self,
@@ -330,70 +350,65 @@ class SessionStore:
         finish_reason: FinishReason,
         usage: Usage | None = None,
         error: ErrorBody | None = None,
+        thought: Thought | None = None,
+        tool_calls: Sequence[ToolCall] = (),
+        notices: Sequence[str] = (),
     ) -> Message:
         """End a running answer: its chunks become its text, in one transaction. Returns it as stored.
 
+        `thought` None: the one that was set stays. `tool_calls` stand for the raw text of the calls, and
+        `recall` knows them from now on.
+
         On a full disk a small reserve is given back and, if that does not suffice for the text, only the end
-        is marked: the text stays in its chunks until there is room. Raises DiskFull when not even that can be
-        written (the answer is then still running, and this may be called again), NotFound, Conflict.
+        is marked, with thought, calls and notices if they fit: the text stays in its chunks until there is
+        room, and `recall` does not know the calls. Raises DiskFull when not even that can be written, or when
+        the answer ends in its calls and these cannot (it is then still running, and this may be called
+        again), NotFound, Conflict.
         """
         if status == "running":
             raise ValueError("an answer cannot end as running")
-        end = (
-            status,
-            finish_reason,
-            usage.model_dump_json() if usage else None,
-            error.code if error else None,
-            clean_text(error.text)[0] if error else None,
-        )
-        seed = usage.seed if usage else None
+        end = End(status, finish_reason, usage, error, thought, tool_calls, notices)
         try:
-            return self._end(answer_id, end, seed, folding=True)
+            return self._end(answer_id, end, folding=True, details=True)
         except DiskFull:
             self._database.release_reserve()
-            return self._end(answer_id, end, seed, folding=False)
+        try:
+            return self._end(answer_id, end, folding=False, details=True)
+        except DiskFull:
+            if finish_reason == "tool_calls":
+                # An answer that waits for results of calls that nobody knows could never go on.
+                raise
+            return self._end(answer_id, end, folding=False, details=False)
 
-    def _end(
-        self, answer_id: str, end: tuple[str | None, ...], seed: int | None, *, folding: bool
-    ) -> Message:
-        with self._database.transaction() as connection:
-            row = connection.execute(
-                "SELECT number, session, sampling FROM message WHERE id = ? AND status = 'running'",
-                (answer_id,),
-            ).fetchone()
-            if row is None:
-                raise not_running(connection, answer_id)
-            number, session, sampling = row
-            if folding:
-                fold_chunks(connection, number)
-            if (
-                seed is not None
-                and sampling
-                and (kept := Sampling.model_validate_json(sampling)).seed is None
-            ):
-                sampling = kept.model_copy(update={"seed": seed}).model_dump_json()
-            connection.execute(
-                "UPDATE message SET status = ?, finish_reason = ?, usage = ?, error_code = ?, error_text = ?,"
-                " sampling = ? WHERE number = ?",
-                (*end, sampling, number),
-            )
-            connection.execute("UPDATE session SET updated_at = ? WHERE number = ?", (time.time(), session))
-            return read_messages(connection, ONE, number)[0]
+    # --- calls --------------------------------------------------------------------------------------
+
+    def remember_calls(self, call_ids: Sequence[str], reasoning: str, token_ids: Sequence[int]) -> None:
+        """Keep the reasoning before these calls and the ids of their whole answer, which no session keeps.
+
+        The oldest beyond `calls.WRITTEN_CALLS_KEPT` are forgotten.
+        """
+        if call_ids:
+            with self._database.transaction() as connection:
+                calls.remember(connection, call_ids, reasoning, token_ids)
+
+    def recall(self, call_ids: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
+        """(reasoning, token ids of the whole answer) of each of these calls that is still known."""
+        with self._database.reading() as connection:
+            return calls.recall(connection, call_ids)
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _settle(self, *, folding: bool) -> None:
-        """Leave nothing half done by an earlier run: fold chunks, end what was running, purge the deleted."""
+    def _end(self, answer_id: str, end: End, *, folding: bool, details: bool) -> Message:
         with self._database.transaction() as connection:
-            if folding:
-                for (number,) in connection.execute("SELECT DISTINCT message FROM chunk").fetchall():
-                    fold_chunks(connection, number)
-            connection.execute(
-                "UPDATE message SET status = 'interrupted', finish_reason = 'interrupted'"
-                " WHERE status = 'running'"
-            )
-            purged = connection.execute("DELETE FROM session WHERE deleted_at IS NOT NULL").rowcount
-        if purged:
+            return answers.end_turn(connection, answer_id, end, folding=folding, details=details)
+
+    def _settle(self, *, folding: bool) -> None:
+        """Leave nothing half done by an earlier run, and purge the deleted."""
+        with self._database.transaction() as connection:
+            answers.settle(connection, folding=folding)
+            rows = connection.execute("SELECT number FROM session WHERE deleted_at IS NOT NULL").fetchall()
+            answers.purge(connection, [row[0] for row in rows])
+        if rows:
             self._database.forget()
 
     def _summary(self, session_id: str) -> SessionSummary:
@@ -402,3 +417,8 @@ class SessionStore:
         if row is None:
             raise no_session()
         return summary_of(row)
+
+
+def _titled_by(person_title: str) -> str:
+    """Who chose a title that came from a person: an empty one leaves the choice to the next question."""
+    return "person" if person_title else "question"

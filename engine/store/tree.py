@@ -1,7 +1,7 @@
 """Inside one transaction: finding, adding and folding nodes of the message tree.
 
 Owns: the SQL of single nodes, and what is said when an id is not here. Does not open or close transactions
-and does not know which changes are allowed (`sessions`).
+and does not know which changes are allowed (`answers`, `sessions`).
 """
 
 import secrets
@@ -10,13 +10,14 @@ import time
 from dataclasses import dataclass
 
 from engine.errors import Conflict, NotFound
-from engine.protocol import Sampling
+from engine.protocol import ReasoningMode, Sampling
+from engine.store.rows import ROLE
 from engine.store.search import fold
 
 
 @dataclass(frozen=True)
 class Node:
-    """What the rules need to know of a stored message."""
+    """What the rules need to know of a stored message; `role` is the wire's."""
 
     number: int
     role: str
@@ -42,7 +43,8 @@ def session_number(connection: sqlite3.Connection, session_id: str, *, for_chang
 def node(connection: sqlite3.Connection, session: int, message_id: str) -> Node:
     """The message of that session. Raises NotFound."""
     row = connection.execute(
-        "SELECT number, role, status, finish_reason FROM message WHERE id = ? AND session = ?",
+        f"SELECT m.number, {ROLE}, m.status, m.finish_reason FROM message m"  # noqa: S608
+        " WHERE m.id = ? AND m.session = ?",
         (message_id, session),
     ).fetchone()
     if row is None:
@@ -60,8 +62,13 @@ def add_node(
     now: float,
     model_id: str | None = None,
     sampling: Sampling | None = None,
+    mode: ReasoningMode | None = None,
+    tool_call_id: str | None = None,
 ) -> tuple[int, str]:
-    """Add a message beneath `parent`: (its row, its id). An assistant's is running, others are complete."""
+    """Add a message beneath `parent`: (its row, its id). An assistant's is running, others are complete.
+
+    The result of a tool is a "user" with a `tool_call_id`.
+    """
     message_id = new_id()
     # Siblings are told apart by time, also when the clock was set back between them.
     latest: float | None = connection.execute(
@@ -70,8 +77,8 @@ def add_node(
     created_at = now if latest is None else max(now, latest + 1e-6)
     number = connection.execute(
         "INSERT INTO message"
-        " (id, session, parent, role, status, created_at, model_id, sampling, text, token_ids)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, x'')",
+        " (id, session, parent, role, status, created_at, model_id, sampling, mode, tool_call_id, text,"
+        " token_ids) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'')",
         (
             message_id,
             session,
@@ -81,6 +88,8 @@ def add_node(
             created_at,
             model_id,
             None if sampling is None else sampling.model_dump_json(),
+            mode,
+            tool_call_id,
             text,
         ),
     ).lastrowid
@@ -91,21 +100,30 @@ def add_node(
 
 
 def fold_chunks(connection: sqlite3.Connection, number: int) -> None:
-    """Move the chunks of a message into its row, and make its text findable."""
+    """Move the chunks of a message into its row, each part into its column, and make its text findable.
+
+    The raw text of calls goes where the calls themselves are stored already.
+    """
     chunks = connection.execute(
-        "SELECT text, token_ids FROM chunk WHERE message = ? ORDER BY number", (number,)
+        "SELECT part, text, token_ids FROM chunk WHERE message = ? ORDER BY number", (number,)
     ).fetchall()
     if not chunks:
         return
-    text, token_ids = connection.execute(
-        "SELECT text, token_ids FROM message WHERE number = ?", (number,)
+    text, reasoning, call_text, token_ids, called = connection.execute(
+        "SELECT text, reasoning, call_text, token_ids, tool_calls IS NOT NULL FROM message WHERE number = ?",
+        (number,),
     ).fetchone()
-    text += "".join(chunk[0] for chunk in chunks)
-    token_ids += b"".join(chunk[1] for chunk in chunks)
+    come: dict[str, list[str]] = {"text": [text], "reasoning": [reasoning], "call": [call_text]}
+    for part, piece, _ in chunks:
+        come[part].append(piece)
+    text, reasoning, call_text = ("".join(come[part]) for part in ("text", "reasoning", "call"))
+    token_ids += b"".join(chunk[2] for chunk in chunks)
     connection.execute(
-        "UPDATE message SET text = ?, token_ids = ? WHERE number = ?", (text, token_ids, number)
+        "UPDATE message SET text = ?, reasoning = ?, call_text = ?, token_ids = ? WHERE number = ?",
+        (text, reasoning, "" if called else call_text, token_ids, number),
     )
-    connection.execute("INSERT OR REPLACE INTO search_text VALUES (?, ?)", (number, fold(text)))
+    if text:
+        connection.execute("INSERT OR REPLACE INTO search_text VALUES (?, ?)", (number, fold(text)))
     connection.execute("DELETE FROM chunk WHERE message = ?", (number,))
 
 

@@ -47,6 +47,40 @@ class FakeTurn:
         message["text"] = message["text"][:at] + text
         self.send(protocol.Text(offset=at, text=text, generated_tokens=len(self.events) + 1))
 
+    def think(self, text: str, *, offset: int | None = None) -> None:
+        """More reasoning."""
+        message = self.engine.messages[self.answer_id]
+        so_far = message.setdefault("reasoning", "")
+        at = len(so_far) if offset is None else offset
+        message["reasoning"] = so_far[:at] + text
+        tokens = len(self.events) + 1
+        self.send(protocol.Text(offset=at, text=text, generated_tokens=tokens, part="reasoning"))
+
+    def thought(self, tokens: int = 340, elapsed_s: float = 12.0) -> None:
+        """The reasoning has ended."""
+        thought = protocol.Thought(tokens=tokens, elapsed_s=elapsed_s)
+        self.engine.messages[self.answer_id]["thought"] = thought.model_dump()
+        self.send(protocol.ThoughtEvent(thought=thought))
+
+    def call(self, name: str, arguments: str, *, step: int = 8, **more: Any) -> str:
+        """A whole call, written piece by piece; its id. `more`: status and problem, told at the end."""
+        calls = self.engine.messages[self.answer_id].setdefault("tool_calls", [])
+        call_id, index = self.engine.new_id("call"), len(calls)
+        for offset in range(0, max(1, len(arguments)), step):
+            self.send(
+                protocol.CallEvent(
+                    index=index, id=call_id, name=name, offset=offset,
+                    arguments=arguments[offset : offset + step], generated_tokens=len(self.events) + 1,
+                )
+            )  # fmt: skip
+        calls.append({"id": call_id, "name": name, "arguments": arguments, **more})
+        return call_id
+
+    def notice(self, text: str, code: Any = "budget") -> None:
+        """Something was done to the answer."""
+        self.engine.messages[self.answer_id].setdefault("notices", []).append(text)
+        self.send(protocol.Notice(code=code, text=text))
+
     def end(self, status: str = "complete", reason: str = "stop") -> None:
         """The answer as it is stored, and the end."""
         message = self.engine.messages[self.answer_id]
@@ -92,6 +126,11 @@ class FakeEngine:
             "active_turn_id": None, "active_answer_id": None, "queue_length": 0,
         }  # fmt: skip
         self.listeners: list[queue.Queue[bytes | None]] = []
+        self.tools: dict[str, list[Any]] = {}
+        self.reuse: dict[str, dict[str, int]] = {}
+        """What each mode would cost, by mode."""
+        self.refuse_patches: tuple[int, dict[str, Any]] | None = None
+        """What every change of a session is answered with."""
         self.break_after: int | None = None
         """Turn streams break off after so many events."""
         self._numbers = 0
@@ -140,6 +179,16 @@ class FakeEngine:
         asked = self.add_message(session_id, "user", question, self.leaves[session_id])
         return asked, self.add_message(session_id, "assistant", answer, asked, **more)
 
+    def offer_modes(self, problem: str | None = None) -> None:
+        """The loaded model thinks; `problem`: why Think-Max cannot be chosen."""
+        modes = [{"mode": "non-think"}, {"mode": "high"}, {"mode": "max", "problem": problem}]
+        self.status["model"] = {**self.status["model"], "modes": modes, "release": "preview"}
+        self.reuse = {
+            "non-think": {"total": 3100, "kept": 1860, "reread": 1240},
+            "high": {"total": 3100, "kept": 3100, "reread": 0},
+            "max": {"total": 3100, "kept": 0, "reread": 3100},
+        }
+
     def tell_status(self) -> None:
         """Send the status to every window."""
         self._tell({"kind": "status", "status": self.status})
@@ -185,12 +234,14 @@ class FakeEngine:
             "summary": self.sessions[session_id],
             "leaf_id": self.leaves[session_id],
             "messages": [self.messages[m] for m in self.tree[session_id]],
+            "tools": self.tools.get(session_id, []),
         }
 
     def begin(self, body: Any) -> dict[str, Any]:
         turn = body["turn"]
         session_id, kind = turn["session_id"], turn["kind"]
         question_id = None
+        result_ids: list[str] = []
         if kind == "continue":
             answer_id = turn["message_id"]
             self.messages[answer_id].update(status="running", finish_reason=None, error=None)
@@ -198,9 +249,17 @@ class FakeEngine:
             parent = self.leaves[session_id]
             if kind in ("edit", "retry"):
                 parent = self.messages[turn["message_id"]]["parent_id"]
+            if kind == "results":
+                parent = turn["message_id"]
+                for given in turn["results"]:
+                    call_id, text = given["tool_call_id"], given["text"]
+                    parent = self.add_message(session_id, "tool", text, parent, tool_call_id=call_id)
+                    result_ids.append(parent)
             if kind in ("ask", "edit"):
                 parent = question_id = self.add_message(session_id, "user", turn["text"], parent)
-            answer_id = self.add_message(session_id, "assistant", "", parent, status="running")
+            answer_id = self.add_message(
+                session_id, "assistant", "", parent, status="running", mode=body.get("mode")
+            )
         if not self.sessions[session_id]["title"]:
             self.sessions[session_id]["title"] = turn.get("text", "")[:20]
         begun = FakeTurn(self, self.new_id("t"), session_id, answer_id)
@@ -212,6 +271,7 @@ class FakeEngine:
             "session_id": session_id,
             "question": self.messages[question_id] if question_id else None,
             "answer": self.messages[answer_id],
+            "results": [self.messages[result_id] for result_id in result_ids],
         }
 
     def turn(self, turn_id: str) -> FakeTurn:
@@ -316,13 +376,19 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(404, {"error": {"code": "not_found", "text": "It is not here."}})
             case ("GET", "sessions", session_id):
                 self._send(200, engine.session(session_id))
+            case ("PATCH", "sessions", _) if engine.refuse_patches:
+                self._send(*engine.refuse_patches)
             case ("PATCH", "sessions", session_id):
                 if body["title"] is not None:
                     engine.sessions[session_id]["title"] = body["title"]
                 if body["leaf_id"] is not None:
                     engine.leaves[session_id] = body["leaf_id"]
+                if body["tools"] is not None:
+                    engine.tools[session_id] = body["tools"]
                 engine.tell_session(session_id, "updated")
                 self._send(200, engine.sessions[session_id])
+            case ("POST", "reuse"):
+                self._send(200, engine.reuse[body["mode"]])
             case ("DELETE", "sessions", session_id):
                 engine.sessions[session_id]["deleted_at"] = time.time()
                 engine.tell_session(session_id, "deleted")

@@ -1,5 +1,6 @@
 """One conversation: asking, following, breaking off, coming back."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from pytestqt.qtbot import QtBot
 from app.api import EngineApi
 from app.conversation_state import ConversationState
 from app.transcript_model import ShownMessage
-from engine.protocol import EngineStatus, ErrorBody
+from engine.protocol import EngineStatus, ErrorBody, Tool
 
 
 class Page:
@@ -22,6 +23,7 @@ class Page:
         self.messages: dict[str, ShownMessage] = {}
         self.texts: dict[str, str] = {}
         self.replaced = 0
+        self.thoughts: dict[str, str] = {}
         self.progress: dict[str, str] = {}
         self.refused: list[Any] = []
         self.given_back: list[tuple[str, ErrorBody]] = []
@@ -31,6 +33,8 @@ class Page:
         state.message_added.connect(self.put)
         state.message_changed.connect(self.put)
         state.text_added.connect(self.add_text)
+        state.reasoning_added.connect(self.add_reasoning)
+        state.call_grew.connect(self.grow_call)
         state.progress_changed.connect(self.progress.__setitem__)
         state.refused.connect(self.refused.append)
         state.ask_refused.connect(lambda text, error: self.given_back.append((text, error)))
@@ -38,16 +42,26 @@ class Page:
 
     def replace(self, messages: list[ShownMessage]) -> None:
         self.replaced += 1
-        self.messages, self.texts = {}, {}
+        self.messages, self.texts, self.thoughts = {}, {}, {}
         for message in messages:
             self.put(message)
 
     def put(self, message: ShownMessage) -> None:
         self.messages[message.id] = message
         self.texts[message.id] = message.text
+        self.thoughts[message.id] = message.reasoning
 
     def add_text(self, message_id: str, text: str) -> None:
         self.texts[message_id] += text
+
+    def add_reasoning(self, message_id: str, text: str, tokens: int) -> None:
+        self.thoughts[message_id] += text
+
+    def grow_call(self, message_id: str, index: int, arguments: str) -> None:
+        message = self.messages[message_id]
+        calls = list(message.calls)
+        calls[index] = replace(calls[index], arguments=calls[index].arguments + arguments)
+        self.messages[message_id] = replace(message, calls=tuple(calls))
 
     def said(self) -> list[str]:
         return list(self.texts.values())
@@ -281,3 +295,110 @@ def test_two_questions_at_once_are_not_asked(page: Page, qtbot: QtBot) -> None:
     page.state.ask("two")
     assert page.given_back[0][0] == "two"
     assert len(page.engine.turns) == 1
+
+
+def test_an_answer_thinks_writes_and_calls(page: Page, qtbot: QtBot) -> None:
+    turn = ask(page, qtbot, "q")
+    turn.think("Let me ")
+    turn.think("see.")
+    qtbot.waitUntil(lambda: page.thoughts[turn.answer_id] == "Let me see.")
+    turn.thought(12, 1.5)
+    turn.text("I look.")
+    turn.call("look", '{"where": "everywhere, and then some more"}')
+    turn.notice("It thought long enough.", "budget")
+
+    def answer() -> ShownMessage:
+        return page.messages[turn.answer_id]
+
+    qtbot.waitUntil(lambda: answer().notices == ("It thought long enough.",))
+    assert answer().thought is not None
+    assert [(c.name, c.arguments, c.status) for c in answer().calls] == [
+        ("look", '{"where": "everywhere, and then some more"}', "writing")
+    ]
+    assert page.said()[1] == "I look."
+    assert page.replaced == 0
+    turn.end("complete", "tool_calls")
+    qtbot.waitUntil(lambda: answer().awaits_results)
+    assert answer().calls[0].status == "exact"
+
+
+def test_results_are_sent_whole_and_the_answer_to_them_is_below(page: Page, qtbot: QtBot) -> None:
+    page.state.mode = "high"
+    turn = ask(page, qtbot, "q")
+    first, second = turn.call("one", "{}"), turn.call("two", "{}", status="rejected", problem="Not so.")
+    turn.end("complete", "tool_calls")
+    qtbot.waitUntil(lambda: not page.state.running)
+    page.state.give_results(turn.answer_id, [(first, "1"), (second, "Not so.")])
+    qtbot.waitUntil(lambda: len(page.engine.turns) == 2 and bool(page.engine.turns[-1].listeners))
+    assert page.engine.asked("POST", "/api/turns")[-1] == {
+        "turn": {
+            "kind": "results", "session_id": turn.session_id, "message_id": turn.answer_id,
+            "results": [{"tool_call_id": first, "text": "1"}, {"tool_call_id": second, "text": "Not so."}],
+        },
+        "sampling": None, "max_tokens": None, "mode": "high", "thinking_tokens": None,
+    }  # fmt: skip
+    answer = page.engine.turns[-1]
+    answer.text("Both are known.")
+    answer.end()
+    qtbot.waitUntil(lambda: not page.state.running)
+    assert page.said() == ["q", "", "Both are known."]
+    assert [call.result for call in page.messages[turn.answer_id].calls] == ["1", "Not so."]
+    page.state.retry(answer.answer_id)
+    qtbot.waitUntil(lambda: len(page.engine.turns) == 3)
+    qtbot.waitUntil(lambda: list(page.messages.values())[-1].version_count == 2)
+    assert len(page.said()) == 3
+
+
+def test_leaving_while_it_thinks_and_coming_back(page: Page, qtbot: QtBot) -> None:
+    other = page.engine.add_session("other")
+    turn = ask(page, qtbot, "q")
+    turn.think("One ")
+    page.state.open(other)
+    qtbot.waitUntil(lambda: page.state.session_id == other and not page.state.is_opening)
+    turn.think("two ")
+    page.state.open(turn.session_id)
+    qtbot.waitUntil(lambda: page.thoughts.get(turn.answer_id) == "One two ")
+    turn.think("three")
+    qtbot.waitUntil(lambda: page.thoughts[turn.answer_id] == "One two three")
+    turn.thought()
+    turn.call("look", "{}")
+    page.state.open(other)
+    qtbot.waitUntil(lambda: page.state.session_id == other and not page.state.is_opening)
+    page.state.open(turn.session_id)
+    qtbot.waitUntil(lambda: [c.arguments for m in page.messages.values() for c in m.calls] == ["{}"])
+    assert page.thoughts[turn.answer_id] == "One two three"
+
+
+def test_a_call_cut_by_a_dying_engine_is_unfinished(page: Page, qtbot: QtBot) -> None:
+    turn = ask(page, qtbot, "q")
+    turn.call("look", '{"where')
+    qtbot.waitUntil(lambda: bool(page.messages[turn.answer_id].calls))
+    page.engine.die()
+    qtbot.waitUntil(lambda: not page.state.running)
+    answer = page.messages[turn.answer_id]
+    assert (answer.calls, answer.unfinished_call) == ((), 'look {"where')
+    assert answer.is_cut
+
+
+def test_tools_of_a_new_conversation_are_stored_before_its_first_turn(page: Page, qtbot: QtBot) -> None:
+    tool = Tool(function={"name": "look"})
+    page.state.tools.save([tool], lambda: None, page.refused.append)
+    ask(page, qtbot, "q")
+    paths = [(method, path.split("/")[2]) for method, path, _ in page.engine.requests if method != "GET"]
+    assert paths[:3] == [("POST", "sessions"), ("PATCH", "sessions"), ("POST", "turns")]
+    assert page.engine.tools[page.state.session_id] == [tool.model_dump()]
+    page.state.new()
+    assert page.state.tools.tools == ()
+
+
+def test_a_question_is_given_back_when_its_tools_are_refused(page: Page, qtbot: QtBot) -> None:
+    tool = Tool(function={"name": "look"})
+    page.state.tools.save([tool], lambda: None, page.refused.append)
+    error = {"code": "bad_tools", "text": "The tools are not in order."}
+    page.engine.refuse_patches = (422, {"error": error})
+    page.state.ask("q")
+    qtbot.waitUntil(lambda: page.given_back == [("q", ErrorBody(**error))])
+    assert page.engine.turns == []
+    page.engine.refuse_patches = None
+    ask(page, qtbot, "q")
+    assert page.engine.tools[page.state.session_id] == [tool.model_dump()]

@@ -6,6 +6,7 @@ from app.api import EngineApi
 from app.engine_watch import EngineState
 from app.engine_words import conversation_markdown, empty_list, empty_page, resting_words
 from app.model_shelf import ModelShelf
+from app.transcript_model import ShownCall, ShownMessage
 from engine.protocol import EngineStatus, ErrorBody, Message, ModelEntry, Usage
 
 
@@ -15,6 +16,10 @@ def status(**more: Any) -> EngineStatus:
 
 def message(text: str, role: Any = "assistant", usage: Usage | None = None) -> Message:
     return Message(id="m", parent_id=None, role=role, text=text, status="complete", created_at=0, usage=usage)
+
+
+def shown(text: str, role: Any = "assistant", **more: Any) -> ShownMessage:
+    return ShownMessage("m", role, text, "complete", None, None, 1, 1, None, None, **more)
 
 
 def test_the_engines_state_comes_first(qapp: object) -> None:
@@ -52,8 +57,21 @@ def test_an_empty_page_teaches_what_can_be_done(qapp: object) -> None:
 
 
 def test_a_conversation_as_markdown() -> None:
-    text = conversation_markdown([message("Hi", "user"), message("Hello **you**")])
+    text = conversation_markdown([shown("Hi", "user"), shown("Hello **you**")])
     assert text == "**You**\n\nHi\n\n**Model**\n\nHello **you**\n"
+
+
+def test_calls_and_results_are_named_and_reasoning_is_left_out() -> None:
+    calls = (
+        ShownCall("c1", "get_weather", '{"city": "Bergen"}', result="rain\n```\n"),
+        ShownCall("c2", "search", "{", status="rejected", problem="No JSON."),
+    )
+    text = conversation_markdown([shown("", reasoning="Secret thoughts.", calls=calls)])
+    assert text == (
+        '**Call of `get_weather`**\n\n```json\n{"city": "Bergen"}\n```\n\n'
+        "**Result**\n\n````\nrain\n```\n\n````\n\n"
+        "**Call of `search`, not carried out**\n\n```json\n{\n```\n"
+    )
 
 
 def test_an_empty_list_of_conversations_teaches_too() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.quantities import duration, rate, size_name
+from app.quantities import duration, rate, size_name, token_count, whole_duration
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,11 @@ def test_durations(seconds: float, name: str) -> None:
 
 def test_rates_have_a_decimal_only_where_it_tells_something() -> None:
     assert (rate(3.14159), rate(99.94), rate(1519.7)) == ("3.1 tok/s", "99.9 tok/s", "1,520 tok/s")
+
+
+def test_tokens_are_counted() -> None:
+    assert [token_count(n) for n in (0, 1, 1340)] == ["0 tokens", "1 token", "1,340 tokens"]
+
+
+def test_what_is_still_counted_is_told_in_whole_seconds() -> None:
+    assert [whole_duration(s) for s in (0.9, 12.7, 59.9, 185.2)] == ["0 s", "12 s", "59 s", "3 min 5 s"]

@@ -73,3 +73,67 @@ def test_what_is_cut_says_why():
     assert [m.is_cut for m in shown] == [True, True, False]
     assert shown[0].error_text == "It broke: no memory; try again."
     assert shown[1].note == "Stopped at the length limit."
+
+
+def _calling(name: str, parent: str, *calls: str, **more) -> protocol.Message:
+    tool_calls = [{"id": call, "name": "look", "arguments": "{}"} for call in calls]
+    fields = {"tool_calls": tool_calls, "finish_reason": "tool_calls", **more}
+    return _message(name, parent, "assistant", **fields)
+
+
+def _result(name: str, parent: str, call: str) -> protocol.Message:
+    return _message(name, parent, "tool", text=f"result of {call}", tool_call_id=call)
+
+
+def test_results_stand_in_their_calls_and_not_in_the_branch():
+    messages = [_message("q", None), _calling("a", "q", "c1", "c2"), _result("r2", "a", "c2"),
+                _result("r1", "r2", "c1"), _message("b", "r1", "assistant")]  # fmt: skip
+    shown = shown_branch(_session("b", *messages))
+    assert [m.id for m in shown] == ["q", "a", "b"]
+    assert [(c.id, c.result) for c in shown[1].calls] == [("c1", "result of c1"), ("c2", "result of c2")]
+    assert not shown[1].awaits_results
+    hash(shown[1])
+
+
+def test_the_end_of_a_branch_awaits_results_of_its_calls():
+    def ending(**more) -> bool:
+        return shown_branch(_session("a", _message("q", None), _calling("a", "q", "c1", **more)))[
+            -1
+        ].awaits_results
+
+    assert ending()
+    assert ending(finish_reason="stop")
+    assert not ending(status="running")
+    assert not ending(finish_reason="length")
+    assert not ending(status="interrupted", finish_reason="interrupted")
+    assert not ending(tool_calls=[])
+    asked_on = [_message("q", None), _calling("a", "q", "c1"), _message("q2", "a")]
+    assert not shown_branch(_session("q2", *asked_on))[1].awaits_results
+
+
+def test_answers_to_other_results_of_the_same_calls_are_versions():
+    messages = [_calling("a", "q", "c1"), _result("r", "a", "c1"), _message("b1", "r", "assistant", 1),
+                _message("b2", "r", "assistant", 2), _result("other", "a", "c1"),
+                _message("b3", "other", "assistant", 3)]  # fmt: skip
+    shown = shown_branch(_session("b2", *messages))[-1]
+    assert (shown.version, shown.version_count, shown.previous_id, shown.next_id) == (2, 3, "b1", "b3")
+
+
+def test_a_result_without_its_call_is_not_lost():
+    shown = shown_branch(_session("r", _calling("a", "q"), _result("r", "a", "unknown")))
+    assert [(c.name, c.result) for c in shown[0].calls] == [("", "result of unknown")]
+    assert shown_branch(_session("r", _result("r", None, "c"))) == []
+
+
+def test_what_was_thought_and_done_is_shown():
+    thought = protocol.Thought(tokens=340, elapsed_s=12)
+    more = {"reasoning": "Hm.", "thought": thought, "notices": ["A.", "B.", "A."], "unfinished_call": "<call"}
+    (shown,) = shown_branch(_session("a", _message("a", None, "assistant", **more)))
+    assert (shown.reasoning, shown.thought, shown.unfinished_call) == ("Hm.", thought, "<call")
+    assert shown.notices == ("A.", "B.")
+
+
+def test_the_last_call_of_a_running_answer_is_being_written():
+    running = _calling("a", "q", "c1", "c2", status="running", finish_reason=None)
+    (shown,) = shown_branch(_session("a", running))
+    assert [call.status for call in shown.calls] == ["exact", "writing"]

@@ -7,7 +7,7 @@ from pytestqt.qtbot import QtBot
 
 from app.api import EngineApi
 from app.turn_stream import TurnProgress, TurnStream, progress_sentence
-from engine.protocol import Prefill, Queued, Text
+from engine.protocol import CallEvent, Message, Prefill, Queued, Text
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ class Followed:
         self.api = EngineApi()
         self.api.connect_to(engine.url, engine.key)
         self.now = 100.0
-        self.stream = TurnStream(self.api, turn.id, known, clock=lambda: self.now)
+        answer = Message.model_validate({**engine.messages[turn.answer_id], "text": "x" * known})
+        self.stream = TurnStream(self.api, turn.id, answer, clock=lambda: self.now)
         self.texts: list[str] = []
         self.progress: list[TurnProgress] = []
         self.ends: list[Any] = []
@@ -114,3 +115,55 @@ def test_words_under_a_running_answer() -> None:
         "Reading 512 of 2,048 tokens"
     )
     assert progress_sentence(TurnProgress(phase="writing")) == ""
+
+
+def test_reasoning_has_offsets_of_its_own_and_comes_once(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    fake_engine.messages[turn.answer_id]["reasoning"] = "First "
+    fake_engine.break_after = 2
+    followed = Followed(fake_engine, turn)
+    thoughts: list[str] = []
+    ended: list[Any] = []
+    followed.stream.reasoning_added.connect(lambda text, _tokens: thoughts.append(text))
+    followed.stream.thought_ended.connect(lambda thought: ended.append((thought, "".join(thoughts))))
+    turn.think("First I think", offset=0)
+    turn.think(" more.")
+    turn.think("First I think more. Then", offset=0)
+    turn.thought(5, 1.0)
+    turn.text("Answer")
+    turn.end()
+    qtbot.waitUntil(lambda: bool(followed.ends))
+    assert "".join(thoughts) == "I think more. Then"
+    assert [(thought.tokens, so_far) for thought, so_far in ended] == [(5, "I think more. Then")]
+    assert "".join(followed.texts) == "Answer"
+
+
+def test_calls_are_told_as_they_are_written_and_once(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    fake_engine.break_after = 1
+    followed = Followed(fake_engine, turn)
+    written: dict[int, str] = {}
+
+    def take(index: int, call_id: str, name: str, arguments: str) -> None:
+        written[index] = written.get(index, f"{name} ") + arguments
+
+    followed.stream.call_grew.connect(take)
+    turn.call("look", '{"where": "here", "when": "now"}')
+    event = CallEvent(index=0, id="c", name="look", offset=0, arguments='{"wh', generated_tokens=9)
+    turn.send(event)
+    turn.call("nothing", "")
+    turn.end()
+    qtbot.waitUntil(lambda: bool(followed.ends))
+    assert written == {0: 'look {"where": "here", "when": "now"}', 1: "nothing "}
+    assert followed.stream.progress.generated_tokens > 0
+
+
+def test_notices_come_in_order_after_what_was_before_them(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    followed = Followed(fake_engine, turn)
+    order: list[str] = []
+    followed.stream.text_added.connect(order.append)
+    followed.stream.noticed.connect(order.append)
+    turn.text("one ")
+    turn.notice("Mended.")
+    turn.text("two")
+    turn.end()
+    qtbot.waitUntil(lambda: bool(followed.ends))
+    assert order == ["one ", "Mended.", "two"]

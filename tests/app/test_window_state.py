@@ -14,11 +14,13 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     draft = 'a, b; "c"\nline two \\ [x] ünï 😀'
     first.theme, first.zoom, first.session_id, first.draft = "dark", 1.25, "s1", draft
     first.geometry, first.splitter, first.sidebar_shown = QByteArray(b"\0\1geo"), QByteArray(b"sp"), False
+    first.mode = "max"
     first.save()
     again = WindowState(path)
     assert (again.theme, again.zoom, again.session_id, again.draft) == ("dark", 1.25, "s1", draft)
     assert (again.geometry, again.splitter) == (QByteArray(b"\0\1geo"), QByteArray(b"sp"))
     assert again.sidebar_shown is False
+    assert again.mode == "max"
     assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
 
 
@@ -26,14 +28,17 @@ def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
     state = WindowState(tmp_path / "none.ini")
     assert (state.theme, state.zoom, state.session_id, state.draft) == ("system", 1.0, None, "")
     assert state.sidebar_shown
+    assert state.mode == "high"
     assert state.geometry.isEmpty()
 
 
 def test_nonsense_in_the_file_is_as_no_file(tmp_path: Path) -> None:
     path = tmp_path / "window.ini"
-    path.write_text("[look]\ntheme=purple\nzoom=17\n[window]\ngeometry=1,2,3\n[conversation]\nsession=a,b\n")
+    path.write_text(
+        "[look]\ntheme=purple\nzoom=17\n[window]\ngeometry=1,2,3\n[conversation]\nsession=a,b\nmode=turbo\n"
+    )
     state = WindowState(path)
-    assert (state.theme, state.zoom, state.session_id) == ("system", 1.0, None)
+    assert (state.theme, state.zoom, state.session_id, state.mode) == ("system", 1.0, None, "high")
     assert state.geometry.isEmpty()
 
 

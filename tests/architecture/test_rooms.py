@@ -14,7 +14,7 @@ LONGEST_MODULE_LINES = 500
 
 # The only modules that may name these packages, wherever in the module the import stands.
 ROOMS_OF = {
-    "llama_cpp": ("engine/backends/llamacpp",),
+    "llama_cpp": ("engine/backends/llamacpp", "engine/backends/llama_vocabulary"),
     "torch": ("kernels/", "engine/model/", "engine/backends/native"),
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
@@ -26,13 +26,16 @@ MAY_LOAD = {
     "app": ("PySide6",),
     "engine.backends": ("numpy",),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
+    "engine.backends.llama_vocabulary": ("numpy", "llama_cpp", "jinja2"),
     "engine.encoding": ("numpy", "jinja2"),
+    "engine.encoding_commands": ("numpy", "jinja2"),
     "engine.generation": ("numpy",),
     "engine.model_host": ("numpy", "jinja2"),
     "engine.sampling": ("numpy",),
     "engine.serve": ("numpy", "jinja2", "fastapi", "uvicorn"),
     "engine.server": ("numpy", "jinja2", "fastapi", "uvicorn"),
     "engine.turns": ("numpy", "jinja2"),
+    "engine.v4_answer": ("numpy", "jinja2"),
 }
 
 

@@ -20,7 +20,7 @@ START_TIMEOUT_MS = 60_000
 WaitUntil = Callable[..., None]
 
 
-def scripted_folder(root: Path, script: dict[str, Any] | None = None) -> DataFolder:
+def scripted_folder(root: Path, script: dict[str, Any] | None = None, **settings: Any) -> DataFolder:
     """A data folder whose model follows a script."""
     folder = DataFolder(root)
     folder.create()
@@ -28,7 +28,7 @@ def scripted_folder(root: Path, script: dict[str, Any] | None = None) -> DataFol
         write_script(folder)
     else:
         write_script(folder, script)
-    save_settings(folder.settings, Settings(model_id=SCRIPT_MODEL))
+    save_settings(folder.settings, Settings(model_id=SCRIPT_MODEL, **settings))
     return folder
 
 

@@ -112,7 +112,7 @@ def _tour(window: LiveWindow, camera: Camera) -> None:
     camera.take("5-engine-killed")
     window.do("restart_engine")
     window.ready()
-    window.wait(lambda: window.desk.can("delete"))
+    window.wait(lambda: window.desk.commands.can("delete"))
     window.do("delete")
     window.wait(lambda: bool(window.sentences()))
     camera.take("6-deleted")

@@ -82,7 +82,7 @@ def test_the_engine_killed_in_mid_answer(open_window: OpenWindow) -> None:
     button.click()
     window.ready()
     window.wait(lambda: not window.sentences())
-    window.wait(lambda: window.desk.can("continue"))
+    window.wait(lambda: window.desk.commands.can("continue"))
     # The store may hold a little more than was painted, never less.
     assert window.answer().text.startswith(kept.text)
     window.do("continue")

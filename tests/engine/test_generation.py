@@ -232,3 +232,34 @@ def test_a_failing_backend_is_heard_of_after_its_text(scripted: Scripted) -> Non
 def test_a_request_without_a_seed_is_a_mistake(scripted: Scripted) -> None:
     with pytest.raises(ValueError, match="seed"):
         run(scripted(), sampling=Sampling())
+
+
+class Once:
+    """Forces `token_id` as the `at`-th token."""
+
+    def __init__(self, at: int, token_id: int) -> None:
+        self.at, self.token_id = at, token_id
+        self.seen: list[int] = []
+
+    def forced(self) -> int | None:
+        return self.token_id if len(self.seen) == self.at else None
+
+    def saw(self, token_id: int) -> None:
+        self.seen.append(token_id)
+
+
+def test_a_guard_may_choose_a_token_and_sees_them_all(scripted: Scripted) -> None:
+    guard, listener = Once(2, ord("X")), Listener()
+    request = GenerationRequest(PROMPT, SAMPLING, 5, guard=guard)
+    outcome = generate(scripted({"text": "abcdef"}), request, listener, never)
+    assert outcome.usage.generated_tokens == 5
+    assert listener.text == "abXde"
+    assert bytes(guard.seen) == b"abXde"
+
+
+def test_control_tokens_are_told_as_their_literals(scripted: Scripted) -> None:
+    listener = Listener()
+    request = GenerationRequest(PROMPT, SAMPLING, 3, guard=Once(1, USER), literals={USER: b"<u>"})
+    generate(scripted({"text": "abc"}), request, listener, never)
+    assert listener.text == "a<u>c"
+    assert listener.ids == (ord("a"), USER, ord("c"))

@@ -2,7 +2,17 @@
 
 import asyncio
 
-from engine.protocol import Done, Message, Prefill, Queued, Text
+from engine.protocol import (
+    CallEvent,
+    Done,
+    Message,
+    Notice,
+    Prefill,
+    Queued,
+    Text,
+    Thought,
+    ThoughtEvent,
+)
 from engine.turn_log import Record, TurnLog
 
 DONE = Done(
@@ -103,3 +113,41 @@ def test_a_closed_loop_is_nobodys_trouble() -> None:
     log = TurnLog(loop)
     loop.close()
     log.post(DONE)
+
+
+def test_parts_and_calls_are_joined_each_by_itself() -> None:
+    async def check() -> None:
+        log = TurnLog(asyncio.get_running_loop())
+        log.post(Text(offset=0, text="hm", generated_tokens=1, part="reasoning"))
+        log.post(Text(offset=2, text="m", generated_tokens=2, part="reasoning"))
+        log.post(ThoughtEvent(thought=Thought(tokens=2, elapsed_s=1.5)))
+        log.post(text(0, "a", 3))
+        log.post(text(1, "b", 4))
+        for index, offset, arguments in ((0, 0, "{"), (0, 1, "}"), (1, 0, "{}")):
+            log.post(
+                CallEvent(
+                    index=index,
+                    id=f"c{index}",
+                    name="f",
+                    offset=offset,
+                    arguments=arguments,
+                    generated_tokens=5,
+                )
+            )
+        log.post(Notice(code="budget", text="Enough."))
+        await asyncio.sleep(0)
+        assert kinds(log.since(0)) == ["text", "thought", "text", "call", "call", "notice"]
+        reasoning, _, answer, call, other, _ = log.since(0)
+        assert Text.model_validate_json(reasoning.json) == Text(
+            offset=0, text="hmm", generated_tokens=2, part="reasoning"
+        )
+        assert Text.model_validate_json(answer.json).text == "ab"
+        assert CallEvent.model_validate_json(call.json).arguments == "{}"
+        assert CallEvent.model_validate_json(other.json).id == "c1"
+        # From the middle of a run, and of another.
+        assert [record.id for record in log.since(1)] == [2, 3, 5, 7, 8, 9]
+        assert Text.model_validate_json(log.since(1)[0].json).text == "m"
+        late = CallEvent.model_validate_json(log.since(6)[0].json)
+        assert (late.offset, late.arguments, late.id) == (1, "}", "c0")
+
+    asyncio.run(check())

@@ -2,7 +2,8 @@
 
 from engine.conversation import Message as PromptMessage
 from engine.protocol import Message, Sampling
-from engine.turns import prompt_messages, with_seed
+from engine.turn_prompts import prompt_messages
+from engine.turns import with_seed
 
 
 def said(role: str, text: str, status: str = "complete") -> Message:

@@ -14,6 +14,7 @@ from app.engine_watch import EngineState
 from app.theme import Theme
 from app.views.message_view import MessageView
 from app.views.settings_dialog import SettingsDialog
+from app.views.tools_dialog import ToolsDialog
 from app.views.transcript_page import TranscriptPage
 from app.views.window import TRACE_VARIABLE, MainWindow
 from engine.paths import DataFolder
@@ -328,6 +329,178 @@ def test_the_sidebar_hides_and_search_brings_it_back(opened: Opened) -> None:
     assert not opened.window.sidebar.isHidden()
 
 
+def test_a_mode_is_chosen_sent_and_remembered(open_window: Any, qtbot: QtBot, fake_engine: Any) -> None:
+    fake_engine.offer_modes()
+    opened = open_window().ready(qtbot)
+    window = opened.window
+    qtbot.waitUntil(lambda: not window.switch.isHidden())
+    assert window.actions_by_id["mode_high"].isChecked()
+    turn = ask(opened, qtbot, fake_engine, "one")
+    turn.text("1")
+    turn.end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    opened.do("mode_non_think")
+    assert window.switch.text() == "Non-think"
+    assert [window.actions_by_id[f"mode_{m}"].isChecked() for m in ("non_think", "high", "max")] == [
+        True, False, False,
+    ]  # fmt: skip
+    qtbot.waitUntil(lambda: "rereads 1,240 of 3,100 tokens" in window.status.text())
+    fake_engine.tell_status()
+    qtbot.wait(30)
+    assert "rereads" in window.status.text()
+    opened.do("retry")
+    qtbot.waitUntil(lambda: len(fake_engine.turns) == 2)
+    qtbot.waitUntil(lambda: "rereads" not in window.status.text())
+    fake_engine.turns[-1].end("interrupted", "interrupted")
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    opened.do("continue")
+    qtbot.waitUntil(lambda: len(fake_engine.turns) == 3)
+    sent = [body["mode"] for body in fake_engine.asked("POST", "/api/turns")]
+    assert sent == ["high", "non-think", None]
+    window.close()
+    assert open_window().window.memory.mode == "non-think"
+
+
+def test_a_mode_that_cannot_be_had_says_why_and_offers_another(
+    open_window: Any, qtbot: QtBot, fake_engine: Any
+) -> None:
+    fake_engine.offer_modes("Think-Max needs a context of 393,216 tokens; choose Think-High.")
+    opened = open_window().ready(qtbot)
+    window = opened.window
+    qtbot.waitUntil(lambda: not window.switch.isHidden())
+    opened.do("mode_non_think")
+    opened.do("mode_max")
+    assert window.notices.sentences() == ["Think-Max needs a context of 393,216 tokens; choose Think-High."]
+    assert window.switch.text() == "Non-think"
+    assert not window.actions_by_id["mode_max"].isChecked()
+    notice = window.notices.notice("mode")
+    assert notice is not None
+    assert notice.button is not None
+    assert notice.button.text() == "Use Think-High"
+    notice.button.click()
+    assert window.switch.text() == "Think-High"
+    assert window.notices.sentences() == []
+
+
+def test_results_are_given_in_the_window(open_window: Any, qtbot: QtBot, fake_engine: Any) -> None:
+    fake_engine.offer_modes()
+    opened = open_window().ready(qtbot)
+    qtbot.waitUntil(lambda: not opened.window.switch.isHidden())
+    turn = ask(opened, qtbot, fake_engine, "weather?")
+    turn.think("I must look.")
+    turn.thought()
+    call_id = turn.call("get_weather", '{"city": "Bergen"}')
+    turn.end("complete", "tool_calls")
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    parts = opened.window.transcript.page.views[-1]._parts
+    parts.cards[0].field.setPlainText("rain")
+    parts._send.button.click()
+    qtbot.waitUntil(lambda: len(fake_engine.turns) == 2 and bool(fake_engine.turns[-1].listeners))
+    sent = fake_engine.asked("POST", "/api/turns")[-1]
+    assert sent["mode"] == "high"
+    assert sent["turn"]["results"] == [{"tool_call_id": call_id, "text": "rain"}]
+    assert parts.cards[0].field is None
+    assert parts.cards[0].call.result == "rain"
+    fake_engine.turns[-1].text("It rains.")
+    fake_engine.turns[-1].end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    assert opened.said() == ["weather?", "", "It rains."]
+    opened.do("copy_conversation")
+    words = QGuiApplication.clipboard().text()
+    assert "**Call of `get_weather`**" in words
+    assert "I must look" not in words
+
+
+def test_refused_results_stay_in_their_boxes(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    turn = ask(opened, qtbot, fake_engine, "weather?")
+    turn.call("get_weather", "{}")
+    turn.end("complete", "tool_calls")
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    error = {"code": "disk_full", "text": "The disk is full: free some."}
+    fake_engine.refusals["POST", "/api/turns"] = (507, {"error": error})
+    card = opened.window.transcript.page.views[-1]._parts.cards[0]
+    card.field.setPlainText("rain")
+    card.send_pressed.emit()
+    qtbot.waitUntil(lambda: opened.window.notices.sentences() == ["The disk is full: free some."])
+    assert card.result_text() == "rain"
+    # The composer is there all the same.
+    fake_engine.refusals.clear()
+    ask(opened, qtbot, fake_engine, "never mind")
+    assert card.field is None
+
+
+def test_a_stored_conversation_opens_with_reasoning_calls_and_results(
+    opened: Opened, qtbot: QtBot, fake_engine: Any
+) -> None:
+    session_id = fake_engine.add_session("Stored")
+    call = {"id": "c1", "name": "get_weather", "arguments": '{"city": "Bergen"}'}
+    _, answer_id = fake_engine.add_exchange(
+        session_id, "weather?", "I look.", reasoning="Hm.", thought={"tokens": 3, "elapsed_s": 1.0},
+        tool_calls=[call], finish_reason="tool_calls", notices=["A call was repaired."],
+    )  # fmt: skip
+    result_id = fake_engine.add_message(session_id, "tool", "rain", answer_id, tool_call_id="c1")
+    fake_engine.add_message(session_id, "assistant", "It rains.", result_id)
+    fake_engine.tools[session_id] = [{"type": "function", "function": {"name": "get_weather"}}]
+    opened.desk.open_conversation(session_id)
+    qtbot.waitUntil(lambda: opened.said() == ["weather?", "I look.", "It rains."])
+    parts = opened.window.transcript.page.views[1]._parts
+    assert parts.thinking is not None
+    assert parts.thinking.header.text() == "Thought for 1.0 s · 3 tokens"
+    assert [(card.call.name, card.call.result) for card in parts.cards] == [("get_weather", "rain")]
+    assert opened.window.composer.tools_button.text() == "1 tool"
+    opened.do("new")
+    assert opened.window.composer.tools_button.isHidden()
+
+
+def test_tools_are_set_for_a_new_conversation(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    opened.do("tools")
+    dialog = opened.window.findChild(ToolsDialog)
+    dialog.edit.setPlainText('[{"function": {"name": "look"}}, {"function": {"name": "listen"}}]')
+    dialog.save_button.click()
+    qtbot.waitUntil(lambda: opened.window.findChild(ToolsDialog) is None)
+    button = opened.window.composer.tools_button
+    assert (button.text(), button.accessibleName()) == ("2 tools", "2 tools set")
+    turn = ask(opened, qtbot, fake_engine, "hello")
+    assert [tool["function"]["name"] for tool in fake_engine.tools[turn.session_id]] == ["look", "listen"]
+    turn.end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    dialog = opened.window.findChild(ToolsDialog)
+    fake_engine.refuse_patches = (422, {"error": {"code": "x", "text": "Not these tools."}})
+    dialog.edit.clear()
+    dialog.save_button.click()
+    qtbot.waitUntil(lambda: dialog.message.text() == "Not these tools.")
+    fake_engine.refuse_patches = None
+    dialog.save_button.click()
+    qtbot.waitUntil(button.isHidden)
+    assert fake_engine.tools[turn.session_id] == []
+
+
+def test_without_modes_there_is_no_switch_and_no_mode_is_sent(
+    opened: Opened, qtbot: QtBot, fake_engine: Any
+) -> None:
+    assert opened.window.switch.isHidden()
+    assert not opened.window.actions_by_id["mode_max"].isEnabled()
+    ask(opened, qtbot, fake_engine, "plain")
+    assert fake_engine.asked("POST", "/api/turns")[0]["mode"] is None
+
+
+def test_the_menu_of_modes_tells_costs_of_a_conversation(
+    open_window: Any, qtbot: QtBot, fake_engine: Any
+) -> None:
+    fake_engine.offer_modes()
+    opened = open_window().ready(qtbot)
+    qtbot.waitUntil(lambda: not opened.window.switch.isHidden())
+    menu = opened.window.switch.fill()
+    assert fake_engine.asked("POST", "/api/reuse") == []
+    turn = ask(opened, qtbot, fake_engine, "one")
+    turn.end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    menu = opened.window.switch.fill()
+    qtbot.waitUntil(lambda: "rereads 1,240 of 3,100 tokens" in menu.actions()[0].text())
+    assert "keeps all 3,100" in menu.actions()[1].text()
+
+
 def test_every_action_is_in_a_menu_with_its_keys(opened: Opened) -> None:
     in_menus = {
         action.text(): action
@@ -349,17 +522,21 @@ def test_every_control_says_what_it_is(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("width", [560, 700, 900, 1280])
-def test_at_every_width_everything_is_inside_the_window(opened: Opened, qtbot: QtBot, width: int) -> None:
-    window = opened.window
+def test_at_every_width_everything_is_inside_the_window(
+    open_window: Any, qtbot: QtBot, fake_engine: Any, width: int
+) -> None:
+    fake_engine.offer_modes()
+    window = open_window().ready(qtbot).window
     qtbot.waitUntil(lambda: window.meter.isVisible())
     window.resize(width, window.minimumHeight())
     qtbot.waitUntil(lambda: window.width() == width)
     window.grab()
-    for part in (window.picker, window.meter, window.composer, window.status):
+    for part in (window.picker, window.switch, window.meter, window.composer, window.status):
         left = part.mapTo(window, part.rect().topLeft()).x()
         assert left >= 0
         assert left + part.width() <= width, part
-    assert not window.picker.geometry().intersects(window.meter.geometry())
+    assert not window.picker.geometry().intersects(window.switch.geometry())
+    assert not window.switch.geometry().intersects(window.meter.geometry())
     label = window.meter.findChild(QLabel)
     assert not label.isVisible() or label.width() >= label.sizeHint().width()
 

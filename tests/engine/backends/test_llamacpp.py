@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,7 +200,9 @@ def test_bytes_of_tokens(backend: Any) -> None:
 
 def test_a_users_marker_is_spelled_out(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (dog,) = backend.tokenize(" dog")
-    monkeypatch.setattr(backend, "_plain_ids", {dog: backend.tokenize("x") + backend.tokenize("y")})
+    monkeypatch.setattr(
+        backend._vocabulary, "_plain_ids", {dog: backend.tokenize("x") + backend.tokenize("y")}
+    )
     ids = backend.tokenize("a dog.")
     assert b"".join(map(backend.token_bytes, ids)) == b"axy."
 
@@ -362,3 +365,44 @@ def test_llama_cpps_log_is_a_python_logger_and_quiet(
         open_starter(starter_path, 256).close()
     assert any("llama_model_loader" in record.message for record in caplog.records)
     assert {record.levelname for record in caplog.records} >= {"DEBUG", "INFO"}
+
+
+@pytest.mark.parametrize("rewinds", [True, False])
+def test_a_fork_leaves_no_trace(backend: Any, monkeypatch: pytest.MonkeyPatch, rewinds: bool) -> None:
+    """By cutting the memory back, and by the whole state where it cannot be cut."""
+    if not rewinds:
+        monkeypatch.setattr(backend, "_facts", dataclasses.replace(backend.facts, can_rewind=False))
+        monkeypatch.setattr(backend, "_rewind", lambda keep: keep == len(backend.held))
+    ids = text_ids(backend, 50)
+    backend.sync(ids[:40], quiet, never)
+    expected = backend.step(ids[40]).copy()
+    backend.sync(ids[:40], quiet, never) if rewinds else None
+    with backend.fork():
+        report = backend.sync([*backend.held, *ids[45:50]], quiet, never)
+        assert report.read_tokens == 5, "the fork costs its suffix alone"
+        backend.step(ids[0])
+    if rewinds:
+        assert list(backend.held) == ids[:40]
+        again = backend.step(ids[40])
+        assert np.abs(again - expected).max() < REORDERED
+    else:
+        assert list(backend.held) == ids[:41]
+        backend.sync(ids[:42], quiet, never)
+        assert np.isfinite(backend.logits()).all()
+        after = backend.logits().copy()
+        backend._clear()
+        backend.sync(ids[:42], quiet, never)
+        assert np.abs(after - backend.logits()).max() < REORDERED
+
+
+def test_a_state_that_is_not_taken_back_leaves_an_empty_context(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "_facts", dataclasses.replace(backend.facts, can_rewind=False))
+    monkeypatch.setattr(llamacpp.llama, "llama_state_seq_set_data", lambda *_arguments: 0)
+    ids = text_ids(backend, 20)
+    backend.sync(ids, quiet, never)
+    with backend.fork():
+        backend.step(ids[0])
+    assert list(backend.held) == []
+    assert backend.sync(ids, quiet, never) == SyncReport(0, 20)

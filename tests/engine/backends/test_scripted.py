@@ -180,3 +180,55 @@ def test_a_missing_script(tmp_path: Path) -> None:
 def test_a_prefix_must_fit(scripted: Scripted, size: int) -> None:
     with pytest.raises(ValueError, match="context"):
         scripted().sync([65] * size, quiet, never)
+
+
+def v4(tmp_path: Path, *replies: dict[str, Any], **more: Any) -> ScriptedBackend:
+    path = tmp_path / "v4.script.json"
+    path.write_text(json.dumps({"release": "preview", "replies": replies, **more}), "utf-8")
+    return ScriptedBackend.open(path, name="v4", context_tokens=999, on_progress=lambda _fraction: True)
+
+
+def test_with_a_release_it_is_a_v4(tmp_path: Path) -> None:
+    backend = v4(
+        tmp_path,
+        {"mode": "think", "text": "Hm</think>A｜DSML｜b"},
+        {"mode": "non-think", "text": "B"},
+        title="T",
+    )
+    control = backend.facts.control_tokens
+    assert (backend.facts.architecture, backend.facts.release_names) == ("deepseek4", ("preview",))
+    user, assistant, end = (control[f"<｜{name}｜>"] for name in ("User", "Assistant", "end▁of▁sentence"))
+
+    def written(prompt: list[int]) -> list[int]:
+        backend.sync(prompt, quiet, never)
+        ids, token_id = [], int(backend.logits().argmax())
+        while token_id != end:
+            ids.append(token_id)
+            token_id = int(backend.step(token_id).argmax())
+        return ids
+
+    asked = [user, *b"?", assistant]
+    thought = written([*asked, control["<think>"]])
+    assert thought == [*b"Hm", control["</think>"], *b"A", control["｜DSML｜"], *b"b"]
+    assert written([*asked, control["</think>"]]) == [*b"B"]
+    # A reasoning that is ended early goes on behind its own end.
+    backend.sync([*asked, control["<think>"], ord("H"), control["</think>"]], quiet, never)
+    assert int(backend.logits().argmax()) == ord("A")
+    assert written([*asked, control["</think>"], ord("B"), end, control["<｜title｜>"]]) == [*b"T"]
+
+
+def test_a_release_that_does_not_exist_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no release 'V9'"):
+        v4(tmp_path, {"text": ""}, release="V9")
+
+
+def test_a_fork_leaves_no_trace(scripted: Scripted) -> None:
+    backend = scripted({"text": "abc"})
+    prompt = ask("x")
+    backend.sync(prompt, quiet, never)
+    backend.step(ord("a"))
+    with backend.fork():
+        backend.sync([*prompt, ord("a"), END, USER, ASSISTANT], quiet, never)
+        backend.step(ord("z"))
+    assert list(backend.held) == [*prompt, ord("a")]
+    assert int(backend.logits().argmax()) == ord("b")

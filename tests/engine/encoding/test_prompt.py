@@ -166,8 +166,6 @@ def test_equals_llama_cpps_own_tokens_of_the_whole(starter_path: Path, conversat
                 f"<|im_end|>\n{rendered}"
             )
         whole = f"{rendered}<|im_start|>assistant\n"
-        assert encode_chat(backend, conversation) == llamacpp._tokenize(
-            backend._vocabulary, whole, special=True
-        )
+        assert encode_chat(backend, conversation) == backend._vocabulary.encode_parsing(whole)
     finally:
         backend.close()

@@ -62,7 +62,8 @@ def test_the_pragmas_are_in_force(path: Path) -> None:
     }.items():
         assert connection.execute(f"PRAGMA {pragma}").fetchone()[0] == value, pragma
     strict = connection.execute("SELECT name, strict FROM pragma_table_list WHERE type = 'table'").fetchall()
-    assert {name for name, is_strict in strict if is_strict} == {"session", "message", "chunk", "search_text"}
+    tables = {"session", "message", "chunk", "search_text", "written_call"}
+    assert {name for name, is_strict in strict if is_strict} == tables
     # The log beside it holds what was said last.
     for file in (path, path.with_name("sessions.db-wal")):
         assert os.name == "nt" or file.stat().st_mode & 0o077 == 0, file

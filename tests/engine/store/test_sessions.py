@@ -432,12 +432,12 @@ from engine.store.sessions import SessionStore
 store = SessionStore.open(Path(sys.argv[1]))
 session = store.create_session()
 _, answer = store.begin_turn(
-    session.id, parent_id=None, question="count", model_id="m", sampling=Sampling(seed=1)
+    session.id, parent_id=None, question="count", model_id="m", sampling=Sampling(seed=1), mode="high"
 )
 print(session.id, answer.id, flush=True)
 index = 0
 while True:
-    store.append(answer.id, f"{index} ", [index])
+    store.append(answer.id, f"{index} ", [index], ("reasoning", "text", "call")[index // 100 % 3])
     print(index, flush=True)
     index += 1
 """
@@ -469,10 +469,12 @@ def test_every_acknowledged_append_survives_a_kill(path: Path) -> None:
     message = store.message(session_id, answer_id)
     ids = store.token_ids(answer_id)
     store.close()
-    assert message.status == "interrupted"
+    assert (message.status, message.mode) == ("interrupted", "high")
     assert len(ids) > acknowledged >= 1500
     assert ids == list(range(len(ids)))
-    assert message.text == "".join(f"{index} " for index in ids)
+    assert [message.reasoning, message.text, message.unfinished_call] == [
+        "".join(f"{index} " for index in ids if index // 100 % 3 == part) for part in range(3)
+    ]
 
 
 def test_reading_a_conversation_takes_as_few_statements_however_long_it_is(store: SessionStore) -> None:

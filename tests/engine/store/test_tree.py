@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.conversation import clean_text
-from engine.errors import Conflict, NotFound
-from engine.protocol import Sampling
+from engine.errors import BadRequest, Conflict, NotFound
+from engine.protocol import Sampling, ToolCall, ToolResult
 from engine.store.search import fold
 from engine.store.sessions import SessionStore
 from engine.store.titles import tidy_title, title_of_question
@@ -30,6 +31,10 @@ class Node:
     status: str
     ids: list[int] = field(default_factory=list)
     finish: str | None = None
+    reasoning: str = ""
+    call_text: str = ""
+    calls: list[str] = field(default_factory=list)
+    call_id: str | None = None
 
 
 @dataclass
@@ -46,6 +51,7 @@ class Conversations(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="seamount-store-"))
         self.talks: dict[str, Talk] = {}
         self.order: list[str] = []
+        self.gone: list[str] = []
 
     @initialize()
     def open_new(self) -> None:
@@ -89,7 +95,7 @@ class Conversations(RuleBasedStateMachine):
     def retry(self, data: st.DataObject) -> None:
         session_id = data.draw(st.sampled_from([each for each, talk in self.talks.items() if talk.nodes]))
         talk = self.talks[session_id]
-        questions = [message_id for message_id, node in talk.nodes.items() if node.role == "user"]
+        questions = [each for each, node in talk.nodes.items() if node.role in ("user", "tool")]
         self.begin(session_id, talk, data.draw(st.sampled_from(questions)), None)
 
     def begin(self, session_id: str, talk: Talk, parent: str | None, question: str | None) -> None:
@@ -114,12 +120,18 @@ class Conversations(RuleBasedStateMachine):
         self.used(session_id)
 
     @precondition(lambda self: self.running())
-    @rule(data=st.data(), text=TEXTS, ids=st.lists(st.integers(0, 2**32 - 1), max_size=3))
-    def append(self, data: st.DataObject, text: str, ids: list[int]) -> None:
+    @rule(
+        data=st.data(),
+        text=TEXTS,
+        ids=st.lists(st.integers(0, 2**32 - 1), max_size=3),
+        part=st.sampled_from(["text", "text", "reasoning", "call"]),
+    )
+    def append(self, data: st.DataObject, text: str, ids: list[int], part: Any) -> None:
         session_id, message_id = data.draw(st.sampled_from(self.running()))
-        self.store.append(message_id, text, ids)
+        self.store.append(message_id, text, ids, part)
         node = self.talks[session_id].nodes[message_id]
-        node.text += clean_text(text)[0]
+        column = {"text": "text", "reasoning": "reasoning", "call": "call_text"}[part]
+        setattr(node, column, getattr(node, column) + clean_text(text)[0])
         node.ids += ids
 
     @precondition(lambda self: self.running())
@@ -132,14 +144,49 @@ class Conversations(RuleBasedStateMachine):
                 ("interrupted", "interrupted"),
                 ("complete", "cancelled"),
                 ("failed", "error"),
+                ("complete", "tool_calls"),
             ]
         ),
+        count=st.integers(1, 3),
     )
-    def end(self, data: st.DataObject, end: tuple[str, str]) -> None:
+    def end(self, data: st.DataObject, end: tuple[str, str], count: int) -> None:
         session_id, message_id = data.draw(st.sampled_from(self.running()))
-        self.store.end_turn(message_id, status=end[0], finish_reason=end[1])
         node = self.talks[session_id].nodes[message_id]
+        if end[1] == "tool_calls":
+            node.calls, node.call_text = [new_id() for _ in range(count)], ""
+        calls = [ToolCall(id=call_id, name="f", arguments="{}") for call_id in node.calls]
+        self.store.end_turn(message_id, status=end[0], finish_reason=end[1], tool_calls=calls)
         node.status, node.finish = end
+        self.used(session_id)
+
+    @precondition(lambda self: any(talk.nodes for talk in self.talks.values()))
+    @rule(data=st.data(), texts=st.lists(TEXTS, min_size=3, max_size=3), whole=st.booleans())
+    def give_results(self, data: st.DataObject, texts: list[str], whole: bool) -> None:
+        session_id = data.draw(st.sampled_from([each for each, talk in self.talks.items() if talk.nodes]))
+        talk = self.talks[session_id]
+        able = [each for each, node in talk.nodes.items() if node.calls]
+        message_id = data.draw(st.sampled_from(able or list(talk.nodes)))
+        node = talk.nodes[message_id]
+        results = [
+            ToolResult.model_construct(tool_call_id=call_id, text=text)
+            for call_id, text in zip(node.calls, texts, strict=False)
+        ]
+        given = data.draw(st.permutations(results)) if whole else results[1:]
+
+        def turn():
+            return self.store.begin_results(session_id, message_id, given, model_id="m", sampling=SAMPLING)
+
+        if talk.deleted or node.status == "running" or not node.calls or not whole:
+            with pytest.raises((BadRequest, Conflict)):
+                turn()
+            return
+        messages, answer = turn()
+        parent = message_id
+        for message, call_id, text in zip(messages, node.calls, texts, strict=False):
+            talk.nodes[message.id] = Node(parent, "tool", clean_text(text)[0], "complete", call_id=call_id)
+            parent = message.id
+        talk.nodes[answer.id] = Node(parent, "assistant", "", "running")
+        talk.leaf = answer.id
         self.used(session_id)
 
     @precondition(lambda self: any(talk.nodes for talk in self.talks.values()))
@@ -153,7 +200,7 @@ class Conversations(RuleBasedStateMachine):
         if (
             talk.deleted
             or node.status == "running"
-            or node.finish == "stop"
+            or node.finish in ("stop", "tool_calls")
             or any(other.parent == message_id for other in talk.nodes.values())
         ):
             with pytest.raises(Conflict):
@@ -161,7 +208,7 @@ class Conversations(RuleBasedStateMachine):
             return
         message, ids, sampling = self.store.reopen_answer(session_id, message_id)
         assert (message.text, ids, sampling) == (node.text, node.ids, SAMPLING)
-        node.status, node.finish = "running", None
+        node.status, node.finish, node.call_text = "running", None, ""
         talk.leaf = message_id
         self.used(session_id)
 
@@ -197,7 +244,8 @@ class Conversations(RuleBasedStateMachine):
         self.forgotten(session_id)
 
     def forgotten(self, session_id: str) -> None:
-        del self.talks[session_id]
+        talk = self.talks.pop(session_id)
+        self.gone += [call_id for node in talk.nodes.values() for call_id in node.calls]
         self.order.remove(session_id)
         with pytest.raises(NotFound):
             self.store.session(session_id)
@@ -234,6 +282,25 @@ class Conversations(RuleBasedStateMachine):
                 (message_id, node.parent, node.role, node.text, node.status, node.finish)
                 for message_id, node in talk.nodes.items()
             ]
+            assert [
+                (
+                    each.reasoning,
+                    each.unfinished_call,
+                    [call.id for call in each.tool_calls],
+                    each.tool_call_id,
+                )
+                for each in stored.messages
+            ] == [(node.reasoning, node.call_text, node.calls, node.call_id) for node in talk.nodes.values()]
+
+    @invariant()
+    def the_calls_are_known(self) -> None:
+        known = {
+            call_id: (node.reasoning, node.ids)
+            for talk in self.talks.values()
+            for node in talk.nodes.values()
+            for call_id in node.calls
+        }
+        assert self.store.recall([*known, *self.gone]) == known
 
     @precondition(lambda self: any(talk.nodes for talk in self.talks.values()))
     @rule(data=st.data())

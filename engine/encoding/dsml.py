@@ -1,0 +1,125 @@
+"""Tool calls and their declaration, as DeepSeek-V4 reads and writes them.
+
+Owns: rendering calls and tool schemas into DSML (V4.md 2.5; the checkpoint's encoding/encoding_dsv4.py), and
+the tags by which calls are found again. Does not know conversations (`v4_prompt`) or how a completion is
+parsed (`completion_parser`).
+
+A call in DSML, ｜DSML｜ standing for one control token; the block is preceded by an empty line:
+
+    <｜DSML｜tool_calls>
+    <｜DSML｜invoke name="NAME">
+    <｜DSML｜parameter name="KEY" string="true|false">VALUE</｜DSML｜parameter>
+    </｜DSML｜invoke>
+    </｜DSML｜tool_calls>
+
+string="true": VALUE is the text itself, nothing escaped. string="false": VALUE is JSON.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from engine.conversation import ToolCall
+from engine.encoding.release import Release
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The literals of a release's tags. Those that open end before their attributes."""
+
+    calls: str
+    calls_end: str
+    invoke: str
+    invoke_end: str
+    parameter: str
+    parameter_end: str
+
+    @classmethod
+    def of(cls, release: Release) -> "Tags":
+        """The tags of `release`."""
+        dsml, names = release.tokens.dsml, release.dsml
+        return cls(
+            calls=f"<{dsml}{names.calls}",
+            calls_end=f"</{dsml}{names.calls}>",
+            invoke=f"<{dsml}{names.invoke}",
+            invoke_end=f"</{dsml}{names.invoke}",
+            parameter=f"<{dsml}{names.parameter}",
+            # The official parser looks for the end without its "<", which belongs to the value's pattern.
+            parameter_end=f"/{dsml}{names.parameter}",
+        )
+
+
+def to_json(value: Any) -> str:
+    """`value` as the official encoder writes JSON: ", " and ": ", nothing beyond ASCII escaped."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def render_calls(calls: Sequence[ToolCall], release: Release, *, strict: bool = False) -> str:
+    """The block of `calls`, without the empty line before it.
+
+    `strict`: exactly as the official encoder, also where a value that holds a DSML tag would end early; else
+    such a value is written as JSON with the tag's bars escaped, so that it can be read back.
+    """
+    tags = Tags.of(release)
+    rendered = "\n".join(_call(call, tags, release.tokens.dsml, strict=strict) for call in calls)
+    return f"{tags.calls}>\n{rendered}\n{tags.calls_end}"
+
+
+def _call(call: ToolCall, tags: Tags, dsml: str, *, strict: bool) -> str:
+    lines: list[str] = []
+    for key, value in call_arguments(call).items():
+        text = value if isinstance(value, str) else to_json(value)
+        is_text = isinstance(value, str)
+        if not strict and dsml in text:
+            text = to_json(value).replace(dsml, json.dumps(dsml)[1:-1])
+            is_text = False
+        kind = "true" if is_text else "false"
+        lines.append(f'{tags.parameter} name="{key}" string="{kind}">{text}<{tags.parameter_end}>')
+    arguments = "\n".join(lines)
+    return f'{tags.invoke} name="{call.name}">\n{arguments}\n{tags.invoke_end}>'
+
+
+def call_arguments(call: ToolCall) -> dict[str, Any]:
+    """A call's arguments; one that is not a JSON object becomes the one parameter `arguments`."""
+    try:
+        arguments: Any = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        arguments = None
+    if isinstance(arguments, dict):
+        return cast(dict[str, Any], arguments)
+    return {"arguments": call.arguments}
+
+
+def render_tools(functions: Sequence[str], release: Release) -> str:
+    """The declaration of tools in a prompt: how to call, and one line of JSON for each of `functions`.
+
+    The wording is the protocol's (V4.md 2.5): the model was trained on it.
+    """
+    before, after = tools_frame(release)
+    return before + "\n".join(functions) + after
+
+
+def tools_frame(release: Release) -> tuple[str, str]:
+    """What stands before and after the schemas in `render_tools`; holds control literals."""
+    tags, tokens, names = Tags.of(release), release.tokens, release.dsml
+    think, think_end = tokens.think, tokens.think_end
+    before = (
+        "## Tools\n\nYou have access to a set of tools to help answer the user's question. "
+        f'You can invoke tools by writing a "{tags.calls}>" block like the following:\n\n'
+        f"{tags.calls}>\n"
+        f'{tags.invoke} name="$TOOL_NAME">\n'
+        f'{tags.parameter} name="$PARAMETER_NAME" string="true|false">$PARAMETER_VALUE'
+        f"<{tags.parameter_end}>\n...\n"
+        f"{tags.invoke_end}>\n"
+        f'{tags.invoke} name="$TOOL_NAME2">\n...\n{tags.invoke_end}>\n'
+        f"</{tokens.dsml}{names.calls}>\n\n"
+        'String parameters should be specified as is and set `string="true"`. For all other types '
+        '(numbers, booleans, arrays, objects), pass the value in JSON format and set `string="false"`.\n\n'
+        f"If thinking_mode is enabled (triggered by {think}), you MUST output your complete reasoning inside "
+        f"{think}...{think_end} BEFORE any tool calls or final response.\n\n"
+        f"Otherwise, output directly after {think_end} with tool calls or final response.\n\n"
+        "### Available Tool Schemas\n\n"
+    )
+    after = "\n\nYou MUST strictly follow the above defined tool name and parameter schemas to invoke tool calls.\n"
+    return before, after

@@ -1,0 +1,74 @@
+"""Tool calls against the schemas of the tools that were declared.
+
+Owns: checking a call's arguments (JSON Schema, by the library `jsonschema`) and the sentence that the model
+is given when they do not fit. Does not know how a call is written (`completion_parser`) or carried out.
+A schema comes from outside: nothing in it is fetched, and one that is itself broken is said, not raised.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.exceptions import best_match as _best_match  # pyright: ignore[reportUnknownVariableType]
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from engine.encoding.completion_parser import ParsedCall
+
+_NOTHING: Registry[Any] = Registry()
+"""What schemas may refer to outside themselves: nothing, so that no address in one is ever opened."""
+
+
+def check_calls(calls: Iterable[ParsedCall], functions: Sequence[Mapping[str, Any]]) -> None:
+    """Reject each of `calls` that names no declared tool or does not fit its schema.
+
+    `functions`: OpenAI's function objects (name, parameters). With none declared nothing is checked.
+    """
+    if not functions:
+        return
+    by_name = {str(function.get("name")): function for function in functions}
+    for call in calls:
+        if call.status == "rejected":
+            continue
+        function = by_name.get(call.name)
+        if function is None:
+            known = ", ".join(sorted(by_name))
+            call.reject(f"there is no tool {call.name[:80]!r}; the tools are {known[:400]}")
+        elif problem := schema_problem(call.arguments, function.get("parameters")):
+            call.reject(problem)
+
+
+def schema_problem(arguments: str, schema: object) -> str | None:
+    """Why `arguments` (JSON text) do not fit `schema`, as a clause; None when they do."""
+    try:
+        value: Any = json.loads(arguments)
+    except (ValueError, RecursionError) as error:
+        return f"its arguments are not JSON ({error})"
+    if not isinstance(schema, dict):
+        return None
+    whole = cast(dict[str, Any], schema)
+    try:
+        kind = validator_for(whole)
+        kind.check_schema(whole)
+        errors = kind(whole, registry=_NOTHING).iter_errors(value)
+        worst = cast(ValidationError | None, _best_match(errors))
+    except SchemaError as error:
+        return f"the tool's own schema is not in order ({error.message[:200]})"
+    except Unresolvable as error:
+        return f"the tool's schema refers to something that is not in it ({str(error)[:200]})"
+    except RecursionError:
+        return "the tool's schema has no end"
+    return None if worst is None else _clause(worst)
+
+
+def _clause(error: ValidationError) -> str:
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
+    where = f"`{place.lstrip('.')}`: " if place else ""
+    return f"{where}{error.message[:300]}"
+
+
+def rejection(name: str, problem: str) -> str:
+    """What the model is told in place of a result."""
+    return f"The call of {name or 'a tool'} was not carried out: {problem.rstrip('.')}. Correct it and call again."

@@ -1,0 +1,86 @@
+"""DeepSeek-V4's way to hold a conversation, for one opened model.
+
+Owns: finding the model's release and the ids of its control tokens once, and with them prompts, quick
+instructions and parsers for that model's vocabulary. Does not know the rules themselves (`v4_prompt`,
+`quick`, `completion_parser`), nor who asks.
+"""
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from engine.backends.base import Backend, ModelFacts
+from engine.conversation import Message, Task
+from engine.encoding.completion_parser import CompletionParser
+from engine.encoding.quick import QuickQuestion, quick_question
+from engine.encoding.release import ARCHITECTURES, Release, choose_release, release, releases
+from engine.encoding.segments import TextIds, ids_of
+from engine.encoding.v4_prompt import Style, control_id, render
+
+_chats: "WeakKeyDictionary[Backend, V4Chat]" = WeakKeyDictionary()
+
+
+def v4_chat(backend: Backend, named_release: str | None = None) -> "V4Chat | None":
+    """The chat of an opened V4 model; None for a model of another kind.
+
+    `named_release`: what the person says it is, for a file that does not tell. Raises UnknownRelease.
+    """
+    if backend.facts.architecture not in ARCHITECTURES:
+        return None
+    known = _chats.get(backend)
+    if known is None:
+        known = _chats[backend] = V4Chat(backend, release_of(backend.facts, named_release))
+    return known
+
+
+def release_of(facts: ModelFacts, named_release: str | None = None) -> Release:
+    """The release of a V4 model: as its converter wrote it, as its names say, as the person says."""
+    for name in facts.release_names:
+        if name in releases():
+            return releases()[name]
+    if named_release is not None:
+        return release(named_release)
+    return choose_release([*facts.release_names, facts.name])
+
+
+class V4Chat:
+    """Prompts and parsers of one model."""
+
+    def __init__(self, backend: Backend, chosen: Release) -> None:
+        """Raises UnknownRelease for a vocabulary that lacks the release's tokens."""
+        tokens = chosen.tokens
+        literals = tokens.literals()
+        self.release = chosen
+        self.control = {literal: control_id(backend.facts.control_tokens, literal) for literal in literals}
+        self.think_end_id = self.control[tokens.think_end]
+        spoken = (tokens.think, tokens.think_end, tokens.dsml)
+        self.literals = {self.control[literal]: literal.encode() for literal in spoken}
+        """The control tokens that a completion's grammar is written with, as their literals."""
+        # Not the backend itself: this object is kept for as long as the backend lives.
+        self._text_ids = TextIds(_Tokenize(backend))
+
+    def prompt(self, messages: Sequence[Message], style: Style) -> list[int]:
+        """Token ids of the conversation, up to where the next answer begins. Raises ConversationError."""
+        return ids_of(render(messages, style, self.control).segments, self._text_ids)
+
+    def quick(self, messages: Sequence[Message], task: Task, style: Style, *, url: str = "") -> QuickQuestion:
+        """The tokens of a quick instruction; see `quick.quick_question`."""
+        return quick_question(messages, task, style, self.control, self._text_ids, url=url)
+
+    def parser(self, *, thinking: bool) -> CompletionParser:
+        """A parser of what the model writes."""
+        return CompletionParser(self.release, thinking=thinking)
+
+
+class _Tokenize:
+    """`backend.tokenize`, without keeping the backend alive."""
+
+    def __init__(self, backend: Backend) -> None:
+        from weakref import ref
+
+        self._backend = ref(backend)
+
+    def __call__(self, text: str) -> list[int]:
+        backend = self._backend()
+        if backend is None:
+            raise ValueError("the model is gone")
+        return backend.tokenize(text)

@@ -1,0 +1,57 @@
+"""Calls that models wrote, found again by their ids alone.
+
+Owns: the table `written_call`: the reasoning before a call and the token ids of its whole answer, for clients
+that send a conversation back without its reasoning. Does not know whether a session keeps the answer too.
+
+Each function works on a connection; those that write, inside a transaction.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+
+from engine.conversation import clean_text
+from engine.store.rows import calls_of, packed, unpacked
+
+WRITTEN_CALLS_KEPT = 10_000
+"""The oldest go: a client that comes back with an older one puts its conversation without that reasoning."""
+
+_CHOSEN = "(SELECT value FROM json_each(?))"
+
+
+def remember(
+    connection: sqlite3.Connection, call_ids: Iterable[str], reasoning: str, token_ids: Sequence[int]
+) -> None:
+    """Keep `reasoning` and `token_ids` for each of the calls of one answer."""
+    row = (clean_text(reasoning)[0], packed(token_ids), time.time())
+    for call_id in call_ids:
+        # REPLACE gives a new rowid, so that rowids are the order of remembering.
+        connection.execute(
+            "INSERT OR REPLACE INTO written_call VALUES (?, ?, ?, ?)", (clean_text(call_id)[0], *row)
+        )
+    [count] = connection.execute("SELECT count(*) FROM written_call").fetchone()
+    if count > WRITTEN_CALLS_KEPT:
+        connection.execute(
+            "DELETE FROM written_call WHERE rowid IN (SELECT rowid FROM written_call ORDER BY rowid LIMIT ?)",
+            (count - WRITTEN_CALLS_KEPT,),
+        )
+
+
+def recall(connection: sqlite3.Connection, call_ids: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
+    """(reasoning, token ids of the whole answer) of those calls that are still known."""
+    rows = connection.execute(
+        f"SELECT id, reasoning, token_ids FROM written_call WHERE id IN {_CHOSEN}",  # noqa: S608
+        (json.dumps(list(call_ids)),),
+    )
+    return {call_id: (reasoning, unpacked(blob)) for call_id, reasoning, blob in rows}
+
+
+def forget_calls(connection: sqlite3.Connection, stored: Iterable[str | None]) -> None:
+    """Forget the calls that stand in these columns `message.tool_calls`."""
+    call_ids = [call.id for each in stored for call in calls_of(each)]
+    if call_ids:
+        connection.execute(
+            f"DELETE FROM written_call WHERE id IN {_CHOSEN}",  # noqa: S608
+            (json.dumps(call_ids),),
+        )

@@ -1,0 +1,379 @@
+"""One answer being written into the store. What it says goes to its log after it is stored.
+
+Owns: the way of one answer from the stored conversation to its stored end, for models with a chat template
+and for DeepSeek-V4. Does not know how a turn is recorded or found again (`turns`), threads and queues
+(`generation_thread`), or tables (`store/`).
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.conversation import Message as PromptMessage
+from engine.conversation import Written
+from engine.errors import Conflict, NotFound, SeamountError
+from engine.generation_thread import GenerationThread, Job, unforeseen
+from engine.protocol import (
+    Done,
+    ErrorBody,
+    Failed,
+    FinishReason,
+    Message,
+    MessageStatus,
+    Prefill,
+    Queued,
+    Sampling,
+    Settings,
+    Text,
+    Thought,
+    ToolCall,
+    Usage,
+    UsageEvent,
+)
+from engine.store.sessions import SessionStore
+from engine.text_groups import TextGroups
+from engine.turn_log import TurnLog
+from engine.turn_prompts import prompt_messages, v4_messages
+
+if TYPE_CHECKING:
+    from engine.backends.base import Backend
+    from engine.encoding.quick import QuickQuestion
+    from engine.encoding.v4_chat import V4Chat
+    from engine.encoding.v4_prompt import Style
+    from engine.generation import NewText, Outcome, PrefillProgress
+    from engine.v4_answer import Event, StoredPart, V4Answer
+
+_logger = logging.getLogger(__name__)
+
+
+class JobOwner(Protocol):
+    """What a job needs of `turns.Turns`."""
+
+    store: SessionStore
+    thread: GenerationThread
+    settings: Callable[[], Settings]
+
+    def changed(self, session_id: str) -> None: ...
+    def job_ended(self, job: "TurnJob", *, settled: bool) -> None: ...
+
+
+class TurnJob(Job):
+    """The job of one turn."""
+
+    def __init__(
+        self,
+        turns: JobOwner,
+        log: TurnLog,
+        *,
+        session_id: str,
+        answer: Message,
+        model_id: str,
+        sampling: Sampling,
+        already: tuple[int, ...],
+        max_tokens: int | None,
+        thinking_tokens: int | None = None,
+    ) -> None:
+        super().__init__(model_id)
+        self.id = secrets.token_hex(12)
+        self.session_id = session_id
+        self.log = log
+        self._turns = turns
+        self._answer = answer
+        self.answer_id = answer.id
+        self._sampling = sampling
+        self._already = already
+        self._written = list(already)
+        self._max_tokens = max_tokens
+        self._thinking_tokens = thinking_tokens
+        self._text = answer.text
+        self._generated = 0
+        self._storing_failed: SeamountError | None = None
+        self._end: _End | None = None
+
+    def place_is(self, place: int) -> None:
+        self.log.post(Queued(place=place))
+
+    def run(self, backend: "Backend") -> None:
+        from engine.encoding.v4_chat import v4_chat
+
+        try:
+            chat = v4_chat(backend, self._turns.settings().release)
+            if chat is None:
+                self._answer_by_template(backend)
+            else:
+                self._answer_by_v4(backend, chat)
+        except SeamountError as error:
+            self._fail(self._storing_failed or error)
+        except Exception as error:
+            _logger.exception("an answer failed in an unforeseen way")
+            self._fail(self._storing_failed or unforeseen(error))
+
+    # --- two ways to an answer --------------------------------------------------------------------------
+
+    def _answer_by_template(self, backend: "Backend") -> None:
+        from engine.encoding.prompt import encode_chat
+        from engine.generation import GenerationRequest
+
+        settings = self._turns.settings()
+        prompt = encode_chat(backend, prompt_messages(settings.system_message, self._branch()))
+        request = GenerationRequest(
+            prompt=tuple(prompt),
+            sampling=self._sampling,
+            max_tokens=self._max_tokens or settings.answer_tokens or None,
+            already=self._already,
+        )
+        outcome = self._generate(backend, request, self._keep_text)
+        if outcome is not None:
+            self._finish_by(outcome.reason, outcome.usage)
+
+    def _answer_by_v4(self, backend: "Backend", chat: "V4Chat") -> None:
+        from engine.encoding.detokenizer import Detokenizer
+        from engine.encoding.reasoning import ThinkingGuard, require_context, style_of
+        from engine.generation import GenerationRequest
+        from engine.v4_answer import V4Answer
+
+        settings, store = self._turns.settings(), self._turns.store
+        mode = self._answer.mode or settings.mode
+        require_context(mode, backend.facts.context_tokens)
+        style, tools = style_of(chat.release, mode), store.tools(self.session_id)
+        branch = self._branch()
+        messages = v4_messages(
+            settings.system_message, tools, branch, store.branch_tokens(branch), self.model_id
+        )
+        budget = settings.thinking_tokens if self._thinking_tokens is None else self._thinking_tokens
+        guard = ThinkingGuard(
+            chat.think_end_id, thinking=style.thinking, budget=budget or None, already=self._already
+        )
+        detokenizer = Detokenizer(lambda id_: chat.literals.get(id_) or backend.token_bytes(id_))
+        answer = V4Answer(
+            chat,
+            guard,
+            _Keeper(self),
+            thinking=style.thinking,
+            functions=[tool.function for tool in tools],
+            stored=self._answer,
+            already="".join(map(detokenizer.feed, self._already)),
+        )
+        request = GenerationRequest(
+            prompt=tuple(chat.prompt(messages, style)),
+            sampling=self._sampling,
+            max_tokens=self._max_tokens or settings.answer_tokens or None,
+            already=self._already,
+            literals=chat.literals,
+            guard=guard,
+        )
+        outcome = self._generate(backend, request, answer.take)
+        if outcome is None:
+            return
+        self._finish_v4(answer, outcome)
+        if outcome.reason == "stop" and settings.model_titles and not self._storing_failed:
+            self._name_session(backend, chat, messages, style)
+
+    def _finish_v4(self, answer: "V4Answer", outcome: "Outcome") -> None:
+        end = answer.end(outcome.reason)
+        reason = end.reason if end.reason == "tool_calls" else outcome.reason
+        self._finish_by(
+            reason, outcome.usage, thought=end.thought, tool_calls=end.tool_calls, notices=end.notices
+        )
+
+    def _branch(self) -> list[Message]:
+        """What stands above the answer; the answer itself, when it is continued, is token ids."""
+        return self._turns.store.branch(self.session_id, self._answer.id)[:-1]
+
+    def _generate(
+        self, backend: "Backend", request: Any, take: Callable[[str, list[int]], None]
+    ) -> "Outcome | None":
+        """Generate, handing text to `take`; None when it could not be stored, which is then the end."""
+        from engine.generation import NewText, generate
+
+        groups = TextGroups(take)
+
+        def emit(event: "PrefillProgress | NewText") -> None:
+            if isinstance(event, NewText):
+                self._written.extend(event.token_ids)
+                groups.add(event.text, event.token_ids)
+            else:
+                self.log.post(Prefill(done=event.done, total=event.total, reused=event.reused))
+
+        try:
+            outcome = generate(backend, request, emit, self.cancelled.is_set)
+        finally:
+            groups.flush()
+        if self._storing_failed:
+            self._fail(self._storing_failed)
+            return None
+        return outcome
+
+    def _name_session(
+        self, backend: "Backend", chat: "V4Chat", messages: list[PromptMessage], style: "Style"
+    ) -> None:
+        """Ask the model for the conversation's title, over a fork of its context, after its first answer."""
+        from engine.encoding.quick import read_title
+
+        store, thread = self._turns.store, self._turns.thread
+        asked = sum(message.role == "user" for message in messages)
+        if asked != 1 or not store.wants_title(self.session_id):
+            return
+        written = Written(tuple(self._written), style.thinking)
+        answered = [*messages, PromptMessage("assistant", self._text, written=written)]
+        try:
+            question = chat.quick(answered, "title", style)
+            title = read_title(ask_quickly(backend, question, lambda: thread.closing or thread.waiting > 0))
+            if title and store.set_model_title(self.session_id, title):
+                self._turns.changed(self.session_id)
+        except SeamountError as error:
+            _logger.warning("the conversation got no title from the model: %s", error.text)
+
+    # --- keeping ----------------------------------------------------------------------------------------
+
+    def keep(self, text: str, token_ids: Sequence[int], part: "StoredPart") -> None:
+        """Store a piece. Raises what storing it raised, now or before."""
+        if self._storing_failed:
+            raise self._storing_failed
+        try:
+            self._turns.store.append(self._answer.id, text, token_ids, part)
+        except SeamountError as error:
+            self._storing_failed = error
+            self.cancelled.set()
+            raise
+        if part == "text":
+            self._text += text
+
+    def keep_thought(self, thought: Thought) -> None:
+        """Store what the reasoning took; that it could not be stored is no reason to stop."""
+        try:
+            self._turns.store.set_thought(self._answer.id, thought)
+        except SeamountError as error:
+            _logger.warning("%s", error.text)
+
+    def _keep_text(self, text: str, token_ids: list[int]) -> None:
+        """Store, then tell."""
+        if self._storing_failed:
+            return
+        offset = len(self._text)
+        self.keep(text, token_ids, "text")
+        self._generated += len(token_ids)
+        if text:
+            self.log.post(Text(offset=offset, text=text, generated_tokens=self._generated))
+
+    # --- the end ----------------------------------------------------------------------------------------
+
+    def refuse(self, error: SeamountError | None) -> None:
+        if error is None:
+            self._finish_by("cancelled", None)
+        else:
+            self._fail(error)
+
+    def settle(self) -> bool:
+        """Store an end that could not be stored; True when that is done, or can never be."""
+        if self._end is None:
+            return False
+        try:
+            self._end.store(self._turns.store, self._answer.id)
+        except (NotFound, Conflict):
+            return True
+        except SeamountError:
+            return False
+        self._turns.changed(self.session_id)
+        return True
+
+    def _finish_by(
+        self,
+        reason: FinishReason,
+        usage: Usage | None,
+        *,
+        thought: Thought | None = None,
+        tool_calls: Sequence[ToolCall] = (),
+        notices: Sequence[str] = (),
+    ) -> None:
+        status: MessageStatus = "complete"
+        if reason == "cancelled" and self._turns.thread.closing:
+            status, reason = "interrupted", "interrupted"
+        self._finish(_End(status, reason, usage, None, thought, tuple(tool_calls), tuple(notices)))
+
+    def _fail(self, error: SeamountError) -> None:
+        self._finish(_End("failed", "error", None, ErrorBody(code=error.code, text=error.text)))
+
+    def _finish(self, end: "_End") -> None:
+        self._end = end
+        error, settled = end.error, True
+        try:
+            message = end.store(self._turns.store, self._answer.id)
+        except SeamountError as trouble:
+            # What was told is stored; only its end is not. It is tried again before the next turn, and the
+            # store's next opening sees to it in any case.
+            settled = isinstance(trouble, NotFound | Conflict)
+            error = error or ErrorBody(code=trouble.code, text=trouble.text)
+            message = self._answer.model_copy(
+                update={"text": self._text, "status": "failed", "finish_reason": "error", "error": error}
+            )
+        # Before anybody can act on the last event: this turn is in nobody's way any more.
+        self.ended.set()
+        if end.usage is not None:
+            self.log.post(UsageEvent(usage=end.usage))
+        if error is not None:
+            self.log.post(Failed(error=error, message=message))
+        else:
+            self.log.post(Done(finish_reason=end.reason, message=message))
+        self._turns.job_ended(self, settled=settled)
+
+
+@dataclass(frozen=True)
+class _End:
+    """How an answer ended, kept until it is stored."""
+
+    status: MessageStatus
+    reason: FinishReason
+    usage: Usage | None
+    error: ErrorBody | None
+    thought: Thought | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def store(self, store: SessionStore, answer_id: str) -> Message:
+        """Write it; raises what the store raises."""
+        return store.end_turn(
+            answer_id,
+            status=self.status,
+            finish_reason=self.reason,
+            usage=self.usage,
+            error=self.error,
+            thought=self.thought,
+            tool_calls=self.tool_calls,
+            notices=self.notices,
+        )
+
+
+class _Keeper:
+    """What `V4Answer` sees of a job."""
+
+    def __init__(self, job: TurnJob) -> None:
+        self._job = job
+        self.keep = job.keep
+        self.keep_thought = job.keep_thought
+
+    def tell(self, event: "Event") -> None:
+        """Tell whoever follows the turn."""
+        self._job.log.post(event)
+
+
+def ask_quickly(backend: "Backend", question: "QuickQuestion", cancelled: Callable[[], bool]) -> str:
+    """The model's answer to a quick instruction, drawn greedily over a fork of its context."""
+    from engine.generation import GenerationRequest, NewText, generate
+
+    texts: list[str] = []
+    request = GenerationRequest(
+        prompt=(*question.prefix, *question.suffix),
+        sampling=Sampling(temperature=0, seed=0),
+        max_tokens=question.most_tokens,
+    )
+
+    def emit(event: "PrefillProgress | NewText") -> None:
+        if isinstance(event, NewText):
+            texts.append(event.text)
+
+    with backend.fork():
+        outcome = generate(backend, request, emit, cancelled)
+    return "" if outcome.reason == "cancelled" else "".join(texts)

@@ -1,0 +1,117 @@
+"""A message waits for the engine, comes back when it could not be sent, and stays with its conversation."""
+
+from typing import cast
+
+import pytest
+from PySide6.QtCore import QObject, Signal
+from pytestqt.qtbot import QtBot
+
+from app.conversation_state import ConversationState
+from app.engine_watch import EngineState, EngineWatch
+from app.theme import Theme
+from app.views.asking import Asking
+from app.views.composer import Composer
+from engine.protocol import ErrorBody
+
+
+class Talk(QObject):
+    """What asking needs of a conversation."""
+
+    ask_refused = Signal(str, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session_id: str | None = None
+        self.is_opening = self.running = False
+        self.asked: list[str] = []
+
+    def ask(self, text: str) -> None:
+        self.asked.append(text)
+
+
+class Engine:
+    """What asking needs of the watch."""
+
+    state = EngineState.STARTING
+
+
+class Scene:
+    def __init__(self, qtbot: QtBot) -> None:
+        self.composer, self.talk, self.engine = Composer(Theme.light()), Talk(), Engine()
+        qtbot.addWidget(self.composer)
+        self.asking = Asking(
+            self.composer,
+            cast(ConversationState, self.talk),
+            cast(EngineWatch, self.engine),
+            None,
+            self.composer,
+        )
+
+    def send(self, text: str) -> None:
+        self.composer.edit.setPlainText(text)
+        self.composer.send()
+
+    def typed(self) -> str:
+        return self.composer.draft.typed
+
+
+@pytest.fixture
+def scene(qtbot: QtBot) -> Scene:
+    return Scene(qtbot)
+
+
+def test_a_message_waits_for_the_engine_and_for_the_conversation(scene: Scene, qtbot: QtBot) -> None:
+    with qtbot.waitSignal(scene.asking.held_changed):
+        scene.send("early")
+    assert (scene.typed(), scene.asking.is_held) == ("early", True)
+    scene.engine.state, scene.talk.is_opening = EngineState.READY, True
+    scene.asking.send_held()
+    assert scene.talk.asked == []
+    scene.talk.is_opening = False
+    with qtbot.waitSignal(scene.asking.begun):
+        scene.asking.send_held()
+    assert (scene.talk.asked, scene.typed(), scene.asking.is_held) == (["early"], "", False)
+
+
+def test_a_message_that_is_changed_while_it_waits_is_not_sent_by_itself(scene: Scene) -> None:
+    scene.send("early")
+    scene.composer.edit.setPlainText("earlier")
+    scene.engine.state = EngineState.READY
+    scene.asking.send_held()
+    assert (scene.talk.asked, scene.typed()) == ([], "earlier")
+
+
+def test_without_an_engine_it_is_said_and_nothing_waits(scene: Scene, qtbot: QtBot) -> None:
+    scene.engine.state = EngineState.STOPPED
+    with qtbot.waitSignal(scene.asking.stopped):
+        scene.send("late")
+    assert (scene.typed(), scene.asking.is_held) == ("late", False)
+
+
+def test_a_refused_question_comes_back(scene: Scene) -> None:
+    error = ErrorBody(code="disk_full", text="The disk is full: free some.")
+    scene.composer.edit.setPlainText("written since")
+    refused: list[ErrorBody] = []
+    scene.asking.refused.connect(refused.append)
+    scene.talk.ask_refused.emit("asked before", error)
+    assert refused == [error]
+    assert scene.typed() == "asked before\n\nwritten since"
+
+
+def test_drafts_stay_with_their_conversations(scene: Scene) -> None:
+    assert not scene.asking.take_session()
+    for session_id, draft in (("one", "draft one"), ("two", "draft two")):
+        scene.talk.session_id = session_id
+        assert scene.asking.take_session()
+        assert scene.typed() == ""
+        scene.composer.edit.setPlainText(draft)
+    scene.talk.session_id = "one"
+    scene.asking.take_session()
+    assert scene.typed() == "draft one"
+
+
+def test_a_new_conversation_that_gets_its_session_keeps_what_is_being_written(scene: Scene) -> None:
+    scene.composer.edit.setPlainText("the next question")
+    scene.talk.session_id, scene.talk.running = "new", True
+    assert scene.asking.take_session()
+    assert scene.typed() == "the next question"

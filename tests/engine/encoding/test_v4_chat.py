@@ -1,0 +1,86 @@
+"""Which models are V4, of which release, and what their chat gives."""
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.backends.base import ModelFacts
+from engine.backends.scripted import ScriptedBackend
+from engine.conversation import Message
+from engine.encoding import v4_chat as module
+from engine.encoding.reasoning import style_of
+from engine.encoding.v4_chat import release_of, v4_chat
+from engine.errors import UnknownRelease
+
+
+def opened(tmp_path: Path, **script: Any) -> ScriptedBackend:
+    path = tmp_path / "x.script.json"
+    path.write_text(json.dumps({"replies": [{"text": ""}], **script}))
+    return ScriptedBackend.open(path, name="x", context_tokens=999, on_progress=lambda _fraction: True)
+
+
+def facts(*names: str, name: str = "file") -> ModelFacts:
+    return ModelFacts(name, "deepseek4", "b", 9, 9, 9, 1, frozenset(), None, "", "", None, {}, names)
+
+
+def test_a_model_of_another_kind_has_none(tmp_path: Path) -> None:
+    assert v4_chat(opened(tmp_path)) is None
+
+
+def test_the_chat_is_made_once_and_goes_with_its_model(tmp_path: Path) -> None:
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None and v4_chat(backend) is chat
+    assert chat.release.id == "preview"
+    before = len(module._chats)
+    del backend
+    gc.collect()
+    assert len(module._chats) == before - 1
+
+
+def test_a_prompt_holds_the_models_own_ids(tmp_path: Path) -> None:
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None
+    ids = chat.prompt([Message("user", "<think>")], style_of(chat.release, "high"))
+    control = backend.facts.control_tokens
+    expected = [control["<｜begin▁of▁sentence｜>"], control["<｜User｜>"], *b"<think>"]
+    assert ids == [*expected, control["<｜Assistant｜>"], control["<think>"]]
+    assert chat.literals == {control[t]: t.encode() for t in ("<think>", "</think>", "｜DSML｜")}
+    quick = chat.quick([Message("user", "q")], "action", style_of(chat.release, "non-think"))
+    assert [*quick.prefix, *quick.suffix][-1] == control["<｜action｜>"]
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "said", "found"),
+    [
+        (("0731",), "x", None, "0731"),
+        (("preview",), "DeepSeek-V4-Flash-0731", None, "preview"),
+        (("DeepSeek V4 Flash 0731",), "x", None, "0731"),
+        ((), "DeepSeek-V4-Pro-Q2_K", None, "preview"),
+        (("some name",), "DeepSeek-V4-Pro-0813-MXFP4", None, "0731"),
+        (("some name",), "x", "0731", "0731"),
+        (("DeepSeek-V4-Flash-1017",), "x", "preview", "preview"),
+    ],
+)
+def test_a_release_is_found_by_converter_person_or_name(
+    names: tuple[str, ...], name: str, said: str | None, found: str
+) -> None:
+    assert release_of(facts(*names, name=name), said).id == found
+
+
+@pytest.mark.parametrize("names", [("DeepSeek-V4-Flash-1017",), ("DeepSeek-V4.1-Flash",), ()])
+def test_an_unknown_release_is_refused_by_name(names: tuple[str, ...]) -> None:
+    with pytest.raises(UnknownRelease) as caught:
+        release_of(facts(*names, name="something"))
+    assert (names[0] if names else "something") in caught.value.text
+
+
+def test_a_vocabulary_without_the_tokens_is_refused(tmp_path: Path) -> None:
+    backend = opened(tmp_path, release="preview")
+    del backend.facts.control_tokens["<｜User｜>"]
+    with pytest.raises(UnknownRelease, match="no token <｜User｜>"):
+        v4_chat(backend)
