@@ -7,7 +7,7 @@ import re
 
 from app.engine_watch import EngineState
 from app.model_shelf import ModelShelf
-from app.quantities import duration, rate
+from app.quantities import duration, rate, token_count
 from app.transcript_model import ShownCall, ShownMessage
 from engine.protocol import Message, Usage
 
@@ -17,6 +17,7 @@ STATE_WORDS = {
     EngineState.CONNECTING: "Connecting to the engine…",
     EngineState.STOPPED: "The engine is not running",
 }
+AT_ONCE_S = 0.05
 
 
 def resting_words(state: EngineState, shelf: ModelShelf, held: bool, answer: Message | None) -> str:
@@ -31,15 +32,19 @@ def resting_words(state: EngineState, shelf: ModelShelf, held: bool, answer: Mes
         return words
     if status and status.model is None:
         return "No model is loaded"
-    return usage_words(answer.usage) if answer and answer.usage else "Ready"
+    return (usage_words(answer.usage) if answer and answer.usage else "") or "Ready"
 
 
 def usage_words(usage: Usage) -> str:
-    """What an answer cost."""
-    return (
-        f"{usage.generated_tokens:,} tokens · {rate(usage.generation_rate)} · "
-        f"first token after {duration(usage.first_token_s)}"
-    )
+    """What an answer cost, as far as it can be told; "" for one that has no token."""
+    if not usage.generated_tokens:
+        return ""
+    words = [token_count(usage.generated_tokens)]
+    if usage.generation_rate:
+        words.append(rate(usage.generation_rate))
+    at_once = usage.first_token_s < AT_ONCE_S
+    words.append(f"first token {'at once' if at_once else f'after {duration(usage.first_token_s)}'}")
+    return " · ".join(words)
 
 
 def empty_page(shelf: ModelShelf) -> tuple[str, str]:

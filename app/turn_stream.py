@@ -45,7 +45,7 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(TurnEvent)
 class TurnProgress:
     """How far a turn has come. Rates are tokens per second, None until they can be told."""
 
-    phase: Literal["queued", "prefill", "writing"] = "queued"
+    phase: Literal["queued", "prefill", "thinking", "writing"] = "queued"
     place: int = 0
     """Turns that stand before this one."""
     done: int = 0
@@ -64,7 +64,7 @@ class TurnProgress:
 
 
 def progress_sentence(progress: TurnProgress) -> str:
-    """What is shown under an answer that has no text yet, "" once it writes."""
+    """What is shown under an answer that has no text yet, "" once it thinks or writes."""
     if progress.phase == "queued":
         return f"Waiting ({progress.place} before you)" if progress.place else "Waiting for the model"
     if progress.phase == "prefill":
@@ -183,13 +183,13 @@ class TurnStream(QObject):
 
     def _take_one(self, event: Event) -> None:
         if isinstance(event, Text):
-            part = self._reasoning if event.part == "reasoning" else self._text
-            part.take(event.offset, event.text)
-            self._wrote(event.generated_tokens)
+            thinks = event.part == "reasoning"
+            (self._reasoning if thinks else self._text).take(event.offset, event.text)
+            self._wrote(event.generated_tokens, "thinking" if thinks else "writing")
         elif isinstance(event, CallEvent):
             call = self._calls.setdefault(event.index, _CallGrowth(id=event.id, name=event.name))
             call.take(event.offset, event.arguments)
-            self._wrote(event.generated_tokens)
+            self._wrote(event.generated_tokens, "writing")
         elif isinstance(event, Queued):
             self._tell(TurnProgress(place=event.place))
         elif isinstance(event, Prefill):
@@ -205,7 +205,7 @@ class TurnStream(QObject):
             self.close()
             self.finished.emit(event.message)
 
-    def _wrote(self, generated_tokens: int) -> None:
+    def _wrote(self, generated_tokens: int, phase: Literal["thinking", "writing"]) -> None:
         now = self._clock()
         self._recent.append((now, generated_tokens))
         while len(self._recent) > 2 and now - self._recent[0][0] > RATE_WINDOW_S:
@@ -218,7 +218,7 @@ class TurnStream(QObject):
         self._tell(
             replace(
                 self._progress,
-                phase="writing",
+                phase=phase,
                 done=self._progress.total,
                 rate=rate,
                 left_s=None,

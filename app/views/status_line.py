@@ -9,7 +9,7 @@ from PySide6.QtCore import QPointF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
-from app.quantities import duration, rate
+from app.quantities import duration, rate, token_count
 from app.theme import Theme
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def progress_words(progress: "TurnProgress") -> str:
         if progress.left_s is not None and progress.left_s >= 1:
             words.append(f"{duration(progress.left_s)} left")
         return " · ".join(words)
-    words = [f"{progress.generated_tokens:,} tokens"]
+    tokens = token_count(progress.generated_tokens)
+    words = [f"Thinking, {tokens}" if progress.phase == "thinking" else tokens]
     if progress.rate is not None:
         words.append(rate(progress.rate))
     return " · ".join(words)
@@ -80,8 +81,9 @@ class StatusLine(QWidget):
     def show_progress(self, progress: "TurnProgress") -> None:
         """A turn's progress."""
         self.say(progress_words(progress))
-        self._spark.set_values(progress.rates if progress.phase == "writing" else ())
-        self._spark.setVisible(len(progress.rates) > 1 and progress.phase == "writing")
+        rates = progress.rates if progress.phase in ("thinking", "writing") else ()
+        self._spark.set_values(rates)
+        self._spark.setVisible(len(rates) > 1)
 
     def show_rest(self, text: str) -> None:
         """No turn is running."""

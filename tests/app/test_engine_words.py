@@ -4,7 +4,7 @@ from typing import Any
 
 from app.api import EngineApi
 from app.engine_watch import EngineState
-from app.engine_words import conversation_markdown, empty_list, empty_page, resting_words
+from app.engine_words import conversation_markdown, empty_list, empty_page, resting_words, usage_words
 from app.model_shelf import ModelShelf
 from app.transcript_model import ShownCall, ShownMessage
 from engine.protocol import EngineStatus, ErrorBody, Message, ModelEntry, Usage
@@ -44,6 +44,13 @@ def test_then_the_model_then_the_last_answer(qapp: object) -> None:
                   first_token_s=0.44, prefill_rate=1, generation_rate=38.25, seed=1)  # fmt: skip
     words = resting_words(EngineState.READY, shelf, False, message("x", usage=usage))
     assert words == "1,200 tokens · 38.2 tok/s · first token after 0.4 s"
+
+
+def test_what_an_answer_cost_says_no_more_than_is_known() -> None:
+    usage = Usage(prompt_tokens=5, reused_tokens=0, generated_tokens=1, context_tokens=100,
+                  first_token_s=0.004, prefill_rate=1, generation_rate=0, seed=1)  # fmt: skip
+    assert usage_words(usage) == "1 token · first token at once"
+    assert usage_words(usage.model_copy(update={"generated_tokens": 0})) == ""
 
 
 def test_an_empty_page_teaches_what_can_be_done(qapp: object) -> None:

@@ -14,6 +14,9 @@ def test_progress_tells_done_total_rate_and_time_left() -> None:
     assert progress_words(reading) == "Reading 512 of 2,048 tokens · 100 were known · 256 tok/s · 6.0 s left"
     writing = TurnProgress(phase="writing", generated_tokens=1200, rate=38.24)
     assert progress_words(writing) == "1,200 tokens · 38.2 tok/s"
+    thinking = TurnProgress(phase="thinking", generated_tokens=340, rate=12.0)
+    assert progress_words(thinking) == "Thinking, 340 tokens · 12.0 tok/s"
+    assert progress_words(TurnProgress(phase="thinking", generated_tokens=1)) == "Thinking, 1 token"
 
 
 def test_the_sparkline_comes_and_goes_without_moving_anything(qtbot: QtBot) -> None:
