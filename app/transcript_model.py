@@ -67,13 +67,20 @@ class ShownMessage:
     notices: tuple[str, ...] = ()
     awaits_results: bool = False
     """The branch ends here, in calls that have no results yet."""
+    is_begun: bool = True
+    """An answer has something to go on from: text, reasoning, or calls."""
 
     @property
     def is_cut(self) -> bool:
-        """An answer that ended before its end, so that it can be continued."""
+        """An answer that ended before its end."""
         return self.role == "assistant" and (
             self.status in ("interrupted", "failed") or self.note is not None
         )
+
+    @property
+    def is_continuable(self) -> bool:
+        """A cut answer that has something to go on from."""
+        return self.is_cut and self.is_begun
 
 
 def shown_branch(session: protocol.Session) -> list[ShownMessage]:
@@ -175,6 +182,7 @@ def _shown(
         unfinished_call=message.unfinished_call,
         notices=tuple(dict.fromkeys(message.notices)),
         awaits_results=is_leaf and whole and bool(message.tool_calls),
+        is_begun=bool(message.text or message.reasoning or message.tool_calls or message.unfinished_call),
     )
 
 

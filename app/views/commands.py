@@ -47,7 +47,7 @@ class Commands:
             case "retry":
                 return free and answer is not None
             case "continue":
-                return free and answer is not None and answer.is_cut
+                return free and answer is not None and answer.is_continuable
             case "edit_last":
                 return free and conversation.last("user") is not None
             case "copy_answer":

@@ -24,6 +24,11 @@ def cut_sentence(message: ShownMessage) -> str:
     return message.error_text or message.note or "Stopped before the end."
 
 
+def _note_of(message: ShownMessage) -> tuple[str, str, bool]:
+    """What the note under a message is made of."""
+    return cut_sentence(message), message.status, message.is_continuable
+
+
 class MessageFoot(QWidget):
     """The lines and buttons under one message."""
 
@@ -59,7 +64,7 @@ class MessageFoot(QWidget):
         self.set_has_reasoning(has_reasoning)
         if message.notices != (old.notices if old else ()):
             self._make_notices(message)
-        if old is None or (cut_sentence(old), old.status) != (cut_sentence(message), message.status):
+        if old is None or _note_of(old) != _note_of(message):
             self._make_note(message)
         state = (message.version, message.version_count, message.previous_id, message.next_id)
         if old is None or (old.version, old.version_count, old.previous_id, old.next_id) != state:
@@ -181,11 +186,13 @@ class MessageFoot(QWidget):
         self._note = self._note or self._label()
         self._note.setText(sentence)
         self._note.setAccessibleName(sentence)
-        go_on = self._button("Continue", "Continue this answer", strong=True)
-        go_on.clicked.connect(self.continue_pressed)
+        if message.is_continuable:
+            go_on = self._button("Continue", "Continue this answer", strong=True)
+            go_on.clicked.connect(self.continue_pressed)
+            self._note_buttons.append(go_on)
         retry = self._button("Retry", "Write another answer", strong=True)
         retry.clicked.connect(self.retry_pressed)
-        self._note_buttons = [go_on, retry]
+        self._note_buttons.append(retry)
 
     def _make_versions(self, message: ShownMessage) -> None:
         for widget in self._version_widgets:

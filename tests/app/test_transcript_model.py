@@ -75,6 +75,17 @@ def test_what_is_cut_says_why():
     assert shown[1].note == "Stopped at the length limit."
 
 
+def test_an_answer_without_anything_in_it_cannot_be_continued():
+    def cut(**more) -> bool:
+        message = _message("a", None, "assistant", status="failed", finish_reason="error", **more)
+        return shown_branch(_session("a", message))[0].is_continuable
+
+    assert not cut(text="")
+    assert cut(text="Half of")
+    assert cut(text="", reasoning="Hm")
+    assert cut(text="", unfinished_call="look {")
+
+
 def _calling(name: str, parent: str, *calls: str, **more) -> protocol.Message:
     tool_calls = [{"id": call, "name": "look", "arguments": "{}"} for call in calls]
     fields = {"tool_calls": tool_calls, "finish_reason": "tool_calls", **more}
