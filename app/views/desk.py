@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal
 
 from app.api import EngineApi
+from app.context_use import context_use
 from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch, Launcher
 from app.engine_words import empty_list, empty_page, resting_words
@@ -321,10 +322,14 @@ class Desk(QObject):
         composer.stop_requested.connect(self.conversation.stop)
         composer.edit_last_requested.connect(self.commands.edit_last)
         composer.notice.connect(self.tell_replaced)
-        asking.begun.connect(lambda: self.parts.notices.dismiss("refused"))
+        asking.begun.connect(self._question_begun)
         asking.stopped.connect(self._tell_stopped)
         asking.held_changed.connect(self._rest)
         asking.refused.connect(self._refused)
+
+    def _question_begun(self) -> None:
+        for key in ("refused", "mode"):
+            self.parts.notices.dismiss(key)
 
     def tell_replaced(self, sentence: str) -> None:
         """Something was not stored exactly as it was given."""
@@ -342,12 +347,8 @@ class Desk(QObject):
     # --- words ----------------------------------------------------------------------------------------
 
     def _meter(self, progress: TurnProgress | None) -> None:
-        used = progress.context_used if progress else None
-        if used is None:
-            answer = self.conversation.last("assistant")
-            usage = answer.usage if answer else None
-            used = usage.prompt_tokens + usage.generated_tokens if usage else 0
-        self.parts.meter.show_use(used, self.shelf.context_tokens)
+        use = context_use(progress, self.conversation.branch())
+        self.parts.meter.show_use(use.tokens, self.shelf.context_tokens, overflowed=use.overflowed)
 
     def _rest(self) -> None:
         """The status line while no turn is running."""

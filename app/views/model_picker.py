@@ -196,20 +196,22 @@ class ContextMeter(QWidget):
         self._bar.theme = theme
         self._bar.update()
 
-    def show_use(self, used: int | None, total: int | None) -> None:
-        """Tokens in the context and its size; hidden while there is no size."""
+    def show_use(self, used: int | None, total: int | None, *, overflowed: bool = False) -> None:
+        """Tokens in the context and its size; hidden while there is no size. `overflowed`: too much was asked."""
         self.setVisible(total is not None)
         if total is None:
             return
         used = used or 0
-        text = f"{used:,} of {total:,} tokens"
-        self._bar.set_fraction(used / total)
+        text = "Did not fit" if overflowed else f"{used:,} of {total:,} tokens"
+        self._bar.set_fraction(1.0 if overflowed else used / total)
         if text != self._label.text():
             self._label.setText(text)
             self.updateGeometry()
-            self.setAccessibleName(f"Context: {text} used")
+            self.setAccessibleName(f"Context: {text}" if overflowed else f"Context: {text} used")
             self.setToolTip(
-                f"The model has {total:,} tokens of room for this conversation; {used:,} are used."
+                "The conversation did not fit into the model's context when it was last asked."
+                if overflowed
+                else f"The model has {total:,} tokens of room for this conversation; {used:,} are used."
             )
 
     def text(self) -> str:

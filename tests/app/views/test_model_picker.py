@@ -85,6 +85,8 @@ def test_the_meter_tells_used_and_total(qtbot: QtBot) -> None:
     assert meter.text() == "1,234 of 8,192 tokens"
     assert meter.accessibleName() == "Context: 1,234 of 8,192 tokens used"
     meter.grab()
+    meter.show_use(57, 8192, overflowed=True)
+    assert meter.text() == "Did not fit"
     meter.show_use(None, None)
     assert meter.isHidden()
 
