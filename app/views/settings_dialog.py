@@ -3,7 +3,8 @@
 Owns: the form and the values in it. Does not send anything; `applied` carries the Settings.
 """
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -13,6 +14,7 @@ from PySide6.QtWidgets import (
     QGridLayout,
     QLabel,
     QPlainTextEdit,
+    QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -22,7 +24,10 @@ from engine.conversation import clean_text
 from engine.protocol import LoadedModel, Sampling, Settings
 
 SYSTEM_MESSAGE_PX = 96
-FIELD_PX = 420
+FIELD_PX = 460
+LEAST_FORM_PX = 160
+FRAME_PX = 64
+"""Left free around the dialog, for the frame that the system draws."""
 NUMBER_INDENT_PX = 11
 """Brings the numbers under the text of the system message: a stylesheet's padding leaves them out."""
 
@@ -74,42 +79,7 @@ class SettingsDialog(QDialog):
         self.titles = QCheckBox("The model names new conversations")
         self.titles.setChecked(settings.model_titles)
         self.suits.toggled.connect(self._show_sampling)
-        form = QGridLayout()
-        form.setHorizontalSpacing(16)
-        form.setVerticalSpacing(4)
-        form.setColumnStretch(1, 1)
-        form.setColumnMinimumWidth(1, FIELD_PX)
-        row = 0
-        for label, field, hint in (
-            ("&System message", self.system_message, "Said to the model before every conversation."),
-            ("Sam&pling", self.suits, ""),
-            ("&Temperature", self.temperature, "0 always takes the likeliest word; higher varies more."),
-            ("T&op-p", self.top_p, "Only the likeliest words that together have this share."),
-            ("&Min-p", self.min_p, "Not the words below this share of the likeliest one."),
-            ("&Context size", self.context, "How much conversation the model can hold; takes memory."),
-            ("&Longest answer", self.answer, "It stops there and can be continued."),
-            *self._reasoning_rows(model),
-            ("Th&reads", self.threads, "Processor threads that compute the answer."),
-        ):
-            name = label.replace("&", "")
-            field.setAccessibleName(name)
-            field.setAccessibleDescription(hint)
-            field.setToolTip(hint)
-            if isinstance(field, QAbstractSpinBox):
-                field.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
-            caption = QLabel(label)
-            caption.setBuddy(field)
-            tall = field is self.system_message
-            form.addWidget(
-                caption, row, 0, Qt.AlignmentFlag.AlignTop if tall else Qt.AlignmentFlag.AlignVCenter
-            )
-            form.addWidget(field, row, 1)
-            if hint:
-                line = QLabel(hint)
-                line.setProperty("muted", True)
-                form.addWidget(line, row + 1, 1)
-            form.setRowMinimumHeight(row + 2, 6)
-            row += 3
+        self._area = _FormArea(self._form(model))
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setAccessibleName("Outcome")
@@ -126,11 +96,61 @@ class SettingsDialog(QDialog):
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 20)
         column.setSpacing(16)
-        column.addLayout(form)
+        column.addWidget(self._area, 1)
         column.addWidget(note)
         column.addWidget(self.message)
         column.addWidget(buttons)
         self._show_sampling()
+
+    def _form(self, model: LoadedModel | None) -> QWidget:
+        form = QWidget()
+        grid = QGridLayout(form)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(16)
+        grid.setVerticalSpacing(4)
+        grid.setColumnStretch(1, 1)
+        grid.setColumnMinimumWidth(1, FIELD_PX)
+        row = 0
+        for label, field, hint in (
+            ("&System message", self.system_message, "Said to the model before every conversation."),
+            ("Sam&pling", self.suits, ""),
+            ("", self._numbers(), "Higher varies more; top-p and min-p leave unlikely words out."),
+            ("&Context size", self.context, "How much conversation the model can hold; takes memory."),
+            ("&Longest answer", self.answer, "It stops there and can be continued."),
+            *self._reasoning_rows(model),
+            ("Th&reads", self.threads, "Processor threads that compute the answer."),
+        ):
+            if label:
+                tall = field is self.system_message
+                align = Qt.AlignmentFlag.AlignTop if tall else Qt.AlignmentFlag.AlignVCenter
+                grid.addWidget(_caption(label, field, hint), row, 0, align)
+            grid.addWidget(field, row, 1)
+            if hint:
+                line = QLabel(hint)
+                line.setProperty("muted", True)
+                grid.addWidget(line, row + 1, 1)
+            grid.setRowMinimumHeight(row + 2, 6)
+            row += 3
+        return form
+
+    def _numbers(self) -> QWidget:
+        """The sampling's numbers beside each other, each below its name."""
+        numbers = QWidget()
+        grid = QGridLayout(numbers)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(8)
+        grid.setVerticalSpacing(4)
+        for column, (label, field, hint) in enumerate(
+            (
+                ("&Temperature", self.temperature, "0 always takes the likeliest word; higher varies more."),
+                ("T&op-p", self.top_p, "Only the likeliest words that together have this share."),
+                ("&Min-p", self.min_p, "Not the words below this share of the likeliest one."),
+            )
+        ):
+            grid.addWidget(_caption(label, field, hint), 0, column)
+            grid.addWidget(field, 1, column)
+            grid.setColumnStretch(column, 1)
+        return numbers
 
     def _reasoning_rows(self, model: LoadedModel | None) -> list[tuple[str, QWidget, str]]:
         """Rows that only a model with reasoning modes has a use for."""
@@ -165,8 +185,21 @@ class SettingsDialog(QDialog):
         """Applying failed: say why, keep what was typed."""
         self.message.setText(sentence)
         self.message.show()
-        self.resize(self.width(), self.heightForWidth(self.width()))
+        self._fit()
         self.apply_button.setEnabled(True)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """As large as what it holds, where the screen is."""
+        super().showEvent(event)
+        if not event.spontaneous():
+            self._fit()
+
+    def _fit(self) -> None:
+        room = self.screen().availableSize() - QSize(FRAME_PX, FRAME_PX)
+        wanted = self.sizeHint()
+        width = min(max(wanted.width(), self.width()), room.width())
+        height = self.heightForWidth(width) if self.hasHeightForWidth() else wanted.height()
+        self.resize(width, min(height, room.height()))
 
     def _apply(self) -> None:
         self.apply_button.setEnabled(False)
@@ -176,6 +209,37 @@ class SettingsDialog(QDialog):
     def _show_sampling(self) -> None:
         for field in (self.temperature, self.top_p, self.min_p):
             field.setEnabled(not self.suits.isChecked())
+
+
+class _FormArea(QScrollArea):
+    """All of the form where there is room for it; else it scrolls."""
+
+    def __init__(self, form: QWidget) -> None:
+        super().__init__()
+        self._form = form
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setWidget(form)
+
+    def sizeHint(self) -> QSize:
+        return self._form.sizeHint()
+
+    def minimumSizeHint(self) -> QSize:
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self._form.minimumSizeHint().width() + bar, LEAST_FORM_PX)
+
+
+def _caption(label: str, field: QWidget, hint: str) -> QLabel:
+    """The label of a field, which gets its name and its explanation."""
+    field.setAccessibleName(label.replace("&", ""))
+    field.setAccessibleDescription(hint)
+    field.setToolTip(hint)
+    if isinstance(field, QAbstractSpinBox):
+        field.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
+    caption = QLabel(label)
+    caption.setBuddy(field)
+    return caption
 
 
 def _number(least: float, most: float, step: float, value: float) -> QDoubleSpinBox:

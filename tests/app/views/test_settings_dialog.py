@@ -1,10 +1,11 @@
 """The settings form."""
 
-from PySide6.QtWidgets import QLabel
+from PySide6.QtCore import QPoint, QRect
+from PySide6.QtWidgets import QLabel, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.views.settings_dialog import SettingsDialog
-from engine.protocol import LoadedModel, Sampling, Settings
+from engine.protocol import LoadedModel, ModeChoice, Sampling, Settings
 
 
 def made(qtbot: QtBot, settings: Settings) -> SettingsDialog:
@@ -60,7 +61,30 @@ def test_nothing_in_the_form_overlaps(qtbot: QtBot) -> None:
     qtbot.waitExposed(dialog)
     hints = [label for label in dialog.findChildren(QLabel) if label.isVisible() and not label.buddy()]
     assert hints
-    assert not any(hint.geometry().intersects(dialog.system_message.geometry()) for hint in hints)
+
+    def place(widget: QWidget) -> QRect:
+        return QRect(widget.mapTo(dialog, QPoint()), widget.size())
+
+    assert not any(place(hint).intersects(place(dialog.system_message)) for hint in hints)
+
+
+def test_a_model_with_modes_has_all_its_rows_in_a_small_screens_height(qtbot: QtBot) -> None:
+    model = LoadedModel(
+        id="m",
+        name="M",
+        context_tokens=1,
+        threads=1,
+        backend="b",
+        modes=[ModeChoice(mode="high", problem=None)],
+    )
+    dialog = SettingsDialog(Settings(), model)
+    qtbot.addWidget(dialog)
+    dialog.show()
+    assert dialog.thinking.isVisible() and dialog.titles.isVisible()
+    assert dialog.sizeHint().height() <= 660
+    bar = dialog.findChildren(QScrollArea)[0].verticalScrollBar()
+    dialog.resize(dialog.width(), 420)
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
 
 
 def test_what_suits_the_model_is_shown_while_nothing_else_is_chosen(qtbot: QtBot) -> None:
