@@ -183,7 +183,8 @@ class MessageBody(QWidget):
 
     def lay_out(self, top: int, bottom: int) -> None:
         """Give widgets to what lies between `top` and `bottom`, and measure it."""
-        if not self._slots:
+        # What lies outside has a slot that is nearest too, but nobody is near it.
+        if not self._slots or bottom < 0 or top > self._heights.total:
             return
         index = self._heights.at(top)
         while index < len(self._slots) and self._heights.top(index) < bottom:

@@ -67,6 +67,7 @@ class MessageView(QWidget):
         self._feed = TextFeed(self._body)
         self._feed.fed.connect(self._grew)
         self._width = 0
+        self._is_taking = False
         self._editor: MessageEditor | None = None
         self._hovered = self._focused = False
         self._foot_px = 0
@@ -92,7 +93,10 @@ class MessageView(QWidget):
         who = "You" if message.role == "user" else "Answer"
         self.setAccessibleName(f"{who}, message {number}")
         self.setAccessibleDescription(self._text[:300])
+        # Many parts may change now: whoever gives the message arranges the page once, afterwards.
+        self._is_taking = True
         self._parts.show_message(message, reasoning)
+        self._is_taking = False
         self._foot.set_message(message, number, has_reasoning=bool(reasoning))
         self._relay_foot()
 
@@ -153,7 +157,7 @@ class MessageView(QWidget):
         self._relay_foot()
 
     def _grew(self) -> None:
-        if self._width:
+        if self._width and not self._is_taking:
             self.changed.emit()
 
     # --- place ----------------------------------------------------------------------------------------

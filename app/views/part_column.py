@@ -73,7 +73,7 @@ class RigidPart:
         """Take another theme or zoom."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Place:
     part: Part
     widget: QWidget
@@ -108,8 +108,9 @@ class PartColumn(QWidget):
     def set_shown(self, part: Part, shown: bool) -> None:
         """Show or fold away a part."""
         place = next(place for place in self._places if place.part is part)
-        place.shown = shown
-        place.widget.setVisible(shown)
+        if shown != place.shown:
+            place.shown = shown
+            place.widget.setVisible(shown)
 
     def parts(self) -> list[Part]:
         """Those that are shown, from top to bottom."""
@@ -138,10 +139,17 @@ class PartColumn(QWidget):
 
     def lay_out(self, top: int, bottom: int) -> None:
         """Measure what lies between `top` and `bottom`."""
+        # One way down, with heights as they become: asking each place for its top would add up all others.
+        y, any_above = self._margins[1], False
         for place in self._places:
-            if place.shown:
-                start = self._top(place)
-                place.part.lay_out(top - start, bottom - start)
+            if not place.shown:
+                continue
+            start = y + (place.gap if any_above and place.part.height_px else 0)
+            place.part.lay_out(top - start, bottom - start)
+            height = place.part.height_px
+            if height:
+                y += (place.gap if any_above else 0) + height
+                any_above = True
 
     def release(self, top: int, bottom: int) -> None:
         """Take the widgets from what lies outside `top` to `bottom`."""
@@ -158,13 +166,16 @@ class PartColumn(QWidget):
 
     def slot_at(self, y: int) -> tuple[int, int]:
         """The slot at `y` and how far `y` lies below its top."""
-        found: tuple[int, int] = (0, y)
+        found: tuple[_Place, int] | None = None
         for place, top in self._tops():
-            if top > y and found != (0, y):
+            if top > y and found is not None:
                 break
-            inner, offset = place.part.slot_at(y - top)
-            found = (self._places.index(place) + PLACES * inner, offset)
-        return found
+            found = place, top
+        if found is None:
+            return 0, y
+        place, top = found
+        inner, offset = place.part.slot_at(y - top)
+        return self._places.index(place) + PLACES * inner, offset
 
     def slot_top(self, index: int) -> int:
         """Where a slot begins; of a part that is gone or folded away, where it would be."""
@@ -202,10 +213,11 @@ class PartColumn(QWidget):
         return tops
 
     def _top(self, wanted: _Place) -> int:
-        y = self._margins[1]
+        y, number = self._margins[1], self._places.index(wanted)
         for place, top in self._tops():
             if place is wanted:
                 return top
-            if self._places.index(place) < self._places.index(wanted):
-                y = top + place.part.height_px
+            if self._places.index(place) > number:
+                break
+            y = top + place.part.height_px
         return y

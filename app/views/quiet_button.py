@@ -37,6 +37,7 @@ class QuietButton(QAbstractButton):
         self.setAccessibleName(name)
         if name != text:
             self.setToolTip(name)
+        self._size: QSize | None = None
         self.setFont(style.small_font())
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
@@ -52,10 +53,17 @@ class QuietButton(QAbstractButton):
     def restyle(self, style: PageStyle) -> None:
         """Take another theme or zoom."""
         self._style = style
+        self._size = None
         self.setFont(style.small_font())
         self.update()
 
     def sizeHint(self) -> QSize:
+        # Asked for at every arranging of a page, of which one may hold a hundred buttons.
+        if self._size is None:
+            self._size = self._measured()
+        return self._size
+
+    def _measured(self) -> QSize:
         metrics = QFontMetrics(self.font())
         grid = self._style.theme.grid
         longest = max(self._words, "Copied" if self._words == "Copy" else "", key=len)

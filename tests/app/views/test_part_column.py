@@ -88,3 +88,20 @@ def test_a_part_can_be_taken_away(column: Any) -> None:
     column.take_away(column.boxes[0])
     assert column.height_px == 10 + 50 + 20
     assert column.slot_top(2) == column.height_px
+
+
+def test_measuring_fifty_parts_asks_each_for_its_height_a_few_times(column: Any) -> None:
+    asked = 0
+
+    class Counted(Box):
+        def height_for(self, width: int, /) -> int:
+            nonlocal asked
+            asked += 1
+            return self.wanted
+
+    for _ in range(50):
+        column.add(Counted(column, 10), gap=8)
+    column.lay_out(0, 100)
+    column.place_parts()
+    assert column.slot_at(60) == (2, 12)
+    assert asked <= 50 * 10
