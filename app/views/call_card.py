@@ -248,10 +248,12 @@ class CallCard(PartColumn):
             field.grown.connect(self.changed)
             self.field = field
             self.add(field, gap=self._style.theme.grid)
+            self._show_note()
         elif not writable and self.field is not None:
             field, self.field = self.field, None
             self.take_away(field)
             self._memory.drafts.pop(self.call.id, None)
+            self._show_note()
 
     def result_text(self) -> str:
         """What stands in the box."""
@@ -266,9 +268,15 @@ class CallCard(PartColumn):
             words = "A call was being written" if call.result is None else "A result without its call"
         self._title.say(call.name, words, warns=rejected)
         self._note.say(call.problem or "", warns=rejected)
+        self._show_note()
         who = f"Call of {call.name}" if call.name else words
         self.setAccessibleName(f"{who}, {words}" if call.name and words else who)
         self.setAccessibleDescription(call.problem or "")
+
+    def _show_note(self) -> None:
+        """Not where the result says the same, or is about to."""
+        result = self.call.result if self.call.result is not None else self.result_text()
+        self.set_shown(self._note, result.strip() != (self.call.problem or "").strip())
 
     def _show_result(self, text: str) -> None:
         usually = is_short(text)
@@ -303,7 +311,11 @@ class CallCard(PartColumn):
 
     def _written(self) -> None:
         self._memory.drafts[self.call.id] = self.result_text()
+        height = self.height_px
+        self._show_note()
         self.written.emit()
+        if self.height_px != height:
+            self.changed.emit()
 
     def _copy(self) -> None:
         from app.views.message_foot import copy_to_clipboard

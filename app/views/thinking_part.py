@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "thinking"
 TICK_MS = 1000
+MOMENT_S = 0.05
 SCALE = 0.93
 """Reasoning is set a little smaller than the answer."""
 
@@ -41,7 +42,8 @@ def thought_words(thought: Thought | None) -> str:
     """When it has ended: "Thought for 12 s · 340 tokens"; None when it was cut."""
     if thought is None:
         return "Thinking, cut off"
-    return f"Thought for {duration(thought.elapsed_s)} · {token_count(thought.tokens)}"
+    took = "a moment" if thought.elapsed_s < MOMENT_S else duration(thought.elapsed_s)
+    return f"Thought for {took} · {token_count(thought.tokens)}"
 
 
 def muted_style(style: PageStyle) -> PageStyle:
@@ -115,6 +117,11 @@ class ThinkingPart(PartColumn):
         self._pieces.append(text)
         if self._feed is not None:
             self._feed.append(text)
+
+    @property
+    def height_px(self) -> int:
+        """A little more below the reasoning: its end is not the answer's beginning."""
+        return super().height_px + (self._style.theme.grid // 2 if self.is_open and self.body else 0)
 
     def sync(self) -> None:
         """Take what was appended into the blocks, where there are any."""

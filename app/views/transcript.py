@@ -17,6 +17,8 @@ from app.views.quiet_button import QuietButton
 from app.views.transcript_page import TranscriptPage
 
 ZOOM_RANGE = (0.5, 3.0)
+HIDDEN_ROWS = 5
+"""As much of the end, in steps of the grid, may be out of sight without a way to jump there."""
 
 
 class TranscriptView(QWidget):
@@ -141,7 +143,8 @@ class TranscriptView(QWidget):
         self._empty.setVisible(self._page.is_empty)
 
     def _update_jump(self) -> None:
-        shown = not self._page.is_following and self._page.below_px > 0
+        # Not for the buttons of the last message alone: there is nothing to read.
+        shown = not self._page.is_following and self._page.below_px > HIDDEN_ROWS * self._theme.grid
         if shown != self._jump.isVisible():
             if not shown and self._jump.hasFocus():
                 self._page.setFocus()

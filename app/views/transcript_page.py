@@ -190,7 +190,7 @@ class TranscriptPage(QAbstractScrollArea):
         if not self._column:
             return
         height = self._entries[index].guessed_height(self._column, self._style)
-        self._heights.change(index, height + self._gap)
+        self._heights.change(index, height + self._gap(index))
 
     # --- following ------------------------------------------------------------------------------------
 
@@ -248,9 +248,11 @@ class TranscriptPage(QAbstractScrollArea):
 
     # --- place ----------------------------------------------------------------------------------------
 
-    @property
-    def _gap(self) -> int:
-        return 2 * self._style.theme.grid
+    def _gap(self, index: int) -> int:
+        """The room below a message, besides the row of its buttons: none where an answer follows."""
+        message = self._entries[index].message
+        answered = message.role == "user" or any(call.result is not None for call in message.calls)
+        return 0 if answered else 2 * self._style.theme.grid
 
     @property
     def _top_px(self) -> int:
@@ -280,7 +282,7 @@ class TranscriptPage(QAbstractScrollArea):
                 self._guess(index)
             else:
                 entry.view.set_width(column)
-                self._heights.change(index, entry.view.full_height + self._gap)
+                self._heights.change(index, entry.view.full_height + self._gap(index))
 
     def _settle(self) -> int:
         """Measure until nothing near is a guess; the scroll position."""
@@ -310,7 +312,7 @@ class TranscriptPage(QAbstractScrollArea):
                 break
             view = self._view(index)
             view.lay_out(top - start, bottom - start)
-            changed |= self._heights.change(index, view.full_height + self._gap)
+            changed |= self._heights.change(index, view.full_height + self._gap(index))
             index += 1
         return changed
 
@@ -360,7 +362,7 @@ class TranscriptPage(QAbstractScrollArea):
             if view is None:
                 continue
             top = self._top_px + self._heights.top(index) - y
-            height = self._heights[index] - self._gap
+            height = self._heights[index] - self._gap(index)
             if (top > 2 * page or top + height < -page) and not view.must_stay:
                 self._drop(entry)
                 continue

@@ -102,6 +102,21 @@ def test_what_holds_says_nothing_and_what_does_not_says_why(page_view: Transcrip
     assert notes == [[""], ["A tag was not closed."], ["“days” must be a text."]]
 
 
+def test_why_a_call_does_not_hold_is_said_once(page_view: TranscriptView, answer: Any) -> None:
+    rejected = replace(CALL, status="rejected", problem="“days” must be a text.")
+    page_view.show_messages([answer("", calls=(rejected,), awaits_results=True)])
+    [card] = cards(page_view)
+    assert card.field is not None
+    assert card.field.plain_text() == rejected.problem
+    assert not card._note.isVisible()
+    card.field.setPlainText("Something else.")
+    assert card._note.isVisible()
+    page_view.update_message(answer("", calls=(replace(rejected, result=rejected.problem),)))
+    assert not card._note.isVisible()
+    page_view.update_message(answer("", calls=(replace(rejected, result="Something else."),)))
+    assert card._note.isVisible()
+
+
 def test_short_results_are_open_and_long_ones_are_opened(page_view: TranscriptView, answer: Any) -> None:
     long = "\n".join(f"line {i}" for i in range(40))
     calls = (replace(CALL, result='{"sky": "grey"}'), replace(CALL, id="c2", result=long))
@@ -165,3 +180,13 @@ def test_cards_follow_theme_and_zoom(page_view: TranscriptView, answer: Any) -> 
     page_view.set_theme(Theme.dark())
     assert not page_view.grab().isNull()
     assert written(cards(page_view)[0]) == PRETTY
+
+
+def test_of_many_calls_only_those_near_have_texts(page_view: TranscriptView, answer: Any) -> None:
+    calls = tuple(replace(CALL, id=f"c{i}") for i in range(50))
+    page_view.show_messages([answer("", calls=calls)])
+    built = [bool(card.arguments.documents()) for card in cards(page_view)]
+    assert built[-1]
+    assert sum(built) < 25
+    page_view.page.verticalScrollBar().setValue(0)
+    assert cards(page_view)[0].arguments.documents()

@@ -38,6 +38,7 @@ def think(view: TranscriptView, text: str, tokens: int = 5) -> None:
 def test_words() -> None:
     assert thinking_words(12.7, 1340) == "Thinking… 12 s · 1,340 tokens"
     assert thought_words(THOUGHT) == "Thought for 12 s · 340 tokens"
+    assert thought_words(Thought(tokens=3, elapsed_s=0.01)) == "Thought for a moment · 3 tokens"
     assert thought_words(None) == "Thinking, cut off"
 
 

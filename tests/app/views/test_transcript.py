@@ -360,6 +360,21 @@ def test_a_cut_answer_says_so_and_can_go_on(view, qtbot, more, sentence):
     assert not any(label.text() == sentence and label.isVisible() for label in view.findChildren(QLabel))
 
 
+def test_a_failed_answer_without_text_can_only_be_tried_again(view):
+    failed = message("a", "assistant", "", status="failed", error_text="No memory.", is_begun=False)
+    view.show_messages([message("a", "assistant", "", status="running"), message("b", "user", "?")])
+    view.update_message(failed)
+    found = {b.text() for b in view.findChildren(QuietButton) if b.isVisible()}
+    assert "Retry" in found
+    assert "Continue" not in found
+
+
+def test_an_answer_stands_closer_to_its_question_than_to_the_next(view):
+    view.show_messages([message("q", "user", "?"), message("a", "assistant", "!"), message("r", "user", "?")])
+    question, answer, following = view.page.views
+    assert answer.y() - question.geometry().bottom() < following.y() - answer.geometry().bottom()
+
+
 def test_editing_saves_with_control_enter(view, qtbot):
     view.show_messages([message("q", "user", "Old"), message("a", "assistant", "A")])
     view.start_editing("q")
