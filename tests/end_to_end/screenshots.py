@@ -16,7 +16,7 @@ import psutil
 from PySide6.QtCore import QCoreApplication, QEventLoop, QSize
 from PySide6.QtWidgets import QApplication, QDialog, QWidget
 
-from engine.paths import DataFolder
+from tests.end_to_end import v4_screenshots
 from tests.end_to_end.live_window import LiveWindow, end_engine, scripted_folder
 from tests.end_to_end.virtual_display import virtual_display
 
@@ -90,40 +90,39 @@ class Camera:
         picture.save(str(FOLDER / f"{state}-{self.look}.png"))
 
 
-def _tour(window: LiveWindow, camera: Camera) -> None:
+def _tour(window: LiveWindow, take: Callable[..., None]) -> None:
     """Through the main states."""
-    window.window.resize(SIZE)
-    camera.take("1-empty")
+    take("1-empty")
     window.ask("What is a seamount?")
     window.wait_for_end()
-    camera.take("2-answer")
+    take("2-answer")
     window.desk.conversation.retry(window.answer().id)
     window.wait(lambda: not window.desk.running)
     window.ask("Thank you.")
     window.wait_for_end()
-    camera.take("3-turns")
+    take("3-turns")
     window.do("new")
     window.ask("Tell me slowly about mountains under the sea")
     window.wait_for_text(500)
-    camera.take("4-streaming")
+    take("4-streaming")
     psutil.Process(window.engine().pid).kill()
     window.wait(lambda: bool(window.sentences()))
     window.wait(lambda: window.answer().status == "interrupted")
-    camera.take("5-engine-killed")
+    take("5-engine-killed")
     window.do("restart_engine")
     window.ready()
     window.wait(lambda: window.desk.commands.can("delete"))
     window.do("delete")
     window.wait(lambda: bool(window.sentences()))
-    camera.take("6-deleted")
+    take("6-deleted")
     window.do("settings")
     window.wait(lambda: bool(window.window.findChildren(QDialog)))
     [dialog] = window.window.findChildren(QDialog)
-    camera.take("7-settings", dialog)
+    take("7-settings", dialog)
     dialog.close()
     window.window.resize(700, 620)
     window.do("toggle_sidebar")
-    camera.take("8-narrow")
+    take("8-narrow")
     window.do("toggle_sidebar")
 
 
@@ -133,14 +132,20 @@ def _pictures(scale: int) -> None:
         application = QApplication(["seamount"])
         application.setStyle("Fusion")
         for theme in ("light", "dark"):
-            with TemporaryDirectory() as scratch:
-                folder: DataFolder = scripted_folder(Path(scratch), SCRIPT)
-                window = LiveWindow(folder, _wait_until)
-                window.ready()
-                window.window.actions_by_id[f"theme_{theme}"].trigger()
-                _tour(window, Camera(window, f"{theme}-{scale}x"))
-                window.close()
-                end_engine(folder)
+            for script, context_tokens, tour in (
+                (SCRIPT, 8192, _tour),
+                (v4_screenshots.V4_TALK, v4_screenshots.CONTEXT_TOKENS, v4_screenshots.tour),
+                (v4_screenshots.V4_TALK, 8192, v4_screenshots.small_tour),
+            ):
+                with TemporaryDirectory() as scratch:
+                    folder = scripted_folder(Path(scratch), script, context_tokens=context_tokens)
+                    window = LiveWindow(folder, _wait_until)
+                    window.ready()
+                    window.window.actions_by_id[f"theme_{theme}"].trigger()
+                    window.window.resize(SIZE)
+                    tour(window, Camera(window, f"{theme}-{scale}x").take)
+                    window.close()
+                    end_engine(folder)
 
 
 def main() -> int:
