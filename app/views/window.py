@@ -1,7 +1,7 @@
-"""The window: its layout, menus, look, and what it remembers.
+"""The window: its layout, menus, and what it remembers.
 
-Owns: the widgets' arrangement, the actions made from `app.actions`, theme and zoom, geometry, dropped files,
-closing. Does not talk to the engine: `desk.py` does, and is made after the first paint.
+Owns: the widgets' arrangement, the actions made from `app.actions`, geometry, dropped files, closing. Does not
+talk to the engine: `desk.py` does, and is made after the first paint. Theme and zoom are `look.py`'s.
 """
 
 import os
@@ -18,7 +18,6 @@ from PySide6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
     QDropEvent,
-    QGuiApplication,
     QPaintEvent,
     QResizeEvent,
 )
@@ -36,15 +35,15 @@ from app.actions import ACTIONS, MENUS, ActionRow
 from app.composer_text import draft_of
 from app.icons import application_icon, icon
 from app.theme import Theme, ThemeChoice
-from app.views import style
 from app.views.composer import Composer
+from app.views.look import Look
 from app.views.mode_switch import ModeSwitch
 from app.views.model_picker import ContextMeter, ModelPicker
 from app.views.notice import NoticeBar
 from app.views.sidebar import WIDTH_PX, Sidebar
 from app.views.status_line import StatusLine
 from app.views.transcript import TranscriptView
-from app.window_state import ZOOMS, WindowState
+from app.window_state import WindowState
 from engine.paths import DataFolder
 
 if TYPE_CHECKING:
@@ -80,24 +79,25 @@ class MainWindow(QMainWindow):
         self._launcher = launcher
         self._painted = False
         self._purged = False
-        self._theme = self._wanted_theme()
+        # Before there are widgets: styling them afterwards costs time before the first paint.
+        self.look = Look(self.memory, self)
         self.setWindowTitle("Seamount")
         self.setMinimumSize(LEAST_SIZE)
         self.setAcceptDrops(True)
-        # Before there are widgets: styling them afterwards costs time before the first paint.
-        self._apply_style()
         self._build()
         self.actions_by_id: dict[str, QAction] = {}
         self._build_actions()
         self._remember()
-        self._show_theme()
-        QGuiApplication.styleHints().colorSchemeChanged.connect(self._scheme_changed)
+        self._show_theme(self.theme)
+        self._tick_theme(self.memory.theme)
+        self.look.changed.connect(self._set_theme)
+        self.look.chosen.connect(self._tick_theme)
         self.composer.setFocus()
 
     # --- layout ---------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        theme = self._theme
+        theme = self.theme
         self.sidebar = Sidebar(theme)
         self.picker = ModelPicker(theme)
         self.switch = ModeSwitch(theme)
@@ -183,7 +183,7 @@ class MainWindow(QMainWindow):
 
     def _do(self, row: ActionRow) -> None:
         """Carry out an action, here or at the desk."""
-        for doer in (self, self.desk, self.desk and self.desk.commands):
+        for doer in (self, self.look, self.desk, self.desk and self.desk.commands):
             method = getattr(doer, row.slot, None)
             if method is not None:
                 method()
@@ -193,7 +193,9 @@ class MainWindow(QMainWindow):
         """Enable what makes sense now."""
         for row in ACTIONS:
             self.actions_by_id[row.id].setEnabled(
-                hasattr(self, row.slot) if self.desk is None else self.desk.commands.can(row.id)
+                hasattr(self, row.slot) or hasattr(self.look, row.slot)
+                if self.desk is None
+                else self.desk.commands.can(row.id)
             )
             if self.desk is not None and row.id.startswith("mode_"):
                 self.actions_by_id[row.id].setChecked(self.desk.commands.is_chosen(row.id))
@@ -265,30 +267,6 @@ class MainWindow(QMainWindow):
         dialog.fileSelected.connect(self._add_model)
         dialog.open()
 
-    def zoom_in(self) -> None:
-        """Larger."""
-        self._zoom_by(1)
-
-    def zoom_out(self) -> None:
-        """Smaller."""
-        self._zoom_by(-1)
-
-    def zoom_reset(self) -> None:
-        """Normal."""
-        self._set_look(self.memory.theme, 1.0)
-
-    def theme_system(self) -> None:
-        """As the system is."""
-        self._set_look("system", self.memory.zoom)
-
-    def theme_light(self) -> None:
-        """Always light."""
-        self._set_look("light", self.memory.zoom)
-
-    def theme_dark(self) -> None:
-        """Always dark."""
-        self._set_look("dark", self.memory.zoom)
-
     def show_settings(self) -> None:
         """Fetch the settings, then show them."""
         if self.desk is not None:
@@ -357,20 +335,7 @@ class MainWindow(QMainWindow):
     @property
     def theme(self) -> Theme:
         """The look of this moment."""
-        return self._theme
-
-    def _wanted_theme(self) -> Theme:
-        choice = self.memory.theme
-        if choice == "system":
-            theme = Theme.for_scheme(QGuiApplication.styleHints().colorScheme())
-        else:
-            theme = Theme.dark() if choice == "dark" else Theme.light()
-        return theme.zoomed(self.memory.zoom)
-
-    def _apply_style(self) -> None:
-        app = QApplication.instance()
-        if isinstance(app, QApplication):
-            style.apply(self._theme, app)
+        return self.look.theme
 
     def _parts(self) -> tuple[Themed, ...]:
         return (
@@ -378,33 +343,17 @@ class MainWindow(QMainWindow):
             self.status,
         )  # fmt: skip
 
-    def _show_theme(self) -> None:
-        theme = self._theme
+    def _set_theme(self, theme: Theme) -> None:
+        for part in self._parts():
+            part.set_theme(theme)
+        self._show_theme(theme)
+
+    def _show_theme(self, theme: Theme) -> None:
         self._column.setMaximumWidth(theme.column_px + 24)
         self._sidebar_button.setIcon(icon("sidebar", theme.muted))
-        self.actions_by_id[f"theme_{self.memory.theme}"].setChecked(True)
 
-    def _set_look(self, choice: ThemeChoice, zoom: float) -> None:
-        self.memory.theme, self.memory.zoom = choice, zoom
-        # Menus and dialogs that the platform draws follow too, where it can.
-        schemes = {"light": Qt.ColorScheme.Light, "dark": Qt.ColorScheme.Dark}
-        QGuiApplication.styleHints().setColorScheme(schemes.get(choice, Qt.ColorScheme.Unknown))
-        self._scheme_changed()
+    def _tick_theme(self, choice: ThemeChoice) -> None:
         self.actions_by_id[f"theme_{choice}"].setChecked(True)
-
-    def _scheme_changed(self) -> None:
-        theme = self._wanted_theme()
-        if theme != self._theme:
-            self._theme = theme
-            self._apply_style()
-            for part in self._parts():
-                part.set_theme(theme)
-            self._show_theme()
-
-    def _zoom_by(self, steps: int) -> None:
-        place = ZOOMS.index(self.memory.zoom) + steps
-        if 0 <= place < len(ZOOMS):
-            self._set_look(self.memory.theme, ZOOMS[place])
 
     # --- memory, files, closing -----------------------------------------------------------------------
 
