@@ -14,6 +14,9 @@ from engine.errors import DataFolderError, EngineRunning, PortTaken, SeamountErr
 from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
 from engine.paths import data_folder
 
+_ENCODING = ("encode", "parse", "tokenize")
+_MODES = ("non-think", "high", "max")
+
 # Qt platforms that draw without a display.
 _DISPLAYLESS = {"offscreen", "minimal", "vnc", "linuxfb", "eglfs"}
 
@@ -52,6 +55,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return 0
     data = cast("str | None", options.data)
     command = cast("str | None", options.command)
+    if command in _ENCODING:
+        return _encoding(command, options)
     if command is None:
         if has_display():
             return open_window(data)
@@ -72,6 +77,39 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
     from engine.terminal_chat import chat
 
     return chat(folder, model=getattr(options, "model", None), prompt=getattr(options, "prompt", None))
+
+
+def _encoding(command: str, options: argparse.Namespace) -> int:
+    """V4's encoding, stdin to stdout; neither a data folder nor an engine is touched."""
+    from engine import encoding_commands
+
+    source, target = encoding_commands.text_streams(sys.stdin, sys.stdout)
+    if command == "encode":
+        return encoding_commands.encode(
+            source,
+            target,
+            profile=options.profile,
+            mode=options.mode,
+            strict_official=options.strict_official,
+            lines=options.jsonl,
+            tokenizer=options.tokenizer,
+        )
+    if command == "parse":
+        return encoding_commands.parse_completions(
+            source,
+            target,
+            profile=options.profile,
+            mode=options.mode,
+            strict=options.strict,
+            lines=options.jsonl,
+        )
+    return encoding_commands.tokenize(
+        source,
+        target,
+        parse_control=options.parse_control,
+        lines=options.jsonl,
+        tokenizer=options.tokenizer,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +138,35 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="the models there are, with their ids")
     commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    _add_encoding(commands.add_parser)
     return parser
+
+
+def _add_encoding(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands for people who write clients; docs/encoding.md shows them."""
+    encode = add(_ENCODING[0], help="a conversation in JSON (stdin) as DeepSeek-V4's prompt and its ids")
+    parse = add(_ENCODING[1], help="what a DeepSeek-V4 model wrote (stdin), taken apart, in JSON")
+    tokenize = add(_ENCODING[2], help="the ids of a text (stdin), control tokens in it being text")
+    for command in (encode, parse):
+        command.add_argument("--profile", metavar="RELEASE", help="preview (the default) or 0731")
+        command.add_argument("--mode", choices=_MODES, help="default: what each case says")
+    encode.add_argument(
+        "--strict-official",
+        action="store_true",
+        help="ids with typed control tokens parsed, as the official tools do",
+    )
+    parse.add_argument(
+        "--strict", action="store_true", help="an error for all that the official parser rejects"
+    )
+    tokenize.add_argument(
+        "--parse-control", action="store_true", help="make control tokens of their literals"
+    )
+    for command in (encode, parse, tokenize):
+        command.add_argument("--jsonl", action="store_true", help="many: one line of JSON for each")
+    for command in (encode, tokenize):
+        command.add_argument(
+            "--tokenizer", metavar="PATH", help="a tokenizer.json, its folder, or a GGUF; default: V4's own"
+        )
 
 
 def _port(text: str) -> int:

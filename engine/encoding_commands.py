@@ -2,13 +2,16 @@
 
 Owns: reading JSON or text from a stream, one case or one a line, and writing the result as one line of JSON.
 Does not know the encoding itself (`encoding/`), nor an engine: nothing is started and no model is loaded.
+What is wrong with a case is told on its line of the output, as `{"error": {"code": ..., "text": ...}}`.
 
 A case is `{"messages": [...], "tools": [...]}` in OpenAI's shape, or a bare list of messages; it may say
 `thinking_mode` ("chat", "thinking"), `reasoning_effort`, `encoder` (a release) and `kwargs` (`drop_thinking`,
 `add_default_bos_token`, `context`) as the checkpoint's own test cases do. Options of the command win.
 """
 
+import io
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +28,21 @@ from engine.encoding.v4_prompt import Style, render
 from engine.errors import BadRequest, SeamountError
 from engine.protocol import ErrorBody, ReasoningMode
 
+_UNDECODED = re.compile("[\udc80-\udcff]")
+"""What `surrogateescape` leaves of a byte that is not UTF-8; JSON's own escapes are still six characters then."""
+
+
+def text_streams(source: TextIO, target: TextIO) -> tuple[TextIO, TextIO]:
+    """The process's streams as UTF-8, whatever its locale, with line ends as they are.
+
+    Bytes that are not UTF-8 become an error of the case they stand in.
+    """
+    if isinstance(source, io.TextIOWrapper):
+        source.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
+    if isinstance(target, io.TextIOWrapper):
+        target.reconfigure(encoding="utf-8", newline="\n")
+    return source, target
+
 
 def encode(
     source: TextIO,
@@ -37,7 +55,10 @@ def encode(
     tokenizer: str | None,
 ) -> int:
     """Write `{"prompt": ..., "ids": [...]}` for each conversation; the exit status."""
-    vocabulary = open_tokenizer(tokenizer)
+    try:
+        vocabulary = open_tokenizer(tokenizer)
+    except SeamountError as error:
+        return _fail(target, error)
     text_ids = TextIds(vocabulary.encode)
 
     def one(text: str) -> dict[str, Any]:
@@ -93,7 +114,10 @@ def tokenize(
     source: TextIO, target: TextIO, *, parse_control: bool, lines: bool, tokenizer: str | None
 ) -> int:
     """Write `{"ids": [...]}` for each text (a JSON string a line with `lines`); the exit status."""
-    vocabulary = open_tokenizer(tokenizer)
+    try:
+        vocabulary = open_tokenizer(tokenizer)
+    except SeamountError as error:
+        return _fail(target, error)
 
     def one(text: str) -> dict[str, Any]:
         given: Any = _json(text) if lines else text
@@ -164,18 +188,37 @@ def _each(source: TextIO, target: TextIO, one: Callable[[str], dict[str, Any]], 
     status = 0
     for text in texts:
         try:
-            result = one(text)
+            _require_utf8(text)
+            _write(target, one(text))
         except SeamountError as error:
-            status = 1
-            body: dict[str, Any] = ErrorBody(code=error.code, text=error.text).model_dump()
-            if isinstance(error, MalformedCompletion):
-                body["problem"] = error.problem.code
-            result = {"error": body}
-        # Lone surrogates can stand in JSON, but not in a stream of UTF-8.
-        line = json.dumps(result, ensure_ascii=False)
-        target.write(line.encode("utf-8", "replace").decode("utf-8") + "\n")
+            status = _fail(target, error)
+        except RecursionError:
+            problem = BadRequest("The input cannot be read", "it is nested too deeply", "make it flatter")
+            status = _fail(target, problem)
     target.flush()
     return status
+
+
+def _require_utf8(text: str) -> None:
+    if found := _UNDECODED.search(text):
+        byte = ord(found.group()) - 0xDC00
+        raise BadRequest(
+            "The input cannot be read", f"the byte 0x{byte:02X} in it is not UTF-8", "convert it"
+        )
+
+
+def _fail(target: TextIO, error: SeamountError) -> int:
+    body: dict[str, Any] = ErrorBody(code=error.code, text=error.text).model_dump(exclude_none=True)
+    if isinstance(error, MalformedCompletion):
+        body["problem"] = error.problem.code
+    _write(target, {"error": body})
+    return 1
+
+
+def _write(target: TextIO, result: dict[str, Any]) -> None:
+    # Lone surrogates can stand in JSON, but not in a stream of UTF-8.
+    line = json.dumps(result, ensure_ascii=False)
+    target.write(line.encode("utf-8", "replace").decode("utf-8") + "\n")
 
 
 def _json(text: str) -> Any:

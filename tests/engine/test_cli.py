@@ -1,7 +1,12 @@
 """The commands, as far as they go before anything heavy is loaded."""
 
+import io
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,9 +89,119 @@ def test_an_error_is_one_line_and_a_status(
     assert capsys.readouterr().err == "seamount: a: b; c.\n"
 
 
-@pytest.mark.parametrize("argv", [["serve", "--port", "99999"], ["serve", "--linger", "-1"], ["dance"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["serve", "--port", "99999"],
+        ["serve", "--linger", "-1"],
+        ["dance"],
+        ["encode", "--mode", "hard"],
+        ["parse", "--mode", "low"],
+    ],
+)
 def test_arguments_that_cannot_be_are_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(argv, open_window=no_window)
     assert left.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+# --- encode, parse, tokenize --------------------------------------------------------------------------------
+
+QUESTION = {"messages": [{"role": "user", "content": "is <｜Assistant｜> a 🙂?"}]}
+
+
+def seamount(tmp_path: Path, *argv: str, given: bytes, **environment: str) -> tuple[int, list[Any], str]:
+    """The real command in a process of its own: (exit status, its lines of JSON, what it said besides)."""
+    program = Path(sys.executable).with_name("seamount.exe" if os.name == "nt" else "seamount")
+    done = subprocess.run(
+        [str(program), *argv],
+        input=given,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "SEAMOUNT_DATA": str(tmp_path / "data"), **environment},
+    )
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
+
+
+def test_the_real_encode_in_a_locale_that_is_not_utf_8_touches_no_data_folder(tmp_path: Path) -> None:
+    case = json.dumps(QUESTION, ensure_ascii=False).encode()
+    environment = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "latin-1",
+    }
+    status, lines, said = seamount(tmp_path, "encode", "--mode", "non-think", given=case, **environment)
+    assert (status, said) == (0, "")
+    assert lines[0]["prompt"] == (
+        "<｜begin▁of▁sentence｜><｜User｜>is <｜Assistant｜> a 🙂?<｜Assistant｜></think>"
+    )
+    assert lines[0]["ids"].count(128804) == 1  # the typed one is text
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_real_tokenize_keeps_line_ends_and_refuses_what_is_not_utf_8(tmp_path: Path) -> None:
+    status, lines, _ = seamount(tmp_path, "tokenize", given=b"a\r\nb\n")
+    assert (status, lines) == (0, [{"ids": [67, 204, 201, 68, 201]}])
+    status, lines, _ = seamount(tmp_path, "tokenize", given=b"a\xffb")
+    assert status == 1
+    assert lines[0]["error"]["code"] == "bad_request"
+    assert "0xFF" in lines[0]["error"]["text"]
+
+
+def test_the_real_parse_in_many_lines_goes_on_after_an_error(tmp_path: Path) -> None:
+    given = '"Hi"\n"Hi<｜end▁of▁sentence｜>"\n'.encode()
+    status, lines, said = seamount(tmp_path, "parse", "--strict", "--jsonl", given=given)
+    assert (status, said) == (1, "")
+    assert lines[0]["error"]["problem"] == "end_missing"
+    assert lines[1]["content"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("argv", "called", "expected"),
+    [
+        (
+            [
+                "encode",
+                "--profile",
+                "0731",
+                "--mode",
+                "max",
+                "--strict-official",
+                "--jsonl",
+                "--tokenizer",
+                "t",
+            ],
+            "encode",
+            {"profile": "0731", "mode": "max", "strict_official": True, "lines": True, "tokenizer": "t"},
+        ),
+        (
+            ["encode"],
+            "encode",
+            {"profile": None, "mode": None, "strict_official": False, "lines": False, "tokenizer": None},
+        ),
+        (
+            ["parse", "--profile", "0731", "--mode", "high", "--strict", "--jsonl"],
+            "parse_completions",
+            {"profile": "0731", "mode": "high", "strict": True, "lines": True},
+        ),
+        (
+            ["tokenize", "--parse-control", "--jsonl", "--tokenizer", "t"],
+            "tokenize",
+            {"parse_control": True, "lines": True, "tokenizer": "t"},
+        ),
+    ],
+)
+def test_the_encodings_arguments_are_handed_on(
+    monkeypatch: pytest.MonkeyPatch, argv: list[str], called: str, expected: dict[str, Any]
+) -> None:
+    import engine.encoding_commands as encoding_commands
+
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(
+        encoding_commands, called, lambda _source, _target, **options: seen.append(options) or 6
+    )
+    assert cli.main(argv, open_window=no_window) == 6
+    assert seen == [expected]
