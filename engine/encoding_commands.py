@@ -37,10 +37,9 @@ def text_streams(source: TextIO, target: TextIO) -> tuple[TextIO, TextIO]:
 
     Bytes that are not UTF-8 become an error of the case they stand in.
     """
-    if isinstance(source, io.TextIOWrapper):
-        source.reconfigure(encoding="utf-8", errors="surrogateescape", newline="")
-    if isinstance(target, io.TextIOWrapper):
-        target.reconfigure(encoding="utf-8", newline="\n")
+    for stream, errors, newline in ((source, "surrogateescape", ""), (target, "replace", "\n")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors, newline=newline)
     return source, target
 
 

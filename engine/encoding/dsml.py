@@ -55,40 +55,64 @@ def to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def render_calls(calls: Sequence[ToolCall], release: Release, *, strict: bool = False) -> str:
-    """The block of `calls`, without the empty line before it.
+def render_calls(calls: Sequence[ToolCall], release: Release) -> str:
+    """The block of `calls`, without the empty line before it, so that it can be read back.
 
-    `strict`: exactly as the official encoder, also where a value that holds a DSML tag would end early; else
-    such a value is written as JSON with the tag's bars escaped, so that it can be read back.
+    As the official encoder writes it, but for a value that holds the DSML token: it could end its parameter
+    early, so it is written as JSON with the token's bars escaped.
     """
-    tags = Tags.of(release)
-    rendered = "\n".join(_call(call, tags, release.tokens.dsml, strict=strict) for call in calls)
-    return f"{tags.calls}>\n{rendered}\n{tags.calls_end}"
+    dsml = release.tokens.dsml
+    escaped = json.dumps(dsml)[1:-1]
+    safe = [
+        [(key, to_json(value).replace(dsml, escaped), False) if dsml in text else (key, text, is_text)
+         for key, text, is_text, value in _parameters(call)]
+        for call in calls
+    ]  # fmt: skip
+    return "".join(_pieces(calls, safe, Tags.of(release)))
 
 
-def _call(call: ToolCall, tags: Tags, dsml: str, *, strict: bool) -> str:
-    lines: list[str] = []
-    for key, value in call_arguments(call).items():
-        text = value if isinstance(value, str) else to_json(value)
-        is_text = isinstance(value, str)
-        if not strict and dsml in text:
-            text = to_json(value).replace(dsml, json.dumps(dsml)[1:-1])
-            is_text = False
-        kind = "true" if is_text else "false"
-        lines.append(f'{tags.parameter} name="{key}" string="{kind}">{text}<{tags.parameter_end}>')
-    arguments = "\n".join(lines)
-    return f'{tags.invoke} name="{call.name}">\n{arguments}\n{tags.invoke_end}>'
+def call_pieces(calls: Sequence[ToolCall], release: Release) -> list[str]:
+    """The block of `calls` exactly as the official encoder writes it: its own text and a call's by turns.
+
+    Pieces 0, 2, 4, … are the protocol's, in which literals are control tokens; 1, 3, 5, … are names, keys and
+    values, in which they are text.
+    """
+    plain = [[(key, text, is_text) for key, text, is_text, _ in _parameters(call)] for call in calls]
+    return _pieces(calls, plain, Tags.of(release))
 
 
-def call_arguments(call: ToolCall) -> dict[str, Any]:
-    """A call's arguments; one that is not a JSON object becomes the one parameter `arguments`."""
+def _pieces(
+    calls: Sequence[ToolCall], parameters: Sequence[Sequence[tuple[str, str, bool]]], tags: Tags
+) -> list[str]:
+    pieces: list[str] = []
+    between = f"{tags.calls}>\n"
+    for call, mine in zip(calls, parameters, strict=True):
+        pieces += [f'{between}{tags.invoke} name="', call.name]
+        between = '">\n'
+        for key, text, is_text in mine:
+            kind = "true" if is_text else "false"
+            pieces += [f'{between}{tags.parameter} name="', key, f'" string="{kind}">', text]
+            between = f"<{tags.parameter_end}>\n"
+        # Without parameters an empty line stands between the tags.
+        between = f"{between if mine else between + chr(10)}{tags.invoke_end}>\n"
+    return [*pieces, f"{between}{tags.calls_end}"]
+
+
+def _parameters(call: ToolCall) -> list[tuple[str, str, bool, Any]]:
+    """(key, what is written of its value, whether that is the text itself, the value) of each argument.
+
+    What is no JSON object becomes the one parameter `arguments`.
+    """
     try:
         arguments: Any = json.loads(call.arguments)
+        if isinstance(arguments, dict):
+            return [
+                (key, value, True, value) if isinstance(value, str) else (key, to_json(value), False, value)
+                for key, value in cast(dict[str, Any], arguments).items()
+            ]
     except (ValueError, RecursionError):
-        arguments = None
-    if isinstance(arguments, dict):
-        return cast(dict[str, Any], arguments)
-    return {"arguments": call.arguments}
+        pass
+    return [("arguments", call.arguments, True, call.arguments)]
 
 
 def render_tools(functions: Sequence[str], release: Release) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from engine.conversation import Message, ToolCall
-from engine.encoding.dsml import render_calls, tools_frame
+from engine.encoding.dsml import call_pieces, tools_frame
 from engine.encoding.release import Release
 from engine.encoding.segments import Control, Ids, Segment, Text, joined
 from engine.errors import ConversationError, UnknownRelease
@@ -291,17 +291,13 @@ class _Writer:
                 self.content(piece)
 
     def calls(self, calls: Sequence[ToolCall]) -> None:
-        """A block of calls; DSML tokens of its own tags are control tokens, those in values are text."""
-        # A character that occurs in none of them stands for the token while the values are put in.
-        said = "".join(call.name + call.arguments for call in calls)
-        mark = next(chr(code) for code in range(0xE000, 0x110000) if chr(code) not in said)
-        tokens = replace(self._release.tokens, dsml=mark)
-        rendered = render_calls(calls, replace(self._release, tokens=tokens))
+        """A block of calls; literals in names, keys and values are text."""
         self.content("\n\n")
-        for number, piece in enumerate(rendered.split(mark)):
-            if number:
-                self.control(self._release.tokens.dsml)
-            self.content(piece)
+        for number, piece in enumerate(call_pieces(calls, self._release)):
+            if number % 2:
+                self.content(piece)
+            else:
+                self.template(piece)
 
     def url_question(self, text: str, url_mark: str) -> None:
         """A question that ends in `<｜extracted_url｜>` and one URL: there the caller's mark is a token."""
@@ -336,7 +332,7 @@ class _Writer:
         self.segments.append(Ids(answer))
         self.literals.append(message.text)
         if message.tool_calls:
-            self.literals.append("\n\n" + render_calls(message.tool_calls, self._release))
+            self.literals += ["\n\n", *call_pieces(message.tool_calls, self._release)]
         return True
 
 
