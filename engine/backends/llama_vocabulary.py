@@ -121,18 +121,15 @@ class GgufVocabulary:
         if self._cuttable is None:
             return [text]
         pieces: list[str] = []
-        waiting = [text]
-        while waiting:
-            piece = waiting.pop()
-            literal = self._cuttable.search(piece)
-            cut = None if literal is None else _CUT.search(piece, literal.start() + 1, literal.end())
+        start = 0
+        while literal := self._cuttable.search(text, start):
+            cut = _CUT.search(text, literal.start() + 1, literal.end())
             if cut is None:
-                pieces.append(piece)
-            else:
-                # What stands before the cut holds no literal: this was the first.
-                pieces.append(piece[: cut.start()])
-                waiting.append(piece[cut.start() :])
-        return pieces
+                break
+            # What stands before the cut holds no literal: this was the first.
+            pieces.append(text[start : cut.start()])
+            start = cut.start()
+        return [*pieces, text[start:]]
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")

@@ -36,7 +36,7 @@ from engine.encoding.mark_search import Pieces
 from engine.encoding.release import Release
 
 _NAME = re.compile(r'^\s*name="(.*?)">\n$', re.DOTALL)
-_LOOSE_NAME = re.compile(r'^\s*name\s*=\s*(["\']?)([^"\'<>\n]+)\1\s*>?\s*$')
+_LOOSE_NAME = re.compile(r'name\s*=\s*(["\']?)([^\s"\'<>](?:[^"\'<>\n]*[^\s"\'<>])?)\1')
 _VALUE_BEGINS = re.compile(r'" string="(true|false)">')
 _PARAMETER = re.compile(r'^ name="(.*?)" string="(true|false)">(.*?)<$', re.DOTALL)
 _LOOSE_PARAMETER = re.compile(
@@ -44,6 +44,8 @@ _LOOSE_PARAMETER = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _HEAD = ' name="'
+_STEP = 4096
+"""Most characters that are searched at once: what stands behind a mark is copied, so that many are cheap."""
 
 
 def parse(text: str, release: Release, *, thinking: bool, strict: bool = False) -> Completion:
@@ -97,7 +99,7 @@ def _marks(release: Release) -> _Marks:
         parameters=_any_of([tags.parameter, tags.invoke_end]),
         head=re.compile(f"{_VALUE_BEGINS.pattern}|{re.escape(tags.parameter_end)}"),
         value=_any_of([tags.parameter_end]),
-        longest=max(map(len, (*streamed, *value_ends, '" string="false">'))),
+        longest=max(map(len, (*streamed, *value_ends, *vars(tags).values(), '" string="false">'))),
         beginnings=frozenset(beginnings),
     )
 
@@ -123,8 +125,10 @@ class CompletionParser:
         self._problems: list[Problem] = []
         self._events: list[ParseEvent] = []
         self._call = ParsedCall("")
+        self._is_second_block = False
         self._key = ""
         self._is_text = False
+        self._arguments: list[str] = []
         self._values: dict[str, tuple[str, bool]] = {}
         self._value: list[str] = []
         self._streams_value = False
@@ -146,9 +150,10 @@ class CompletionParser:
 
     def feed(self, piece: str) -> list[ParseEvent]:
         """What `piece` adds. Text that may yet turn out to begin a mark is held back."""
-        self._pieces.feed(piece)
-        while self._state():
-            pass
+        for start in range(0, len(piece), _STEP):
+            self._pieces.feed(piece[start : start + _STEP])
+            while self._state():
+                pass
         events, self._events = self._events, []
         return events
 
@@ -159,7 +164,6 @@ class CompletionParser:
             pass
         rest = self._pieces.take_all()
         self._finish_state(rest)
-        self._check_arguments()
         return Completion(
             "".join(self._reasoning_parts),
             "".join(self._text_parts),
@@ -224,6 +228,7 @@ class CompletionParser:
             self._state = self._over
         elif mark.endswith(self._marks.tags.calls):
             self._problem("text_after_calls", "a second block of calls follows the first")
+            self._is_second_block = True
             self._begin_calls()
         else:
             self._trail(mark)
@@ -274,8 +279,10 @@ class CompletionParser:
         if ends:
             self._state = self._reasoning if self._in_reasoning else self._trailing
         else:
-            self._values = {}
+            self._values, self._arguments = {}, []
             self._call = ParsedCall("")
+            if self._is_second_block:
+                self._call.repair("it stood in a second block of calls")
             if before != ">\n":
                 self._call.repair("a line break or bracket between tags is missing or too many")
             self._state = self._name
@@ -292,11 +299,11 @@ class CompletionParser:
 
     def _begin_call(self, head: str) -> None:
         exact = _NAME.match(head)
-        loose = None if exact else _LOOSE_NAME.match(head)
+        loose = None if exact else _LOOSE_NAME.fullmatch(head.strip().removesuffix(">").rstrip())
         if exact:
             self._call.name = exact.group(1)
         elif loose:
-            self._call.name = loose.group(2).strip()
+            self._call.name = loose.group(2)
             self._problem("call_name", f"the name of a call is written {head[:80]!r}")
             self._call.repair("its name's tag is not written as it should be")
         else:
@@ -316,9 +323,13 @@ class CompletionParser:
 
     def _end_call(self) -> None:
         self._argue("}")
+        self._keep_arguments()
+
+    def _keep_arguments(self) -> None:
+        self._call.arguments = "".join(self._arguments)
 
     def _argue(self, arguments: str) -> None:
-        self._call.arguments += arguments
+        self._arguments.append(arguments)
         self._events.append(CallText(len(self._calls) - 1, self._call.name, arguments))
 
     def _parameter(self) -> bool:
@@ -347,7 +358,8 @@ class CompletionParser:
         return True
 
     def _take_odd(self, content: str) -> None:
-        if exact := _PARAMETER.match(content):
+        # Without its last bracket it cannot match, which the pattern would need quadratic time to find.
+        if content.endswith(("<", "<\n")) and (exact := _PARAMETER.match(content)):
             self._begin_value(exact.group(1), is_text=exact.group(2) == "true")
             self._add_value(exact.group(3))
             self._end_value()
@@ -394,6 +406,9 @@ class CompletionParser:
 
     def _end_value(self) -> None:
         value = ("".join(self._value), self._is_text)
+        if not self._is_text and not _is_json(value[0]):
+            # The official parser passes it on; it could add arguments that have no parameter of their own.
+            self._call.reject(f'the parameter {self._key[:80]!r} has string="false" but does not hold JSON')
         if self._streams_value:
             if self._is_text:
                 self._argue('"')
@@ -461,20 +476,21 @@ class CompletionParser:
             if state == self._value_text:
                 self._add_value(cut)
             self._call.reject("the call was not written to its end")
+            self._keep_arguments()
             return
         # Whether more parameters were to come nobody knows, unless the official parser takes it as it is.
         if (state == self._after and rest != ">\n") or (state == self._name and not _NAME.match(rest)):
             self._call.reject("the call was not written to its end")
         self._end_call()
 
-    def _check_arguments(self) -> None:
-        """A call whose arguments are no JSON is not carried out, though the official parser passes it on."""
-        for call in self._calls:
-            if call.status != "rejected":
-                try:
-                    json.loads(call.arguments, parse_constant=_refuse_constant)
-                except (ValueError, RecursionError):
-                    call.reject('a parameter with string="false" does not hold JSON')
+
+def _is_json(text: str) -> bool:
+    """Whether it is one JSON value; numbers of any size are, NaN and Infinity are not."""
+    try:
+        json.loads(text, parse_int=len, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _refuse_constant(name: str) -> float:

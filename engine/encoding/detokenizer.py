@@ -35,8 +35,11 @@ class Detokenizer:
 
     def restore(self, state: str) -> None:
         """Go on from where `state` was taken. Raises ValueError for what is none."""
+        unfinished = bytes.fromhex(state)
         self._decoder.reset()
-        self._decoder.decode(bytes.fromhex(state))
+        if self._decoder.decode(unfinished) or self._decoder.getstate()[0] != unfinished:
+            self._decoder.reset()
+            raise ValueError(f"{state[:40]!r} is no unfinished character")
 
     def flush(self) -> str:
         """What is left at the end: U+FFFD for an incomplete character, else nothing."""

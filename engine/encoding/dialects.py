@@ -58,7 +58,7 @@ def _message(shape: object, place: str) -> Message:
         tool_call_id=_optional_text(fields, "tool_call_id", place),
         # The official encoder loses what a user's or a tool's message declares.
         tools=() if role in ("user", "tool") else _functions(fields.get("tools"), f"{place}.tools"),
-        response_format=to_json(form) if form else None,
+        response_format=_json_text(form, f"{place}.response_format") if form else None,
         task=task,
         is_open=bool(fields.get("wo_eos", False)),
     )
@@ -70,8 +70,9 @@ def _call(shape: object, place: str) -> ToolCall:
     name, arguments = function.get("name"), function.get("arguments", "{}")
     if not isinstance(name, str):
         raise _unreadable(place, "its function has no name")
-    text = arguments if isinstance(arguments, str) else to_json(arguments)
-    return ToolCall(name, text, _optional_text(fields, "id", place))
+    text = arguments if isinstance(arguments, str) else _json_text(arguments, place)
+    call_id = _optional_text(fields, "id", place) or _optional_text(function, "id", f"{place}.function")
+    return ToolCall(name, text, call_id)
 
 
 def _functions(tools: object, place: str) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ def _functions(tools: object, place: str) -> tuple[str, ...]:
         function = _mapping(fields.get("function"), f"{place}.{number}.function")
         if not isinstance(function.get("name"), str):
             raise _unreadable(f"{place}.{number}", "its function has no name")
-        found.append(to_json(function))
+        found.append(_json_text(function, f"{place}.{number}"))
     return tuple(found)
 
 
@@ -131,7 +132,7 @@ def from_anthropic(body: object) -> list[Message]:
     """The conversation in a body of Anthropic's messages interface: `system`, `messages`, `tools`."""
     fields = _mapping(body, "the body")
     tools = tuple(
-        to_json(_function(shape, f"tools.{number}"))
+        _json_text(_function(shape, f"tools.{number}"), f"tools.{number}")
         for number, shape in enumerate(_list(fields.get("tools") or [], "tools"))
     )
     system = _text(fields.get("system"), "system")
@@ -239,7 +240,8 @@ def _answer(blocks: Sequence[Shape], place: str) -> Message:
             name = block.get("name")
             if not isinstance(name, str):
                 raise _unreadable(place, "a tool_use block has no name")
-            calls.append(ToolCall(name, to_json(block.get("input", {})), _optional_text(block, "id", place)))
+            given = _json_text(block.get("input", {}), place)
+            calls.append(ToolCall(name, given, _optional_text(block, "id", place)))
         elif kind != "redacted_thinking":
             texts.append(_text([block], place))
     return Message("assistant", "\n\n".join(texts), "\n\n".join(reasoning), tuple(calls))
@@ -306,6 +308,13 @@ def _list(value: object, place: str) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise _unreadable(place, "it is not a list")
     return list(cast(Sequence[Any], value))
+
+
+def _json_text(value: object, place: str) -> str:
+    try:
+        return to_json(value)
+    except RecursionError:
+        raise _unreadable(place, "it is nested too deeply") from None
 
 
 def _optional_text(fields: Shape, key: str, place: str) -> str:

@@ -115,17 +115,11 @@ def _parameters(call: ToolCall) -> list[tuple[str, str, bool, Any]]:
     return [("arguments", call.arguments, True, call.arguments)]
 
 
-def render_tools(functions: Sequence[str], release: Release) -> str:
-    """The declaration of tools in a prompt: how to call, and one line of JSON for each of `functions`.
-
-    The wording is the protocol's (V4.md 2.5): the model was trained on it.
-    """
-    before, after = tools_frame(release)
-    return before + "\n".join(functions) + after
-
-
 def tools_frame(release: Release) -> tuple[str, str]:
-    """What stands before and after the schemas in `render_tools`; holds control literals."""
+    """What stands before and after the schemas in the declaration of tools; holds control literals.
+
+    The wording is the protocol's: the model was trained on it.
+    """
     tags, tokens, names = Tags.of(release), release.tokens, release.dsml
     think, think_end = tokens.think, tokens.think_end
     before = (

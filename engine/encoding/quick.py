@@ -58,11 +58,11 @@ def quick_question(
             "ask it at another place",
         )
     # A user message fused to a tool result loses its task, so the question is rendered without one and cut.
-    last = replace(messages[-1], task=None, is_open=task == "title")
+    last = replace(messages[-1], task=None, is_open=False)
     ids = ids_of(render([*messages[:-1], last], style, control).segments, text_ids)
     mark = control_id(control, tokens.tasks[task])
     if task == "title":
-        return _question(task, ids, (control_id(control, tokens.end), mark))
+        return _question(task, ids[:-1], (control_id(control, tokens.end), mark))
     ids = ids[:-2]  # the marks of an ordinary answer
     if task == "action":
         think = tokens.think if style.thinking else tokens.think_end

@@ -60,6 +60,8 @@ def schema_problem(arguments: str, schema: object) -> str | None:
         return f"the tool's schema refers to something that is not in it ({str(error)[:200]})"
     except RecursionError:
         return "the tool's schema has no end"
+    except (ArithmeticError, TypeError, ValueError) as error:  # numbers or addresses beyond the library
+        return f"its arguments cannot be compared with the tool's schema ({str(error)[:200]})"
     return None if worst is None else _clause(worst)
 
 
