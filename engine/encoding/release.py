@@ -57,9 +57,9 @@ class Dsml:
     parameter: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Release:
-    """How prompts of one release are written."""
+    """How prompts of one release are written. There is one object for each release."""
 
     id: str
     title: str

@@ -5,26 +5,25 @@ their border), and remembering the ids of texts, since a conversation is encoded
 not know what the pieces mean.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Control:
     """A control token."""
 
     token_id: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Text:
     """Plain text between control tokens; not empty."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ids:
     """Tokens that were generated, as they are."""
 
@@ -35,59 +34,52 @@ Segment = Control | Text | Ids
 
 
 class TextIds:
-    """Ids of texts, by `tokenize`, the texts used last remembered up to `most_characters` of them."""
+    """Ids of texts, by `tokenize`, the texts used last remembered up to `most_characters` of them.
+
+    There are two generations: what is asked for moves to the young one, and when that holds half of all, the
+    old one is forgotten. Asking costs one look-up, which a conversation of thousands of texts feels.
+    """
 
     def __init__(self, tokenize: Callable[[str], list[int]], most_characters: int = 16_000_000) -> None:
         self._tokenize = tokenize
-        self._most = most_characters
+        self._most = most_characters // 2
         self._characters = 0
-        self._known: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._young: dict[str, tuple[int, ...]] = {}
+        self._old: dict[str, tuple[int, ...]] = {}
 
     def __call__(self, text: str) -> Sequence[int]:
         """The ids of `text` as plain text."""
-        known = self._known.get(text)
+        known = self._young.get(text)
         if known is not None:
-            self._known.move_to_end(text)
             return known
-        ids = tuple(self._tokenize(text))
+        ids = self._old.pop(text, None)
+        if ids is None:
+            ids = tuple(self._tokenize(text))
         if len(text) <= self._most:
-            self._known[text] = ids
+            if self._characters + len(text) > self._most:
+                self._young, self._old, self._characters = {}, self._young, 0
+            self._young[text] = ids
             self._characters += len(text)
-            while self._characters > self._most:
-                forgotten, _ = self._known.popitem(last=False)
-                self._characters -= len(forgotten)
         return ids
 
 
 def ids_of(segments: Iterable[Segment], text_ids: Callable[[str], Sequence[int]]) -> list[int]:
-    """The token ids of `segments`."""
+    """The token ids of `segments`, neighbouring texts taken as one."""
     ids: list[int] = []
-    for segment in joined(segments):
-        if isinstance(segment, Control):
-            ids.append(segment.token_id)
-        elif isinstance(segment, Text):
-            ids += text_ids(segment.text)
-        else:
-            ids += segment.ids
-    return ids
-
-
-def joined(segments: Iterable[Segment]) -> list[Segment]:
-    """The same with neighbouring texts made one, and nothing empty."""
-    whole: list[Segment] = []
     texts: list[str] = []
-
-    def end_text() -> None:
-        if texts:
-            whole.append(Text("".join(texts)))
-            texts.clear()
-
     for segment in segments:
         if isinstance(segment, Text):
-            if segment.text:
-                texts.append(segment.text)
-        elif isinstance(segment, Control) or segment.ids:
-            end_text()
-            whole.append(segment)
-    end_text()
-    return whole
+            texts.append(segment.text)
+            continue
+        if isinstance(segment, Ids) and not segment.ids:
+            continue
+        if texts:
+            ids += text_ids(texts[0] if len(texts) == 1 else "".join(texts))
+            texts = []
+        if isinstance(segment, Control):
+            ids.append(segment.token_id)
+        else:
+            ids += segment.ids
+    if texts:
+        ids += text_ids("".join(texts))
+    return ids

@@ -13,12 +13,13 @@ literals, are those of `Prompt.text` by `Tokenizer.encode_parsing`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
+from typing import NamedTuple
 
 from engine.conversation import Message, ToolCall
 from engine.encoding.dsml import call_pieces, tools_frame
 from engine.encoding.release import Release
-from engine.encoding.segments import Control, Ids, Segment, Text, joined
+from engine.encoding.segments import Control, Ids, Segment, Text
 from engine.errors import ConversationError, UnknownRelease
 
 _WHAT = "The prompt cannot be written"
@@ -45,8 +46,7 @@ class Prompt:
     """The official byte string. Where tokens that the model wrote are used, their message's text stands."""
 
 
-@dataclass(frozen=True)
-class _Block:
+class _Block(NamedTuple):
     """A piece of a user's turn: text, or the result of a call."""
 
     text: str
@@ -54,8 +54,7 @@ class _Block:
     call_id: str = ""
 
 
-@dataclass(frozen=True)
-class _Turn:
+class _Turn(NamedTuple):
     """A message after fusing. `blocks` is set for users."""
 
     message: Message
@@ -64,6 +63,10 @@ class _Turn:
     @property
     def role(self) -> str:
         return self.message.role
+
+
+_RESULTS = Message("user")
+"""A turn that begins with the result of a call."""
 
 
 def render(
@@ -96,7 +99,7 @@ def render(
     last_question = _last_question(whole)
     for index in range(len(before), len(whole)):
         _render_turn(writer, whole, index, style, drops=drops, last_question=last_question)
-    return Prompt(tuple(joined(writer.segments)), "".join(writer.literals))
+    return Prompt(writer.segments(), "".join(writer.literals))
 
 
 def _render_turn(
@@ -215,16 +218,15 @@ def _fused(messages: Sequence[Message]) -> list[_Turn]:
         if message.role == "tool":
             block = _Block(message.text, is_result=True, call_id=message.tool_call_id)
             if previous is not None:
-                turns[-1] = replace(previous, blocks=(*previous.blocks, block))
+                turns[-1] = _Turn(previous.message, (*previous.blocks, block))
             else:
-                turns.append(_Turn(Message("user"), (block,)))
+                turns.append(_Turn(_RESULTS, (block,)))
         elif message.role == "user":
             block = _Block(message.text)
             if previous is not None and previous.message.task is None:
-                turns[-1] = replace(previous, blocks=(*previous.blocks, block))
+                turns[-1] = _Turn(previous.message, (*previous.blocks, block))
             else:
-                kept = Message("user", task=message.task, is_open=message.is_open)
-                turns.append(_Turn(kept, (block,)))
+                turns.append(_Turn(replace(message, tools=()) if message.tools else message, (block,)))
         else:
             turns.append(_Turn(message))
     return turns
@@ -237,12 +239,13 @@ def _sorted_results(turns: Sequence[_Turn]) -> list[_Turn]:
     for turn in turns:
         if turn.role == "assistant" and turn.message.tool_calls:
             order = {call.id: place for place, call in enumerate(turn.message.tool_calls) if call.id}
-        results = [block for block in turn.blocks if block.is_result]
-        if len(results) > 1 and order:
-            ranks = dict(order)
-            ordered = iter(sorted(results, key=lambda block: ranks.get(block.call_id, 0)))
+        # Ranks by the last calls; a result of no known call ranks first.
+        ranks = [order.get(block.call_id, 0) for block in turn.blocks if block.is_result]
+        if len(ranks) > 1 and order:
+            results = [block for block in turn.blocks if block.is_result]
+            ordered = iter([results[place] for place in sorted(range(len(ranks)), key=ranks.__getitem__)])
             blocks = tuple(next(ordered) if block.is_result else block for block in turn.blocks)
-            whole.append(replace(turn, blocks=blocks))
+            whole.append(_Turn(turn.message, blocks))
         else:
             whole.append(turn)
     return whole
@@ -266,38 +269,65 @@ class _Writer:
     """Collects segments and the literal text beside them."""
 
     def __init__(self, release: Release, control: Mapping[str, int]) -> None:
-        self.segments: list[Segment] = []
         self.literals: list[str] = []
+        self._segments: list[Segment] = []
+        self._texts: list[str] = []  # since the last segment that is no text
         self._release = release
+        self._known = release.tokens.literals()
         self._control = control
+        self._tokens: dict[str, Control] = {}
+
+    def segments(self) -> tuple[Segment, ...]:
+        """What was written; no two texts stand side by side."""
+        self._end_text()
+        return tuple(self._segments)
 
     def control(self, literal: str) -> None:
         """A control token."""
-        self.segments.append(Control(control_id(self._control, literal)))
+        token = self._tokens.get(literal)
+        if token is None:
+            token = self._tokens[literal] = Control(control_id(self._control, literal))
+        if self._texts:
+            self._end_text()
+        self._segments.append(token)
         self.literals.append(literal)
 
     def content(self, text: str) -> None:
         """Text in which nothing is a control token."""
         if text:
-            self.segments.append(Text(text))
+            self._texts.append(text)
             self.literals.append(text)
 
     def template(self, text: str) -> None:
         """Text of the protocol itself, in which literals are control tokens."""
-        for number, piece in enumerate(_literal_pattern(self._release).split(text)):
+        for number, piece in enumerate(_divided(text, self._known)):
             if number % 2:
                 self.control(piece)
             else:
                 self.content(piece)
 
-    def calls(self, calls: Sequence[ToolCall]) -> None:
+    def _ids(self, ids: tuple[int, ...], text: str) -> None:
+        if ids:
+            self._end_text()
+            self._segments.append(Ids(ids))
+        self.literals.append(text)
+
+    def _end_text(self) -> None:
+        texts = self._texts
+        if texts:
+            # A text alone stays the object that it is, whose hash is known.
+            self._segments.append(Text(texts[0] if len(texts) == 1 else "".join(texts)))
+            self._texts = []
+
+    def calls(self, calls: tuple[ToolCall, ...]) -> None:
         """A block of calls; literals in names, keys and values are text."""
         self.content("\n\n")
-        for number, piece in enumerate(call_pieces(calls, self._release)):
+        is_short = sum(len(call.arguments) for call in calls) <= _SHORT
+        for number, piece in enumerate((_short_block if is_short else _block)(calls, self._release)):
             if number % 2:
-                self.content(piece)
+                self.control(piece)
             else:
-                self.template(piece)
+                self.content(piece)
 
     def url_question(self, text: str, url_mark: str) -> None:
         """A question that ends in `<｜extracted_url｜>` and one URL: there the caller's mark is a token."""
@@ -324,13 +354,11 @@ class _Writer:
             cut = ids.index(end_id) if closed else len(ids)
             thought, answer = ids[:cut], ids[cut + 1 :]
         if reasons:
-            self.segments.append(Ids(thought))
-            self.literals.append(message.reasoning)
+            self._ids(thought, message.reasoning)
             if not closed and message.is_open:
                 return False
             self.control(think_end)
-        self.segments.append(Ids(answer))
-        self.literals.append(message.text)
+        self._ids(answer, message.text)
         if message.tool_calls:
             self.literals += ["\n\n", *call_pieces(message.tool_calls, self._release)]
         return True
@@ -346,7 +374,26 @@ def control_id(control: Mapping[str, int], literal: str) -> int:
         ) from None
 
 
-@cache
-def _literal_pattern(release: Release) -> re.Pattern[str]:
-    literals = sorted(release.tokens.literals(), key=len, reverse=True)
-    return re.compile("(" + "|".join(map(re.escape, literals)) + ")")
+_SHORT = 2000
+"""Characters of arguments up to which a block of calls is remembered: it is written again with every turn."""
+
+
+def _block(calls: tuple[ToolCall, ...], release: Release) -> tuple[str, ...]:
+    """A block of calls, text and control literals by turns."""
+    literals = release.tokens.literals()
+    divided: list[str] = [""]
+    for number, piece in enumerate(call_pieces(calls, release)):
+        first, *rest = (piece,) if number % 2 else _divided(piece, literals)
+        divided[-1] += first
+        divided += rest
+    return tuple(divided)
+
+
+_short_block = lru_cache(maxsize=1024)(_block)
+
+
+@lru_cache(maxsize=1024)
+def _divided(text: str, literals: tuple[str, ...]) -> tuple[str, ...]:
+    """`text` cut at `literals`, which are pieces 1, 3, 5, …"""
+    longest_first = sorted(literals, key=len, reverse=True)
+    return tuple(re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text))

@@ -2,10 +2,8 @@
 
 import itertools
 import json
-import os
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +22,7 @@ from engine.encoding.completion import (
 )
 from engine.encoding.completion_parser import CompletionParser, parse
 from engine.encoding.dsml import render_calls
+from tests.engine.encoding import vectors
 from tests.engine.encoding.completions import (
     END,
     RELEASE,
@@ -37,8 +36,6 @@ from tests.engine.encoding.completions import (
 )
 from tests.engine.encoding.properties import for_all, fuzz
 from tests.engine.encoding.strict_grammar import Rejected, parse_strictly
-
-VECTORS = os.environ.get("SEAMOUNT_VECTORS")
 
 
 def official_shape(completion: Completion) -> dict[str, Any]:
@@ -92,14 +89,20 @@ def told(events: list[ParseEvent]) -> tuple[str, str, list[tuple[str, str]]]:
 # --- the official parser --------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(VECTORS is None, reason="SEAMOUNT_VECTORS does not name the folder of golden completions")
+@vectors.needs_vectors
 def test_the_golden_completions_are_read_and_rejected_one_for_one() -> None:
-    cases = json.loads((Path(VECTORS or "") / "parse_cases.json").read_text("utf-8"))
+    cases = vectors.golden("parse_cases.json")
     assert cases
     for case in cases:
         thinking = case["thinking_mode"] == "thinking"
         assert strictly(case["text"], thinking=thinking) == case.get("result"), case["name"]
         assert ("error" in case) == ("result" not in case)
+
+
+def test_every_completion_has_its_stored_digest() -> None:
+    for case in vectors.stored()["parse"]:
+        read = strictly(case["text"], thinking=case["thinking_mode"] == "thinking")
+        assert vectors.result_digest(read) == case["result_sha256"], case["name"]
 
 
 @for_all(completions, examples=600)
