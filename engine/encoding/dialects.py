@@ -42,10 +42,10 @@ def to_openai(messages: Sequence[Message]) -> list[dict[str, Any]]:
 def _message(shape: object, place: str) -> Message:
     fields = _mapping(shape, place)
     role, task = fields.get("role"), fields.get("task")
-    if role not in _ROLES:
-        raise _unreadable(place, f"its role is {role!r}")
-    if task is not None and task not in _TASKS:
-        raise _unreadable(place, f"its task is {task!r}")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise _unreadable(place, f"its role is {str(role)[:80]!r}")
+    if task is not None and (not isinstance(task, str) or task not in _TASKS):
+        raise _unreadable(place, f"its task is {str(task)[:80]!r}")
     form = fields.get("response_format")
     return Message(
         role=cast(Role, role),
@@ -207,7 +207,7 @@ def _turn(shape: object, place: str) -> list[Message]:
     if role == "assistant":
         return [_answer(blocks, place)]
     if role != "user":
-        raise _unreadable(place, f"its role is {role!r}")
+        raise _unreadable(place, f"its role is {str(role)[:80]!r}")
     messages: list[Message] = []
     texts: list[str] = []
 

@@ -85,7 +85,7 @@ def read_action(text: str) -> Literal["search", "answer"] | None:
 def read_title(text: str, most_characters: int = 80) -> str:
     """A title on one line, without the quotes and full stop that models like to add; "" for none."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = " ".join(line.split()).strip("\"'“”‘’「」《》*#").rstrip(".。").strip()
+    line = " ".join(line.split()).rstrip(".。").strip("\"'“”‘’「」《》*# ").rstrip(".。").strip()
     return line[:most_characters].rstrip()
 
 
