@@ -59,7 +59,7 @@ def _message(shape: object, place: str) -> Message:
         # The official encoder loses what a user's or a tool's message declares.
         tools=() if role in ("user", "tool") else _functions(fields.get("tools"), f"{place}.tools"),
         response_format=_json_text(form, f"{place}.response_format") if form else None,
-        task=task,
+        task=cast("Task | None", task),
         is_open=bool(fields.get("wo_eos", False)),
     )
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.exceptions import best_match as _best_match  # pyright: ignore[reportUnknownVariableType]
-from jsonschema.validators import validator_for
+from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -50,7 +50,7 @@ def schema_problem(arguments: str, schema: object) -> str | None:
         return None
     whole = cast(dict[str, Any], schema)
     try:
-        kind = validator_for(whole)
+        kind = validator_for(whole, Draft202012Validator)
         kind.check_schema(whole)
         errors = kind(whole, registry=_NOTHING).iter_errors(value)
         worst = cast(ValidationError | None, _best_match(errors))

@@ -1,6 +1,8 @@
 import codecs
 import itertools
+import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +100,30 @@ def test_flush_gives_back_what_was_held() -> None:
     assert holder.feed("a <e") == ("a ", False)
     assert holder.flush() == "<e"
     assert holder.flush() == ""
+
+
+@given(
+    st.text(alphabet="aé€😀\0") | st.binary(max_size=30), st.lists(st.integers(0, 500)), st.integers(0, 500)
+)
+def test_interrupted_and_restored_anywhere_it_gives_what_it_gives_uninterrupted(
+    text: str | bytes, cuts: list[int], at: int
+) -> None:
+    pieces = pieces_of(text if isinstance(text, bytes) else text.encode(), cuts)
+    whole = stream(pieces)
+    at %= len(pieces) + 1
+    first = Detokenizer(lambda token_id: pieces[token_id])
+    before = [first.feed(i) for i in range(at)]
+    state = json.loads(json.dumps(first.state()))
+    second = Detokenizer(lambda token_id: pieces[token_id])
+    second.restore(state)
+    after = [second.feed(i) for i in range(at, len(pieces))]
+    assert [*before, *after, second.flush()] == whole
+
+
+@pytest.mark.parametrize("state", ["x", "41", "ff", "e282ac", "e28261", "c3a9"])
+def test_a_state_that_is_none_is_refused_and_leaves_a_fresh_one(state: str) -> None:
+    detokenizer = Detokenizer(lambda _id: b"a")
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever the library says of odd hexadecimal
+        detokenizer.restore(state)
+    assert detokenizer.state() == ""
+    assert detokenizer.feed(0) == "a"

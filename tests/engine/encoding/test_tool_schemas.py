@@ -1,0 +1,102 @@
+"""Calls against schemas: an error that a model can read, whatever the schema is."""
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from engine.encoding.completion import ParsedCall
+from engine.encoding.tool_schemas import check_calls, rejection, schema_problem
+from tests.engine.encoding.completions import json_values
+from tests.engine.encoding.properties import for_all
+
+WEATHER = {
+    "name": "get_weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["city"],
+    },
+}
+
+
+def checked(name: str, arguments: str, *functions: dict[str, Any]) -> ParsedCall:
+    call = ParsedCall(name, arguments)
+    check_calls([call], functions)
+    return call
+
+
+def test_a_call_that_fits_stays_as_it_is() -> None:
+    assert checked("get_weather", '{"city": "Paris", "days": [1]}', WEATHER).status == "exact"
+    assert checked("anything", "{}").status == "exact"
+    assert checked("f", '{"a": 1}', {"name": "f"}).status == "exact"
+    assert checked("f", '{"a": 1}', {"name": "f", "parameters": True}).status == "exact"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("get_whether", "{}", "there is no tool 'get_whether'; the tools are get_weather"),
+        ("get_weather", "{}", "'city' is a required property"),
+        ("get_weather", '{"city": 3}', "`city`: 3 is not of type 'string'"),
+        ("get_weather", '{"city": "x", "days": [1, "2"]}', "`days[1]`: '2' is not of type 'integer'"),
+        ("get_weather", "{", "its arguments are not JSON"),
+    ],
+)
+def test_one_that_does_not_is_rejected_and_told_why(name: str, arguments: str, said: str) -> None:
+    call = checked(name, arguments, WEATHER)
+    assert call.status == "rejected"
+    assert said in (call.problem or "")
+    assert call.problem in rejection(call.name, call.problem or "")
+
+
+def test_a_rejected_call_keeps_its_first_reason() -> None:
+    call = ParsedCall("f", "")
+    call.reject("first")
+    check_calls([call], [WEATHER])
+    assert call.problem == "first"
+
+
+SCHEMAS: list[Any] = [
+    {"type": "string", "pattern": "("}, {"$schema": {}}, {"$schema": ["x"]}, {"$schema": "http://x/y"},
+    {"multipleOf": 0}, {"multipleOf": 0.1}, {"$ref": "#"}, {"$ref": "http://localhost:1/y"}, {"$ref": 5},
+    {"$ref": "#/a/b"}, {"$defs": 5}, {"properties": {"a": {"$ref": "#/properties/a"}}}, {"enum": 5},
+    {"type": "objekt"}, {"properties": {"a": 5}}, {"patternProperties": {"(": {}}}, {"$dynamicRef": "#x"},
+    {"$id": "http://["}, {"allOf": [{"$id": "http://[", "$ref": "x"}]}, {"$ref": "file:///etc/passwd"},
+]  # fmt: skip
+VALUES = [
+    '"x"',
+    '{"a": 1}',
+    '{"a": {"a": {}}}',
+    "[1]",
+    "1e400",
+    "9" * 400 + ".5",
+    "1" * 4000,
+    "9" * 9000,
+    "[" * 9000,
+]
+
+
+@pytest.mark.parametrize("number", range(len(SCHEMAS)))
+def test_no_schema_raises_and_none_is_fetched(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    for value in VALUES:
+        problem = schema_problem(value, SCHEMAS[number])
+        assert problem is None or (problem and "\n" not in problem[:100])
+
+
+def test_a_schema_without_end() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(5000):
+        schema = {"properties": {"a": schema}}
+    assert schema_problem("{}", schema) == "the tool's schema has no end"
+
+
+@for_all(json_values, json_values)
+def test_any_schema_and_any_value(value: Any, schema: Any) -> None:
+    problem = schema_problem(json.dumps(value), schema)
+    assert problem is None or problem
