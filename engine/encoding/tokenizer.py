@@ -53,8 +53,15 @@ class OfficialTokenizer:
         """Raises ModelFileError for a file that cannot be used."""
         self._path = path
         self._table = _read(path)
-        added = cast(list[dict[str, Any]], self._table.get("added_tokens") or [])
-        self._control = {str(token["content"]): int(token["id"]) for token in added}
+        try:
+            added = cast(list[dict[str, Any]], self._table.get("added_tokens") or [])
+            self._control = {str(token["content"]): int(token["id"]) for token in added}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"The tokeniser {path.name} could not be used",
+                "its added tokens are not in order",
+                "fetch the file again",
+            ) from error
         self._plain = self._make({**self._table, "added_tokens": []})
 
     @property
@@ -83,6 +90,8 @@ class OfficialTokenizer:
         if text in self._control:
             return text.encode()
         table = _byte_of()
+        if not table.keys() >= set(text):  # a vocabulary of another kind
+            return text.encode()
         return bytes(table[character] for character in text)
 
     @cached_property

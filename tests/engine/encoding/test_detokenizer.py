@@ -123,7 +123,7 @@ def test_interrupted_and_restored_anywhere_it_gives_what_it_gives_uninterrupted(
 @pytest.mark.parametrize("state", ["x", "41", "ff", "e282ac", "e28261", "c3a9"])
 def test_a_state_that_is_none_is_refused_and_leaves_a_fresh_one(state: str) -> None:
     detokenizer = Detokenizer(lambda _id: b"a")
-    with pytest.raises(ValueError):  # noqa: PT011 - whatever the library says of odd hexadecimal
+    with pytest.raises(ValueError):
         detokenizer.restore(state)
     assert detokenizer.state() == ""
     assert detokenizer.feed(0) == "a"
