@@ -5,8 +5,12 @@ Owns: text to ids and back, and which tokens are control tokens. The same interf
 llama_cpp. Does not know models' contexts (`llamacpp`).
 
 llama.cpp finds user-defined tokens in any text, also when asked for plain text, and V4's `<｜User｜>` is one.
-So each literal in a text is cut in two where the tokeniser would cut it anyway, between a letter and the
-sign after it: no piece then holds the literal, and the ids are those of plain text.
+So each literal in a text is cut in two where the tokeniser would cut it anyway, between a letter or digit and
+the sign after it: no piece then holds the literal, and the ids are those of plain text.
+
+The ids are the official tokeniser's for every text but one that holds characters of Unicode 16 (2024; mostly
+Egyptian hieroglyphs and signs of old computers): llama.cpp's table of letters and signs is older, and such a
+character may be joined to the space or letter beside it differently. The bytes are the same.
 """
 
 import ctypes
@@ -17,10 +21,12 @@ from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
+from engine.encoding.release import ARCHITECTURES
 from engine.errors import GenerationError, ModelFileError
 
-_CUT = re.compile(r"(?<=[^\W\d_])(?=[^\w\s]|_)")
-"""Between a letter and a sign: every pre-tokeniser that tells words from signs ends a piece here."""
+_CUT = re.compile(r"(?<=[^\W_])(?=[^\w\s]|_)")
+"""Between a letter or digit and a sign: every pre-tokeniser that tells words from signs ends a piece here."""
+_ARCHITECTURE = b"general.architecture"
 
 
 class GgufVocabulary:
@@ -35,6 +41,8 @@ class GgufVocabulary:
         self.end_id = int(llama.llama_vocab_eos(self._vocabulary))
         self.wants_begin = bool(llama.llama_vocab_get_add_bos(self._vocabulary)) and self.begin_id >= 0
         self.end_ids = frozenset(i for i in range(self.size) if llama.llama_vocab_is_eog(self._vocabulary, i))
+        # Of V4's user-defined tokens none is ordinary text.
+        self._all_markers = _metadata(model, _ARCHITECTURE) in ARCHITECTURES
         self._control, self._plain_ids, literals = self._read_control(template)
         self._cuttable = _any_of([text for text in literals if _CUT.search(text)])
         self._pieces: list[bytes | None] = [None] * self.size
@@ -85,7 +93,7 @@ class GgufVocabulary:
         return self._tokenize(text, special=True)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of a token; empty for control and unknown tokens."""
+        """The bytes of a token; empty for unknown tokens and those that llama.cpp takes for control."""
         piece = self._pieces[token_id]
         if piece is None:
             piece = self._pieces[token_id] = self._piece(token_id)
@@ -107,7 +115,9 @@ class GgufVocabulary:
             text = self.text(token_id)
             if attributes & llama.LLAMA_TOKEN_ATTR_CONTROL:
                 control[text] = token_id
-            elif attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED and is_marker(text, template):
+            elif attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED and (
+                self._all_markers or is_marker(text, template)
+            ):
                 control[text] = token_id
                 literals.append(text)
                 spelled[token_id] = [
@@ -150,6 +160,12 @@ class GgufVocabulary:
             if length >= 0:
                 return buffer.raw[:length]
             room = -length
+
+
+def _metadata(model: Any, key: bytes) -> str:
+    buffer: Any = ctypes.create_string_buffer(64)
+    length = int(llama.llama_model_meta_val_str(model, key, buffer, len(buffer)))
+    return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
 
 
 def is_marker(text: str, template: str | None) -> bool:

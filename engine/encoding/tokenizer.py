@@ -42,7 +42,7 @@ class Tokenizer(Protocol):
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token stands for; a control token's literal."""
+        """The bytes that a token stands for. A control token's are its literal, or none at all in a GGUF."""
         ...
 
 
