@@ -44,6 +44,9 @@ class TextIds:
         self._tokenize = tokenize
         self._most = most_characters // 2
         self._characters = 0
+        # One object for each number: lists of a hundred thousand ids are copied with every turn, which is
+        # several times quicker when they name few objects.
+        self._numbers: dict[int, int] = {}
         self._young: dict[str, tuple[int, ...]] = {}
         self._old: dict[str, tuple[int, ...]] = {}
 
@@ -54,7 +57,8 @@ class TextIds:
             return known
         ids = self._old.pop(text, None)
         if ids is None:
-            ids = tuple(self._tokenize(text))
+            fresh = self._tokenize(text)
+            ids = tuple(map(self._numbers.setdefault, fresh, fresh))
         if len(text) <= self._most:
             if self._characters + len(text) > self._most:
                 self._young, self._old, self._characters = {}, self._young, 0

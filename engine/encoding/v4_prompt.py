@@ -58,11 +58,8 @@ class _Turn(NamedTuple):
     """A message after fusing. `blocks` is set for users."""
 
     message: Message
+    role: str
     blocks: tuple[_Block, ...] = ()
-
-    @property
-    def role(self) -> str:
-        return self.message.role
 
 
 _RESULTS = Message("user")
@@ -218,17 +215,18 @@ def _fused(messages: Sequence[Message]) -> list[_Turn]:
         if message.role == "tool":
             block = _Block(message.text, is_result=True, call_id=message.tool_call_id)
             if previous is not None:
-                turns[-1] = _Turn(previous.message, (*previous.blocks, block))
+                turns[-1] = _Turn(previous.message, "user", (*previous.blocks, block))
             else:
-                turns.append(_Turn(_RESULTS, (block,)))
+                turns.append(_Turn(_RESULTS, "user", (block,)))
         elif message.role == "user":
             block = _Block(message.text)
             if previous is not None and previous.message.task is None:
-                turns[-1] = _Turn(previous.message, (*previous.blocks, block))
+                turns[-1] = _Turn(previous.message, "user", (*previous.blocks, block))
             else:
-                turns.append(_Turn(replace(message, tools=()) if message.tools else message, (block,)))
+                kept = replace(message, tools=()) if message.tools else message
+                turns.append(_Turn(kept, "user", (block,)))
         else:
-            turns.append(_Turn(message))
+            turns.append(_Turn(message, message.role))
     return turns
 
 
@@ -240,12 +238,13 @@ def _sorted_results(turns: Sequence[_Turn]) -> list[_Turn]:
         if turn.role == "assistant" and turn.message.tool_calls:
             order = {call.id: place for place, call in enumerate(turn.message.tool_calls) if call.id}
         # Ranks by the last calls; a result of no known call ranks first.
-        ranks = [order.get(block.call_id, 0) for block in turn.blocks if block.is_result]
-        if len(ranks) > 1 and order:
+        blocks = turn.blocks if order and len(turn.blocks) > 1 else ()
+        ranks = [order.get(block.call_id, 0) for block in blocks if block.is_result]
+        if len(ranks) > 1:
             results = [block for block in turn.blocks if block.is_result]
             ordered = iter([results[place] for place in sorted(range(len(ranks)), key=ranks.__getitem__)])
             blocks = tuple(next(ordered) if block.is_result else block for block in turn.blocks)
-            whole.append(_Turn(turn.message, blocks))
+            whole.append(_Turn(turn.message, turn.role, blocks))
         else:
             whole.append(turn)
     return whole
@@ -284,13 +283,16 @@ class _Writer:
 
     def control(self, literal: str) -> None:
         """A control token."""
+        if self._texts:
+            self._end_text()
+        self._segments.append(self._token(literal))
+        self.literals.append(literal)
+
+    def _token(self, literal: str) -> Control:
         token = self._tokens.get(literal)
         if token is None:
             token = self._tokens[literal] = Control(control_id(self._control, literal))
-        if self._texts:
-            self._end_text()
-        self._segments.append(token)
-        self.literals.append(literal)
+        return token
 
     def content(self, text: str) -> None:
         """Text in which nothing is a control token."""
@@ -321,13 +323,15 @@ class _Writer:
 
     def calls(self, calls: tuple[ToolCall, ...]) -> None:
         """A block of calls; literals in names, keys and values are text."""
-        self.content("\n\n")
         is_short = sum(len(call.arguments) for call in calls) <= _SHORT
-        for number, piece in enumerate((_short_block if is_short else _block)(calls, self._release)):
-            if number % 2:
-                self.control(piece)
-            else:
-                self.content(piece)
+        block = (_short_block if is_short else _block)(calls, self._release)
+        self._texts += ["\n\n", block.first]
+        self._end_text()
+        for literal, text in block.middle:
+            self._segments += (self._token(literal), text)
+        self._segments.append(self._token(block.last_literal))
+        self._texts.append(block.last)
+        self.literals += ["\n\n", block.literal]
 
     def url_question(self, text: str, url_mark: str) -> None:
         """A question that ends in `<｜extracted_url｜>` and one URL: there the caller's mark is a token."""
@@ -378,15 +382,26 @@ _SHORT = 2000
 """Characters of arguments up to which a block of calls is remembered: it is written again with every turn."""
 
 
-def _block(calls: tuple[ToolCall, ...], release: Release) -> tuple[str, ...]:
-    """A block of calls, text and control literals by turns."""
+class _CallBlock(NamedTuple):
+    """A block of calls: a text, control literals each with the text after it, and the last of them."""
+
+    first: str
+    middle: tuple[tuple[str, Text], ...]
+    last_literal: str
+    last: str
+    literal: str
+    """The whole of it."""
+
+
+def _block(calls: tuple[ToolCall, ...], release: Release) -> _CallBlock:
     literals = release.tokens.literals()
     divided: list[str] = [""]
     for number, piece in enumerate(call_pieces(calls, release)):
         first, *rest = (piece,) if number % 2 else _divided(piece, literals)
         divided[-1] += first
         divided += rest
-    return tuple(divided)
+    middle = tuple((divided[at], Text(divided[at + 1])) for at in range(1, len(divided) - 2, 2))
+    return _CallBlock(divided[0], middle, divided[-2], divided[-1], "".join(divided))
 
 
 _short_block = lru_cache(maxsize=1024)(_block)

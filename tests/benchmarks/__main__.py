@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-BENCHMARKS = ("window", "streaming")
+BENCHMARKS = ("window", "streaming", "encoding")
 
 
 def main() -> int:
