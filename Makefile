@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 
-.PHONY: help run test check lint bench screenshots dist lock clean
+.PHONY: help run test check lint bench campaign screenshots dist lock clean
 
 help:
 	@echo "make run          the window, with a model to talk to"
 	@echo "make test         every test"
 	@echo "make check        format, lint, types, import contracts, every test"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
+	@echo "make campaign     the encoding's fuzz for ten minutes (SECONDS=600, SEED=a new one)"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
 	@echo "make dist         wheel and source archive in dist/"
 
@@ -33,6 +34,16 @@ check: lint test
 bench:
 	@$(PYTHON) packaging/environment.py check
 	$(BIN)/python -m tests.benchmarks
+
+# Each of the three fuzzers gets a third of the time; a failure tells its seed, SEED=that repeats it at once.
+SECONDS ?= 600
+SEED ?= $(shell $(PYTHON) -c "import secrets; print(secrets.randbelow(10**12))")
+
+campaign:
+	@$(PYTHON) packaging/environment.py check
+	SEAMOUNT_FUZZ_SEED=$(SEED) SEAMOUNT_FUZZ_SECONDS=$$(( $(SECONDS) / 3 )) \
+	  $(BIN)/pytest -s -q --timeout 0 -k random tests/engine/encoding/test_completion_parser.py \
+	  tests/engine/encoding/test_v4_prompt.py
 
 screenshots:
 	@$(PYTHON) packaging/environment.py check

@@ -6,28 +6,29 @@ not know what the pieces mean.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(NamedTuple):
     """A control token."""
 
     token_id: int
+    text: str = ""
+    """Its literal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """Plain text between control tokens; not empty."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
+class Ids(NamedTuple):
     """Tokens that were generated, as they are."""
 
     ids: tuple[int, ...]
+    text: str = ""
+    """What they say."""
 
 
 Segment = Control | Text | Ids

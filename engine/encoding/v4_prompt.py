@@ -42,8 +42,11 @@ class Prompt:
     """A rendered conversation."""
 
     segments: tuple[Segment, ...]
-    text: str
-    """The official byte string. Where tokens that the model wrote are used, their message's text stands."""
+
+    @property
+    def text(self) -> str:
+        """The official byte string. Where tokens that the model wrote are used, their message's text stands."""
+        return "".join([segment.text for segment in self.segments])
 
 
 class _Block(NamedTuple):
@@ -55,7 +58,7 @@ class _Block(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """A message after fusing. `blocks` is set for users."""
+    """A message after fusing. `blocks` is set for a user's turn that is not one text alone."""
 
     message: Message
     role: str
@@ -96,7 +99,7 @@ def render(
     last_question = _last_question(whole)
     for index in range(len(before), len(whole)):
         _render_turn(writer, whole, index, style, drops=drops, last_question=last_question)
-    return Prompt(writer.segments(), "".join(writer.literals))
+    return Prompt(writer.segments())
 
 
 def _render_turn(
@@ -106,27 +109,27 @@ def _render_turn(
     message = turn.message
     if index == 0 and style.thinking:
         writer.content(_effort_text(style))
-    if message.role == "system":
+    if turn.role == "user":
+        writer.control(tokens.user)
+        _blocks(writer, turn, tokens.extracted_url)
+    elif turn.role == "assistant":
+        after_task = index > 0 and turns[index - 1].message.task is not None
+        reasons = style.thinking and not after_task and (not drops or index > last_question)
+        _answer(writer, message, style.release, reasons=reasons)
+    elif turn.role == "system":
         if tokens.system:
             writer.control(tokens.system)
         writer.content(message.text)
         _declare(writer, message, style.release)
-    elif message.role == "developer":
+    elif turn.role == "developer":
         if not message.text:
             raise ConversationError(_WHAT, "a developer message has no text", "write one or leave it out")
         writer.control(tokens.user)
         writer.content(message.text)
         _declare(writer, message, style.release)
-    elif message.role == "user":
-        writer.control(tokens.user)
-        _blocks(writer, turn, tokens.extracted_url)
-    elif message.role == "latest_reminder":
+    else:
         writer.control(tokens.latest_reminder)
         writer.content(message.text)
-    else:
-        after_task = index > 0 and turns[index - 1].message.task is not None
-        reasons = style.thinking and not after_task and (not drops or index > last_question)
-        _answer(writer, message, style.release, reasons=reasons)
     _transition(writer, turns, index, style, drops=drops, last_question=last_question)
 
 
@@ -136,13 +139,13 @@ def _transition(
     """What stands between a message and the answer after it, if an answer may come."""
     if index + 1 < len(turns) and turns[index + 1].role not in ("assistant", "latest_reminder"):
         return
-    tokens, message = style.release.tokens, turns[index].message
+    tokens, message, role = style.release.tokens, turns[index].message, turns[index].role
     if message.task is not None:
         if message.task == "action":
             writer.control(tokens.assistant)
             writer.control(tokens.think if style.thinking else tokens.think_end)
         writer.control(tokens.tasks[message.task])
-    elif message.role in ("user", "developer"):
+    elif role in ("user", "developer"):
         writer.control(tokens.assistant)
         thinks = style.thinking and (not drops or index >= last_question)
         writer.control(tokens.think if thinks else tokens.think_end)
@@ -178,12 +181,16 @@ def _declare(writer: "_Writer", message: Message, release: Release) -> None:
 
 
 def _blocks(writer: "_Writer", turn: _Turn, url_mark: str) -> None:
-    for number, block in enumerate(turn.blocks):
+    if not turn.blocks and turn.message.task is None:
+        writer.content(turn.message.text)
+        return
+    blocks = turn.blocks or (_Block(turn.message.text),)
+    for number, block in enumerate(blocks):
         if number:
             writer.content("\n\n")
         if block.is_result:
             writer.content(f"<tool_result>{block.text}</tool_result>")
-        elif turn.message.task == "read_url" and number == len(turn.blocks) - 1:
+        elif turn.message.task == "read_url" and number == len(blocks) - 1:
             writer.url_question(block.text, url_mark)
         else:
             writer.content(block.text)
@@ -211,27 +218,33 @@ def _fused(messages: Sequence[Message]) -> list[_Turn]:
     """
     turns: list[_Turn] = []
     for message in messages:
-        previous = turns[-1] if turns and turns[-1].role == "user" else None
-        if message.role == "tool":
+        role = message.role
+        previous = turns[-1] if role in ("tool", "user") and turns and turns[-1].role == "user" else None
+        if role == "tool":
             block = _Block(message.text, is_result=True, call_id=message.tool_call_id)
             if previous is not None:
-                turns[-1] = _Turn(previous.message, "user", (*previous.blocks, block))
+                turns[-1] = _joined(previous, block)
             else:
                 turns.append(_Turn(_RESULTS, "user", (block,)))
-        elif message.role == "user":
-            block = _Block(message.text)
+        elif role == "user":
             if previous is not None and previous.message.task is None:
-                turns[-1] = _Turn(previous.message, "user", (*previous.blocks, block))
+                turns[-1] = _joined(previous, _Block(message.text))
             else:
                 kept = replace(message, tools=()) if message.tools else message
-                turns.append(_Turn(kept, "user", (block,)))
+                turns.append(_Turn(kept, "user"))
         else:
-            turns.append(_Turn(message, message.role))
+            turns.append(_Turn(message, role))
     return turns
+
+
+def _joined(turn: _Turn, block: _Block) -> _Turn:
+    return _Turn(turn.message, "user", (*(turn.blocks or (_Block(turn.message.text),)), block))
 
 
 def _sorted_results(turns: Sequence[_Turn]) -> list[_Turn]:
     """Results in the order of the calls they answer; texts between them keep their places."""
+    if not any(len(turn.blocks) > 1 for turn in turns):
+        return list(turns)
     order: dict[str, int] = {}
     whole: list[_Turn] = []
     for turn in turns:
@@ -265,10 +278,9 @@ def _last_question(turns: Sequence[_Turn]) -> int:
 
 
 class _Writer:
-    """Collects segments and the literal text beside them."""
+    """Collects segments."""
 
     def __init__(self, release: Release, control: Mapping[str, int]) -> None:
-        self.literals: list[str] = []
         self._segments: list[Segment] = []
         self._texts: list[str] = []  # since the last segment that is no text
         self._release = release
@@ -285,20 +297,18 @@ class _Writer:
         """A control token."""
         if self._texts:
             self._end_text()
-        self._segments.append(self._token(literal))
-        self.literals.append(literal)
+        self._segments.append(self._tokens.get(literal) or self._token(literal))
 
     def _token(self, literal: str) -> Control:
         token = self._tokens.get(literal)
         if token is None:
-            token = self._tokens[literal] = Control(control_id(self._control, literal))
+            token = self._tokens[literal] = Control(control_id(self._control, literal), literal)
         return token
 
     def content(self, text: str) -> None:
         """Text in which nothing is a control token."""
         if text:
             self._texts.append(text)
-            self.literals.append(text)
 
     def template(self, text: str) -> None:
         """Text of the protocol itself, in which literals are control tokens."""
@@ -309,10 +319,9 @@ class _Writer:
                 self.content(piece)
 
     def _ids(self, ids: tuple[int, ...], text: str) -> None:
-        if ids:
+        if ids or text:
             self._end_text()
-            self._segments.append(Ids(ids))
-        self.literals.append(text)
+            self._segments.append(Ids(ids, text))
 
     def _end_text(self) -> None:
         texts = self._texts
@@ -331,7 +340,6 @@ class _Writer:
             self._segments += (self._token(literal), text)
         self._segments.append(self._token(block.last_literal))
         self._texts.append(block.last)
-        self.literals += ["\n\n", block.literal]
 
     def url_question(self, text: str, url_mark: str) -> None:
         """A question that ends in `<｜extracted_url｜>` and one URL: there the caller's mark is a token."""
@@ -362,9 +370,8 @@ class _Writer:
             if not closed and message.is_open:
                 return False
             self.control(think_end)
-        self._ids(answer, message.text)
-        if message.tool_calls:
-            self.literals += ["\n\n", *call_pieces(message.tool_calls, self._release)]
+        called = ["\n\n", *call_pieces(message.tool_calls, self._release)] if message.tool_calls else []
+        self._ids(answer, "".join([message.text, *called]))
         return True
 
 
@@ -389,8 +396,6 @@ class _CallBlock(NamedTuple):
     middle: tuple[tuple[str, Text], ...]
     last_literal: str
     last: str
-    literal: str
-    """The whole of it."""
 
 
 def _block(calls: tuple[ToolCall, ...], release: Release) -> _CallBlock:
@@ -401,7 +406,7 @@ def _block(calls: tuple[ToolCall, ...], release: Release) -> _CallBlock:
         divided[-1] += first
         divided += rest
     middle = tuple((divided[at], Text(divided[at + 1])) for at in range(1, len(divided) - 2, 2))
-    return _CallBlock(divided[0], middle, divided[-2], divided[-1], "".join(divided))
+    return _CallBlock(divided[0], middle, divided[-2], divided[-1])
 
 
 _short_block = lru_cache(maxsize=1024)(_block)

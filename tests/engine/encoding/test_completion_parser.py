@@ -21,10 +21,14 @@ from engine.encoding.completion import (
     ReasoningText,
 )
 from engine.encoding.completion_parser import CompletionParser, parse
+from engine.encoding.detokenizer import Detokenizer
 from engine.encoding.dsml import render_calls
+from engine.encoding.tokenizer import official_tokenizer
+from engine.encoding.tool_schemas import check_calls
 from tests.engine.encoding import vectors
 from tests.engine.encoding.completions import (
     END,
+    PIECES,
     RELEASE,
     THINK_END,
     D,
@@ -372,3 +376,28 @@ def one_soup(seed: int) -> None:
 
 def test_random_soups_raise_nothing_and_are_read_alike() -> None:
     fuzz("completions", one_soup, rounds=1500)
+
+
+def one_token_stream(seed: int) -> None:
+    """Any tokens, control tokens and pieces of the grammar among them, as a model would write them."""
+    random_, tokenizer = random.Random(seed), official_tokenizer()
+    marks = sorted(tokenizer.control[literal] for literal in RELEASE.tokens.literals())
+    ids: list[int] = []
+    for _ in range(random_.randint(0, 60)):
+        kind = random_.random()
+        if kind < 0.4:
+            ids += tokenizer.encode_parsing(random_.choice(PIECES))
+        elif kind < 0.6:
+            ids.append(random_.choice(marks))
+        else:
+            ids.append(random_.randrange(tokenizer.vocabulary_size))
+    detokenizer, thinking = Detokenizer(tokenizer.token_bytes), random_.random() < 0.5
+    pieces = [*map(detokenizer.feed, ids), detokenizer.flush()]
+    completion, events = in_pieces(pieces, thinking=thinking)
+    assert completion == parse("".join(pieces), RELEASE, thinking=thinking)
+    assert told(events)[:2] == (completion.reasoning, completion.text)
+    check_calls(completion.calls, [{"name": "a", "parameters": {"type": "object"}}])
+
+
+def test_random_token_streams_raise_nothing_and_are_read_alike() -> None:
+    fuzz("token streams", one_token_stream, rounds=500)
