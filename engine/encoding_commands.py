@@ -9,6 +9,7 @@ A case is `{"messages": [...], "tools": [...]}` in OpenAI's shape, or a bare lis
 `add_default_bos_token`, `context`) as the checkpoint's own test cases do. Options of the command win.
 """
 
+import copy
 import io
 import json
 import re
@@ -66,8 +67,9 @@ def encode(
         options = _object(fields.get("kwargs") or {})
         chosen = _release(profile, fields)
         style = replace(_style(chosen, mode, fields), drop_thinking=bool(options.get("drop_thinking", True)))
+        messages = fields.get("messages")
         prompt = render(
-            from_openai(fields.get("messages"), fields.get("tools")),
+            from_openai(_officially(messages) if strict_official else messages, fields.get("tools")),
             style,
             vocabulary.control,
             context=from_openai(options.get("context") or []),
@@ -159,6 +161,25 @@ def _message(completion: Completion, *, strict: bool) -> dict[str, Any]:
                 {"name": call.name, "arguments": call.arguments, "problem": call.problem} for call in rejected
             ]
     return message
+
+
+def _officially(messages: Any) -> Any:
+    """Calls whose arguments are no text, as the official encoder takes them: one parameter `arguments`."""
+    whole: Any = copy.deepcopy(messages)
+    for message in _items(whole):
+        for call in _items(_field(message, "tool_calls")):
+            function = _field(call, "function")
+            if not isinstance(_field(function, "arguments"), str | None):
+                function["arguments"] = {"arguments": function["arguments"]}
+    return whole
+
+
+def _items(value: Any) -> list[Any]:
+    return cast(list[Any], value) if isinstance(value, list) else []
+
+
+def _field(value: Any, key: str) -> Any:
+    return cast(dict[str, Any], value).get(key) if isinstance(value, dict) else None
 
 
 def _release(profile: str | None, fields: dict[str, Any]) -> Release:

@@ -125,6 +125,16 @@ def test_ids_parse_typed_literals_only_when_told_to() -> None:
     assert official["ids"].count(128821) == 2
 
 
+def test_arguments_that_are_an_object_are_that_object_unless_strictly_official() -> None:
+    call = {"function": {"name": "f", "arguments": {"a": "x"}}}
+    case = [{"role": "assistant", "tool_calls": [call]}]
+    assert '<｜DSML｜parameter name="a" string="true">x</' in prompt(case)
+    official = prompt(case, strict_official=True)
+    assert '<｜DSML｜parameter name="arguments" string="false">{"a": "x"}</' in official
+    for odd in (5, [5], [{"tool_calls": 5}], [{"tool_calls": [5]}], [{"tool_calls": [{"function": 5}]}]):
+        assert run_encode(json.dumps({"messages": odd}), strict_official=True)[0] == 1
+
+
 @pytest.mark.parametrize("suffix", ["json", "gguf"])
 def test_a_tokeniser_that_cannot_be_used_is_an_error(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"t.{suffix}"
