@@ -105,7 +105,7 @@ def same(vocabulary: GgufVocabulary, official: OfficialTokenizer, text: str) -> 
 def test_texts_of_all_kinds(vocabulary: GgufVocabulary, official: OfficialTokenizer) -> None:
     for text in TEXTS:
         same(vocabulary, official, text)
-    for first, second in itertools.product(TEXTS[:24], repeat=2):
+    for first, second in itertools.product(TEXTS[:16], repeat=2):
         same(vocabulary, official, first + second)
 
 
@@ -116,7 +116,9 @@ def test_every_literal_inside_words_and_next_to_signs(
     for literal in official.control:
         same(vocabulary, official, literal)
         assert control.isdisjoint(vocabulary.encode(literal))
-    named = [literal for literal in official.control if "place▁holder▁no" not in literal]
+    table = json.loads(official._path.read_bytes())["added_tokens"]
+    # Those that llama.cpp finds in any text, and some of the others.
+    named = [token["content"] for token in table if not token["special"] or token["id"] % 50 == 0]
     assert "<｜image2｜>" in named and "<|EOT|>" in named
     around = [
         "a{}b",
@@ -178,7 +180,7 @@ def test_only_new_characters_of_unicode_16_are_taken_differently(
     ]  # fmt: skip
     assert len(differing) == 5102
     random_ = random.Random(1)
-    for _ in range(2000):
+    for _ in range(500):
         code = random_.choice([random_.randrange(0x20, 0x3000), random_.randrange(0x3000, 0x110000)])
         if not 0xD800 <= code < 0xE000 and not is_new(chr(code)):
             for form in (" {}", "a{}", "{}a", "1{}_b", "!{} "):
@@ -196,8 +198,8 @@ def test_cutting_takes_time_that_grows_with_length_and_no_faster(vocabulary: Ggu
 
     for unit in ("<think>", "｜DSML｜", "<", "a", "\n\n", " ", "<｜User｜"):
         # Long runs of one kind of character are one word to a tokeniser, whose own time is not measured here.
-        quick = min(seconds(unit * 300) for _ in range(3))
-        assert min(seconds(unit * 2400) for _ in range(2)) < max(30 * quick, 0.1), unit
+        quick = min(seconds(unit * 150) for _ in range(3))
+        assert min(seconds(unit * 1200) for _ in range(2)) < max(30 * quick, 0.1), unit
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
