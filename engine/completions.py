@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from engine.bell import Bell
@@ -169,7 +169,11 @@ class Completion(Job):
         asked = self._request
         style = style_of_effort(chat.release, asked.effort)
         require_effort_context(style, backend.facts.context_tokens)
-        messages = reattach(asked.messages, self._memory.recall) if self._memory else asked.messages
+        messages = [
+            # A client that changed what the model wrote means what it sends.
+            message if chat.says(message) else replace(message, written=None)
+            for message in (reattach(asked.messages, self._memory.recall) if self._memory else asked.messages)
+        ]
         budget = self._settings().thinking_tokens
         guard = ThinkingGuard(chat.think_end_id, thinking=style.thinking, budget=budget or None)
         answer = V4Answer(

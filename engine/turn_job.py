@@ -129,7 +129,6 @@ class TurnJob(Job):
             self._finish_by(outcome.reason, outcome.usage)
 
     def _answer_by_v4(self, backend: "Backend", chat: "V4Chat") -> None:
-        from engine.encoding.detokenizer import Detokenizer
         from engine.encoding.reasoning import ThinkingGuard, require_context, style_of
         from engine.generation import GenerationRequest
         from engine.v4_answer import V4Answer
@@ -146,7 +145,6 @@ class TurnJob(Job):
         guard = ThinkingGuard(
             chat.think_end_id, thinking=style.thinking, budget=budget or None, already=self._already
         )
-        detokenizer = Detokenizer(lambda id_: chat.literals.get(id_) or backend.token_bytes(id_))
         answer = V4Answer(
             chat,
             guard,
@@ -154,7 +152,7 @@ class TurnJob(Job):
             thinking=style.thinking,
             functions=[tool.function for tool in tools],
             stored=self._answer,
-            already="".join(map(detokenizer.feed, self._already)),
+            already=chat.text_of(self._already),
         )
         request = GenerationRequest(
             prompt=tuple(chat.prompt(messages, style)),

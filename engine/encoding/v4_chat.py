@@ -5,12 +5,14 @@ instructions and parsers for that model's vocabulary. Does not know the rules th
 `quick`, `completion_parser`), nor who asks.
 """
 
-from collections.abc import Sequence
-from weakref import WeakKeyDictionary
+import json
+from collections.abc import Iterable, Sequence
+from weakref import WeakKeyDictionary, ref
 
 from engine.backends.base import Backend, ModelFacts
 from engine.conversation import Message, Task
 from engine.encoding.completion_parser import CompletionParser
+from engine.encoding.detokenizer import Detokenizer
 from engine.encoding.quick import QuickQuestion, quick_question
 from engine.encoding.release import ARCHITECTURES, Release, choose_release, release, releases
 from engine.encoding.segments import TextIds, ids_of
@@ -56,7 +58,8 @@ class V4Chat:
         self.literals = {self.control[literal]: literal.encode() for literal in spoken}
         """The control tokens that a completion's grammar is written with, as their literals."""
         # Not the backend itself: this object is kept for as long as the backend lives.
-        self._text_ids = TextIds(_Tokenize(backend))
+        self._backend = ref(backend)
+        self._text_ids = TextIds(lambda text: self._alive().tokenize(text))
 
     def prompt(self, messages: Sequence[Message], style: Style) -> list[int]:
         """Token ids of the conversation, up to where the next answer begins. Raises ConversationError."""
@@ -70,17 +73,37 @@ class V4Chat:
         """A parser of what the model writes."""
         return CompletionParser(self.release, thinking=thinking)
 
+    def text_of(self, token_ids: Iterable[int]) -> str:
+        """What tokens that the model wrote say, with the grammar's control tokens as their literals.
 
-class _Tokenize:
-    """`backend.tokenize`, without keeping the backend alive."""
+        An unfinished character at the end is left out: the answer may go on with it.
+        """
+        backend = self._alive()
+        detokenizer = Detokenizer(lambda id_: self.literals.get(id_) or backend.token_bytes(id_))
+        return "".join(map(detokenizer.feed, token_ids))
 
-    def __init__(self, backend: Backend) -> None:
-        from weakref import ref
+    def says(self, message: Message) -> bool:
+        """Whether `message.written` says what the rest of the message does: a client may have changed that."""
+        written = message.written
+        if written is None:
+            return False
+        parser = self.parser(thinking=written.thinking)
+        parser.feed(self.text_of(written.ids) + self.release.tokens.end)
+        whole = parser.finish()
+        return (whole.text, whole.reasoning) == (message.text, message.reasoning) and [
+            (call.name, _value(call.arguments)) for call in whole.usable_calls
+        ] == [(call.name, _value(call.arguments)) for call in message.tool_calls]
 
-        self._backend = ref(backend)
-
-    def __call__(self, text: str) -> list[int]:
+    def _alive(self) -> Backend:
         backend = self._backend()
         if backend is None:
             raise ValueError("the model is gone")
-        return backend.tokenize(text)
+        return backend
+
+
+def _value(arguments: str) -> object:
+    """What JSON text stands for; clients write the same arguments with other white space."""
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments

@@ -78,6 +78,30 @@ def test_calls_come_whole_and_reasoning_that_a_client_drops_is_put_back(engine: 
     assert read < 110
 
 
+def test_an_answer_that_a_client_changed_is_put_as_the_client_has_it(engine: LiveEngine) -> None:
+    question = user("The weather in Paris?")
+    message = complete(engine, question, tools=TOOLS)["choices"][0]["message"]
+    calls = message["tool_calls"]
+    result = [{"role": "tool", "tool_call_id": call["id"], "content": "22 degrees"} for call in calls]
+
+    def prompt_tokens(**changes: Any) -> int:
+        answer = {"role": "assistant", "content": "Looking.", "tool_calls": calls, **changes}
+        return complete(engine, question, answer, *result, tools=TOOLS)["usage"]["prompt_tokens"]
+
+    as_it_was = prompt_tokens()
+    assert prompt_tokens(content="Looking, longer.") == as_it_was + len(", longer")
+    respaced = [
+        {
+            **call,
+            "function": {**call["function"], "arguments": call["function"]["arguments"].replace(" ", "")},
+        }
+        for call in calls
+    ]
+    assert prompt_tokens(tool_calls=respaced) == as_it_was
+    other = [{**calls[0], "function": {"name": "get_weather", "arguments": '{"city": "Oslo!"}'}}, calls[1]]
+    assert prompt_tokens(tool_calls=other) == as_it_was
+
+
 def test_a_refused_call_reaches_no_client(engine: LiveEngine) -> None:
     whole = complete(engine, user("city twice"), tools=TOOLS)
     assert "tool_calls" not in whole["choices"][0]["message"]

@@ -9,7 +9,7 @@ import pytest
 
 from engine.backends.base import ModelFacts
 from engine.backends.scripted import ScriptedBackend
-from engine.conversation import Message
+from engine.conversation import Message, ToolCall, Written
 from engine.encoding import v4_chat as module
 from engine.encoding.reasoning import style_of
 from engine.encoding.v4_chat import release_of, v4_chat
@@ -84,3 +84,19 @@ def test_a_vocabulary_without_the_tokens_is_refused(tmp_path: Path) -> None:
     del backend.facts.control_tokens["<｜User｜>"]
     with pytest.raises(UnknownRelease, match="no token <｜User｜>"):
         v4_chat(backend)
+
+
+def test_it_tells_whether_a_message_is_what_the_model_wrote(tmp_path: Path) -> None:
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None
+    control = backend.facts.control_tokens
+    ids = (*b"Hm", control["</think>"], *"né".encode())
+    assert chat.text_of(ids) == "Hm</think>né"
+    assert chat.text_of(ids[:-1]) == "Hm</think>n"
+    written = Written(ids, thinking=True)
+    assert chat.says(Message("assistant", "né", "Hm", written=written))
+    assert not chat.says(Message("assistant", "ne", "Hm", written=written))
+    assert not chat.says(Message("assistant", "né", "Hmm", written=written))
+    assert not chat.says(Message("assistant", "né", "Hm", (ToolCall("f", "{}"),), written=written))
+    assert not chat.says(Message("assistant", "né", "Hm"))
