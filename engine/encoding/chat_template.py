@@ -6,8 +6,8 @@ string and container it makes, and the sum of them. Does not know what a control
 
 How the bounds hold. Python code is stopped by a line tracer with a deadline. That cannot stop one long
 operation inside the interpreter, so whatever can make much out of little (operators, `~`, slices, literals,
-filters, methods, calls) goes through the environment, which looks at the size first (`template_bounds`).
-What is not known to be safe is refused.
+filters, methods, calls) goes through the environment, which looks at the size, and at the clock, first
+(`template_bounds`). What is not known to be safe is refused.
 """
 
 import sys
@@ -30,7 +30,7 @@ from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Namespace, pass_environment
 
-from engine.encoding.template_bounds import Bounds, TooMuch
+from engine.encoding.template_bounds import Bounds, OutOfTime, TooMuch
 from engine.errors import ChatTemplateError
 
 MAX_TEMPLATE_CHARACTERS = 262_144
@@ -50,10 +50,6 @@ class TemplateRefusal(ChatTemplateError):  # noqa: N818 - a kind of ChatTemplate
 
 class _Refusal(TemplateError):  # noqa: N818 - named for what happened
     """Raised by `raise_exception` within a template."""
-
-
-class _DeadlineOver(BaseException):
-    """Not an Exception: no `except Exception` between the tracer and `render` may swallow it."""
 
 
 # --- what the code of a template may call -----------------------------------------------------------------
@@ -311,7 +307,7 @@ class ChatTemplate:
         self._lock = Lock()
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise _error(f"it has more than {MAX_TEMPLATE_CHARACTERS:,} characters")
-        with _stopped_after(DEADLINE_S):
+        with _stopped_after(DEADLINE_S, compiling=True):
             self._template = self._sandbox.from_string(source)
 
     def render(self, messages: list[dict[str, str]], values: Mapping[str, Any]) -> str:
@@ -320,7 +316,8 @@ class ChatTemplate:
         Raises ChatTemplateError; TemplateRefusal when the template itself refuses the conversation.
         """
         with self._lock:
-            bounds = Bounds(sum(len(text) for message in messages for text in message.values()))
+            given = sum(len(text) for message in messages for text in message.values())
+            bounds = Bounds(given, time.perf_counter() + DEADLINE_S)
             self._sandbox.bounds = bounds
             parts: list[str] = []
             with _stopped_after(DEADLINE_S):
@@ -353,24 +350,29 @@ def _error(why: str) -> ChatTemplateError:
 
 
 @contextmanager
-def _stopped_after(seconds: float) -> Generator[None]:
+def _stopped_after(seconds: float, *, compiling: bool = False) -> Generator[None]:
     """Run template code under a deadline, turning whatever it raises into ChatTemplateError.
 
     The tracer belongs to this thread; one that was set before, a debugger's, is put back.
     """
     deadline_s = time.perf_counter() + seconds
 
-    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
-        if time.perf_counter() > deadline_s:
-            raise _DeadlineOver
-        # Lines are followed in the template's own code only: what it calls is bounded, and calls are seen.
-        return trace if frame.f_code.co_filename == _FILE else None
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        ours = frame.f_code.co_filename == _FILE
+        # Python switches a tracer off that has raised. Raised in what the collector happens to clean up, it
+        # would be swallowed as well, so it is raised in lines of the template alone. Compiling is Jinja's own
+        # code and ends; there it is raised at the next call, and the clock is looked at once more afterwards.
+        if (compiling or (ours and event == "line")) and time.perf_counter() > deadline_s:
+            raise OutOfTime
+        return trace if ours else None
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
         yield
-    except _DeadlineOver:
+        if compiling and time.perf_counter() > deadline_s:
+            raise OutOfTime
+    except OutOfTime:
         raise _error(f"it took more than {seconds:g} s") from None
     except _Refusal as refusal:
         raise TemplateRefusal(

@@ -5,7 +5,9 @@ looked at before they are made. Does not know Jinja's syntax (`chat_template`).
 """
 
 import json
+import math
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
@@ -30,11 +32,19 @@ class TooMuch(Exception):  # noqa: N818 - named for what happened
     """A template would make something too large, or do what is not allowed."""
 
 
-class Bounds:
-    """The bounds of one rendering. Every method raises TooMuch."""
+class OutOfTime(BaseException):
+    """The rendering has taken its time. Not an Exception: no `except Exception` on the way may swallow it."""
 
-    def __init__(self, given_characters: int) -> None:
-        """`given_characters`: length of all texts that the template is given; it may write each twice."""
+
+class Bounds:
+    """The bounds of one rendering. Every method raises TooMuch, and OutOfTime after the deadline."""
+
+    def __init__(self, given_characters: int, deadline_s: float = math.inf) -> None:
+        """`given_characters`: length of all texts that the template is given; it may write each twice.
+
+        `deadline_s`: on the clock of `time.perf_counter`.
+        """
+        self._deadline_s = deadline_s
         self._longest = _BASE_CHARACTERS + 2 * given_characters
         self._left = _BASE_BUDGET + 16 * given_characters
         self._known: dict[int, int] = {}
@@ -47,6 +57,8 @@ class Bounds:
 
     def charge(self, characters: int) -> None:
         """A string of this length is about to be made."""
+        if time.perf_counter() > self._deadline_s:
+            raise OutOfTime
         if characters > self._longest:
             raise TooMuch(f"it makes a text of more than {self._longest:,} characters")
         self._left -= characters
@@ -66,6 +78,8 @@ class Bounds:
 
     def items(self, *values: Any) -> int:
         """How many values `values` hold, each counted as often as it would be met when walking through."""
+        if time.perf_counter() > self._deadline_s:
+            raise OutOfTime
         count = len(values)
         waiting: list[tuple[Any, int]] = [(value, 0) for value in values if isinstance(value, _CONTAINERS)]
         while waiting:

@@ -1,6 +1,7 @@
 import sys
 import threading
 import time
+from collections.abc import Generator
 from types import FrameType
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 import engine.encoding.chat_template as chat_template
 from engine.encoding.chat_template import ChatTemplate, TemplateRefusal, compile_template, require_template
+from engine.encoding.template_bounds import Bounds, OutOfTime
 from engine.errors import ChatTemplateError
 
 CONVERSATION = [
@@ -200,6 +202,24 @@ def test_attacks_are_refused_at_once(source: str) -> None:
 def test_endless_work_is_stopped_by_the_clock(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_template, "DEADLINE_S", 0.3)
     assert "took more than 0.3 s" in refused(source)
+
+
+def test_the_clock_survives_what_the_collector_cleans_up() -> None:
+    """A tracer that raised in a generator being destroyed was swallowed, and switched off with it."""
+
+    def suspended() -> Generator[None]:
+        yield
+
+    generator = suspended()
+    next(generator)
+    with chat_template._stopped_after(0.0):
+        del generator  # closes it, which calls the tracer in its frame
+        assert sys.gettrace() is not None
+    # What goes through the environment looks at the clock by itself.
+    bounds = Bounds(0, time.perf_counter())
+    for stopped in (lambda: bounds.charge(1), lambda: bounds.made([]), lambda: bounds.join([])):
+        with pytest.raises(OutOfTime):
+            stopped()
 
 
 @pytest.mark.parametrize(
