@@ -18,9 +18,10 @@ run:
 	@$(PYTHON) packaging/environment.py run
 	@$(BIN)/seamount
 
+# Files of tests run beside each other, a file's own tests one after the other.
 test:
 	@$(PYTHON) packaging/environment.py check
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint:
 	@$(PYTHON) packaging/environment.py check
