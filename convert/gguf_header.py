@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 from convert.foreign_files import what_it_is
 from convert.ggml_types import GGML_TYPES
+from convert.wording import byte_count, quoted
 
 Scalar: TypeAlias = int | float | bool | str
 Problem = Literal["unreadable", "truncated", "not_gguf", "unsupported", "damaged"]
@@ -184,7 +185,7 @@ class _Reader:
             raise GgufError(
                 "truncated",
                 self._what,
-                f"it is truncated: it ends inside its header after {_bytes(self._size)}",
+                f"it is truncated: it ends inside its header after {byte_count(self._size)}",
             )
 
     def _take(self, count: int) -> bytes:
@@ -225,7 +226,7 @@ class _Reader:
     def _string(self, limit: int, role: str) -> bytes:
         length = self._u64()
         if length > limit:
-            raise self._damaged(f"{role} of {_bytes(length)}")
+            raise self._damaged(f"{role} of {byte_count(length)}")
         self._keep(length)
         return self._take(length)
 
@@ -233,7 +234,7 @@ class _Reader:
         """Count bytes that stay in memory, about; raise when the header keeps more than any model does."""
         self._kept += count
         if self._kept > MAX_KEPT_BYTES:
-            raise self._damaged(f"more than {_bytes(MAX_KEPT_BYTES)} of metadata")
+            raise self._damaged(f"more than {byte_count(MAX_KEPT_BYTES)} of metadata")
 
     def _name(self, role: str) -> str:
         raw = self._string(MAX_NAME_BYTES, role)
@@ -253,7 +254,7 @@ class _Reader:
         for _ in range(key_count):
             key = self._name("a key")
             if key in metadata or key in arrays:
-                raise self._damaged(f"the key {_quoted(key)} twice")
+                raise self._damaged(f"the key {quoted(key)} twice")
             value = self._value(key, arrays)
             if value is not None:
                 metadata[key] = value
@@ -274,7 +275,7 @@ class _Reader:
             raise GgufError(
                 "truncated",
                 self._what,
-                f"it is truncated: it holds {self._size:,} of {_bytes(expected)}",
+                f"it is truncated: it holds {self._size:,} of {byte_count(expected)}",
             )
         return GgufHeader(
             version=version,
@@ -291,7 +292,7 @@ class _Reader:
         head = self._take(min(512, self._size))
         if not head.startswith(b"GGUF"):
             if head and b"GGUF".startswith(head):
-                raise GgufError("truncated", self._what, f"it is truncated after {_bytes(self._size)}")
+                raise GgufError("truncated", self._what, f"it is truncated after {byte_count(self._size)}")
             raise GgufError("not_gguf", self._what, what_it_is(head))
         self._at = 4
         version = self._u32()
@@ -330,10 +331,10 @@ class _Reader:
     def _single(self, key: str, kind: int) -> Scalar:
         if kind == _STRING:
             # Text that is shown or rendered; a stray byte in it is no reason to refuse a model.
-            return self._string(MAX_STRING_BYTES, f"a text for {_quoted(key)}").decode("utf-8", "replace")
+            return self._string(MAX_STRING_BYTES, f"a text for {quoted(key)}").decode("utf-8", "replace")
         scalar = _SCALARS.get(kind)
         if scalar is None:
-            raise self._damaged(f"a value of unknown type {kind} for {_quoted(key)}")
+            raise self._damaged(f"a value of unknown type {kind} for {quoted(key)}")
         self._keep(32)  # a Python number in a container
         value: Scalar = scalar[1].unpack(self._take(scalar[1].size))[0]
         return value
@@ -341,11 +342,11 @@ class _Reader:
     def _array_opening(self, key: str) -> tuple[int, int]:
         element = self._u32()
         if element not in _NAMES:
-            raise self._damaged(f"an array of unknown type {element} for {_quoted(key)}")
+            raise self._damaged(f"an array of unknown type {element} for {quoted(key)}")
         count = self._u64()
         least_bytes = {_STRING: 8, _ARRAY: 12}.get(element) or _SCALARS[element][1].size
         if count > _INT64_MAX // least_bytes:
-            raise self._damaged(f"an array of {count:,} elements for {_quoted(key)}")
+            raise self._damaged(f"an array of {count:,} elements for {quoted(key)}")
         self._need(count * least_bytes)
         return element, count
 
@@ -356,13 +357,13 @@ class _Reader:
         self._walked += count
         if self._walked > MAX_WALKED_ELEMENTS:
             raise self._damaged(
-                f"more than {MAX_WALKED_ELEMENTS:,} elements, of which too many in {_quoted(key)}"
+                f"more than {MAX_WALKED_ELEMENTS:,} elements, of which too many in {quoted(key)}"
             )
         if element == _STRING:
             self._skip_strings(count)
             return
         if depth <= 1:
-            raise self._damaged(f"arrays inside arrays too deep in {_quoted(key)}")
+            raise self._damaged(f"arrays inside arrays too deep in {quoted(key)}")
         for _ in range(count):
             self._skip_elements(key, *self._array_opening(key), depth - 1)
 
@@ -389,31 +390,31 @@ class _Reader:
 
     def _tensor(self, alignment: int) -> TensorInfo:
         name = self._name("a tensor name")
-        quoted = _quoted(name)
+        label = quoted(name)
         dimensions = self._u32()
         if dimensions > MAX_DIMENSIONS:
-            raise self._damaged(f"{dimensions} dimensions of tensor {quoted}")
+            raise self._damaged(f"{dimensions} dimensions of tensor {label}")
         shape = tuple(self._u64() for _ in range(dimensions))
         type_id = self._u32()
         offset = self._u64()
         kind = GGML_TYPES.get(type_id)
         if kind is None:
             raise GgufError(
-                "unsupported", self._what, f"its tensor {quoted} has number format {type_id}, unknown here"
+                "unsupported", self._what, f"its tensor {label} has number format {type_id}, unknown here"
             )
         elements = 1
         for extent in shape:
             elements *= extent
             if elements > _INT64_MAX:
-                raise self._damaged(f"a size beyond all bounds of tensor {quoted}")
+                raise self._damaged(f"a size beyond all bounds of tensor {label}")
         row = shape[0] if shape else 1
         if row % kind.block_elements:
-            raise self._damaged(f"rows of {row} numbers in tensor {quoted}, which {kind.name} cannot hold")
+            raise self._damaged(f"rows of {row} numbers in tensor {label}, which {kind.name} cannot hold")
         size_bytes = elements // kind.block_elements * kind.block_bytes
         if offset % alignment:
-            raise self._damaged(f"a misplaced tensor {quoted}")
+            raise self._damaged(f"a misplaced tensor {label}")
         if offset + size_bytes > _INT64_MAX:
-            raise self._damaged(f"a place beyond all bounds of tensor {quoted}")
+            raise self._damaged(f"a place beyond all bounds of tensor {label}")
         return TensorInfo(name, shape, kind.name, offset, size_bytes)
 
     def _check_layout(self, tensors: tuple[TensorInfo, ...]) -> None:
@@ -423,14 +424,5 @@ class _Reader:
         end = 0
         for tensor in sorted(tensors, key=lambda each: (each.offset, each.size_bytes)):
             if tensor.offset < end:
-                raise self._damaged(f"tensor {_quoted(tensor.name)} overlaps another")
+                raise self._damaged(f"tensor {quoted(tensor.name)} overlaps another")
             end = tensor.offset + tensor.size_bytes
-
-
-def _bytes(count: int) -> str:
-    return f"{count:,} bytes"
-
-
-def _quoted(name: str) -> str:
-    """A name from the file, fit for a sentence: bounded, with nothing in it that is not printable."""
-    return f"“{''.join(each if each.isprintable() else '�' for each in name[:80])}”"
