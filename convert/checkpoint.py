@@ -278,14 +278,11 @@ class _Survey:
     def _shard(self, name: str, indexed: list[str] | None, places: dict[str, str]) -> None:
         """Take in the tensors of one shard; `indexed` are those that the index places there, None: no index."""
         path = self._folder / name
+        modified_ns = _modified_ns(path)  # before reading: what changes meanwhile is noticed later
         try:
-            modified_ns = path.stat().st_mtime_ns
             header = read_safetensors_header(path)
         except CheckpointError as error:
             self._problems.append(error)
-            return
-        except OSError as error:
-            self._problem("unreadable", f"its shard {quoted(name)} cannot be read ({_why(error)})")
             return
         self._shards.append(Shard(path, header.size_bytes, modified_ns, header.sha256))
         if indexed is not None:
@@ -326,6 +323,13 @@ def _file(path: Path) -> Path | None:
         return path if stat.S_ISREG(path.stat().st_mode) else None
     except OSError:
         return None
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # reading it will say what is wrong
 
 
 def _why(error: Exception) -> str:
