@@ -10,7 +10,7 @@ help:
 	@echo "make test         every test"
 	@echo "make check        format, lint, types, import contracts, every test"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
-	@echo "make campaign     the encoding's fuzz for ten minutes (SECONDS=600, SEED=a new one)"
+	@echo "make campaign     the encoding's fuzz, then the headers', ten minutes each (SECONDS=600, SEED=a new one)"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
 	@echo "make dist         wheel and source archive in dist/"
 
@@ -45,6 +45,7 @@ campaign:
 	SEAMOUNT_FUZZ_SEED=$(SEED) SEAMOUNT_FUZZ_SECONDS=$$(( $(SECONDS) / 3 )) \
 	  $(BIN)/pytest -s -q --timeout 0 -k random tests/engine/encoding/test_completion_parser.py \
 	  tests/engine/encoding/test_v4_prompt.py
+	$(BIN)/python -m tests.convert.header_fuzz --seconds $(SECONDS) --seed $(SEED)
 
 screenshots:
 	@$(PYTHON) packaging/environment.py check

@@ -22,6 +22,8 @@ Problem = Literal[
 class CheckpointError(Exception):
     """`what` cannot be used and `why`: clauses without a full stop."""
 
+    problem: Problem
+
     def __init__(self, problem: Problem, what: str, why: str) -> None:
         self.problem, self.what, self.why = problem, what, why
         super().__init__(problem, what, why)

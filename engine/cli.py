@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import cast
 
 from engine.errors import DataFolderError, EngineRunning, PortTaken, SeamountError
@@ -74,6 +75,10 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         from engine.doctor import examine
 
         return examine(folder)
+    if command == "inspect":
+        from engine.inspect_command import inspect
+
+        return inspect(Path(options.path).expanduser(), as_json=options.json)
     from engine.terminal_chat import chat
 
     return chat(folder, model=getattr(options, "model", None), prompt=getattr(options, "prompt", None))
@@ -135,6 +140,10 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", help="talk in this terminal")
     chat.add_argument("--model", help="a model's id or the path of its file")
     chat.add_argument("--prompt", help="ask this, print the answer, and leave")
+
+    inspect = commands.add_parser("inspect", help="what a checkpoint folder or a GGUF file holds")
+    inspect.add_argument("path", metavar="PATH", help="a folder with a checkpoint, or a .gguf file")
+    inspect.add_argument("--json", action="store_true", help="as one JSON object")
 
     commands.add_parser("models", help="the models there are, with their ids")
     commands.add_parser("doctor", help="what was found on this machine, and what to do about it")

@@ -20,7 +20,7 @@ SCRIPT_SUFFIX = ".script.json"
 MAX_SCRIPT_BYTES = 16 << 20
 
 _PART = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$", re.IGNORECASE)
-_REMEDIES = {
+REMEDIES = {
     "unreadable": "check that it is there and that you may read it",
     "truncated": "download it again; it did not arrive whole",
     "not_gguf": "choose a model in the GGUF format, or download this one again if it should be one",
@@ -121,7 +121,7 @@ def _gguf_facts(path: Path, parts: Sequence[Path]) -> FileFacts:
         else:
             problem = None
     except GgufError as error:
-        problem = ModelFileError(error.what, error.why, _REMEDIES[error.problem])
+        problem = ModelFileError(error.what, error.why, REMEDIES[error.problem])
     if header is None:
         return FileFacts(name, size_bytes, problem=problem)
     return FileFacts(

@@ -216,10 +216,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(1 << 30)
+    print(f"seed {seed}, {options.seconds:.0f} s", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="seamount-fuzz-"))
     figures = run(folder, seconds=options.seconds, seed=seed)
     print(
-        f"seed {seed}: {figures.cases:,} cases, {figures.refused:,} refused, at most "
+        f"{figures.cases:,} cases, {figures.refused:,} refused, at most "
         f"{figures.peak_bytes:,} bytes (bound {MEMORY_BOUND_BYTES:,}) and {figures.slowest_s:.2f} s a case"
     )
 

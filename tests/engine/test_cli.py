@@ -205,3 +205,12 @@ def test_the_encodings_arguments_are_handed_on(
     )
     assert cli.main(argv, open_window=no_window) == 6
     assert seen == [expected]
+
+
+def test_inspect_is_handed_the_path_and_gives_its_status_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["inspect", str(tmp_path)], open_window=no_window) == 1
+    assert "it holds no config.json; choose the folder" in capsys.readouterr().err
+    assert cli.main(["inspect", str(tmp_path), "--json"], open_window=no_window) == 1
+    assert capsys.readouterr().out.startswith('{"error": ')
