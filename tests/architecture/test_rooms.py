@@ -37,6 +37,7 @@ MAY_LOAD = {
     "engine.server": ("numpy", "jinja2", "fastapi", "uvicorn"),
     "engine.turns": ("numpy", "jinja2"),
     "engine.v4_answer": ("numpy", "jinja2"),
+    "kernels": ("numpy",),
 }
 
 
