@@ -14,7 +14,8 @@ class ConversionError(Exception):
     """What failed, why, and what to do: clauses without a closing full stop."""
 
     def __init__(self, trouble: Trouble, what: str, why: str, remedy: str) -> None:
-        self.trouble, self.what, self.why, self.remedy = trouble, what, why, remedy
+        self.trouble: Trouble = trouble
+        self.what, self.why, self.remedy = what, why, remedy
         super().__init__(trouble, what, why, remedy)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
 from engine.paths import data_folder
 
 _ENCODING = ("encode", "parse", "tokenize")
+_CONVERSION = ("convert", "verify")
 _MODES = ("non-think", "high", "max")
 
 # Qt platforms that draw without a display.
@@ -58,6 +59,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
     command = cast("str | None", options.command)
     if command in _ENCODING:
         return _encoding(command, options)
+    if command in _CONVERSION:
+        return _conversion(command, options)
     if command is None:
         if has_display():
             return open_window(data)
@@ -82,6 +85,25 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
     from engine.terminal_chat import chat
 
     return chat(folder, model=getattr(options, "model", None), prompt=getattr(options, "prompt", None))
+
+
+def _conversion(command: str, options: argparse.Namespace) -> int:
+    """Checkpoints into GGUF files; neither a data folder nor an engine is touched."""
+    from engine import conversion_commands
+
+    if command == "verify":
+        return conversion_commands.verify(
+            [Path(path).expanduser() for path in options.paths], events=options.events
+        )
+    return conversion_commands.convert_checkpoint(
+        Path(options.source).expanduser(),
+        Path(options.target).expanduser(),
+        dense=options.dense,
+        draft=options.draft,
+        consume=options.consume,
+        release=options.release,
+        events=options.events,
+    )
 
 
 def _encoding(command: str, options: argparse.Namespace) -> int:
@@ -147,8 +169,43 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="the models there are, with their ids")
     commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    _add_conversion(commands.add_parser)
     _add_encoding(commands.add_parser)
     return parser
+
+
+def _add_conversion(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """A checkpoint into a GGUF, and its proof; docs/conversion.md tells what becomes of each tensor."""
+    convert = add(_CONVERSION[0], help="a DeepSeek-V4 checkpoint into a GGUF; goes on where it was")
+    convert.add_argument("source", metavar="SRC", help="the checkpoint's folder")
+    convert.add_argument("target", metavar="DST", help="the .gguf file to write")
+    convert.add_argument(
+        "--dense",
+        choices=("q8_0", "bf16"),
+        default="q8_0",
+        help="the FP8 part: q8_0 (default; smaller, rounded) or bf16 (exact); experts are always exact",
+    )
+    convert.add_argument(
+        "--draft",
+        choices=("separate", "keep", "skip"),
+        default="separate",
+        help="the drafter: a file of its own (default), in the model's (MTP only), or left out",
+    )
+    convert.add_argument(
+        "--consume", action="store_true", help="delete each shard once all of it is written and read back"
+    )
+    convert.add_argument(
+        "--release", metavar="NAME", help="which model it is, where its folder's name does not tell"
+    )
+    verify = add(_CONVERSION[1], help="whether a converted file is what it should be")
+    verify.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="the .gguf, which is checked against its receipt; or the checkpoint's folder, then the .gguf",
+    )
+    for command in (convert, verify):
+        command.add_argument("--events", action="store_true", help="progress and result as lines of JSON")
 
 
 def _add_encoding(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -186,3 +186,24 @@ class EngineUnreachable(SeamountError):
 
     code = "engine_unreachable"
     http_status = 503
+
+
+class ConversionFailed(SeamountError):
+    """A checkpoint could not be converted, or a converted file not be checked."""
+
+    code = "conversion"
+    http_status = 422
+
+
+class ConversionStopped(ConversionFailed):
+    """It was ended on request, and can go on."""
+
+    code = "conversion_stopped"
+    http_status = 409
+
+
+class ConversionDiskFull(ConversionFailed):
+    """The disk for the result is full; once there is room, it can go on."""
+
+    code = "conversion_disk_full"
+    http_status = 507
