@@ -28,7 +28,7 @@ from convert.conversion_plan import Job, Plan, PlannedFile, extents_of, make_pla
 from convert.conversion_progress import ConversionProgress, Record, progress_path, source_changed
 from convert.receipt import write_receipt
 from convert.shard_reader import ShardReader
-from convert.target_file import TargetFile, name_when_whole, part_of, sync_folder, told_for
+from convert.target_file import TargetFile, name_when_whole, part_of, remove_whole, sync_folder, told_for
 from convert.tensor_map import Role, Target
 from convert.tensor_stream import Loss, pieces
 
@@ -302,9 +302,7 @@ def _finish(plan: Plan, progress: ConversionProgress) -> tuple[Path, ...]:
         file = plan.files[role]
         _write_receipt(plan, file, records)
         name_when_whole(file.path)
-    with told_for(plan.job.target):
-        progress.path.unlink(missing_ok=True)
-        sync_folder(progress.path.parent)
+    remove_whole(progress.path)
     return tuple(file.path for file in plan.files.values())
 
 

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,10 +117,14 @@ def name_when_whole(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace the small file `path`: after a crash there is the old one or the new one. Raises ConversionError."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    """Replace the small file `path`: after a crash there is the old one or the new one. Raises ConversionError.
+
+    One writer at a time. What a crash leaves beside it is cleared by the next call, or by `remove_whole`.
+    """
+    fresh = _fresh(path)
     with told_for(path):
         try:
+            fresh.unlink(missing_ok=True)
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o644)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -135,6 +138,14 @@ def write_whole(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
+def remove_whole(path: Path) -> None:
+    """Delete a file that `write_whole` wrote, and what a crash of that may have left. Raises ConversionError."""
+    with told_for(path):
+        _fresh(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make names in `folder` last through a power cut, where the platform can."""
     with contextlib.suppress(OSError):
@@ -143,6 +154,10 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _told(path: Path, error: OSError) -> ConversionError:
