@@ -10,7 +10,7 @@ help:
 	@echo "make test         every test"
 	@echo "make check        format, lint, types, import contracts, every test"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
-	@echo "make campaign     the encoding's fuzz, then the headers', ten minutes each (SECONDS=600, SEED=a new one)"
+	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
 	@echo "make dist         wheel and source archive in dist/"
 
@@ -46,6 +46,7 @@ campaign:
 	  $(BIN)/pytest -s -q --timeout 0 -k random tests/engine/encoding/test_completion_parser.py \
 	  tests/engine/encoding/test_v4_prompt.py
 	$(BIN)/python -m tests.convert.header_fuzz --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.convert.kill_campaign --kills 100 --seed $(SEED)
 
 screenshots:
 	@$(PYTHON) packaging/environment.py check
