@@ -262,9 +262,7 @@ class _Run:
                     self._check_written(target)
             self._progress.consumed.append(name)
             self._progress.save()
-            with told_for(shard.path):
-                shard.path.unlink(missing_ok=True)
-                sync_folder(shard.path.parent)
+            _delete(shard.path)
 
     def _lies_in(self, source: str, shard: Path) -> bool:
         return source in self._plan.sources and self._plan.sources[source].shard == shard
@@ -283,6 +281,19 @@ class _Run:
                 "look after the disk; nothing more of the checkpoint was deleted",
             )
         self._read_back.add(key)
+
+
+def _delete(shard: Path) -> None:
+    try:
+        shard.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConversionError(
+            "target",
+            f"{shard.name} could not be deleted",
+            error.strerror or str(error),
+            "convert again without --consume; it goes on where it was",
+        ) from error
+    sync_folder(shard.parent)
 
 
 def _hash(digest: Any, arrays: Sequence[NDArray[np.uint8]]) -> None:

@@ -94,8 +94,9 @@ class ConversionProgress:
     def refuse_changed_source(self, now: Mapping[str, Any]) -> None:
         """Raise unless the source, by its fingerprint, is what it was, but for shards that were consumed."""
         was, shards = cast(dict[str, Any], self.source.get("shards", {})), cast(dict[str, Any], now["shards"])
-        changed = [name for name, facts in shards.items() if was.get(name) != facts]
-        changed += [name for name in was if name not in shards and name not in self.consumed]
+        gone = set(self.consumed)  # one that is back is not needed, and not looked at
+        changed = [name for name, facts in shards.items() if was.get(name) != facts and name not in gone]
+        changed += [name for name in was if name not in shards and name not in gone]
         files, files_now = (
             cast(dict[str, Any], self.source.get("files", {})),
             cast(dict[str, Any], now["files"]),

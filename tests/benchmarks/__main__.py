@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-BENCHMARKS = ("window", "streaming", "encoding")
+BENCHMARKS = ("window", "streaming", "encoding", "conversion")
 
 
 def main() -> int:

@@ -295,6 +295,33 @@ def test_consuming_keeps_little_more_than_the_result(source: Path, tmp_path: Pat
     assert peak <= result + sum(shards[-2:]) + (1 << 20)
 
 
+def test_a_consumed_shard_that_is_back_is_no_matter(source: Path, tmp_path: Path) -> None:
+    whole = shutil.copytree(source, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        convert(job(source, tmp_path / "m.gguf", consume=True), stop_after(200))
+    for shard in whole.glob("*.safetensors"):
+        if not (source / shard.name).exists():
+            shutil.copyfile(shard, source / shard.name)
+    assert convert(job(source, tmp_path / "m.gguf", consume=True))[0].exists()
+
+
+def test_a_shard_that_cannot_be_deleted_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied")
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        with pytest.raises(ConversionError, match="could not be deleted: Permission denied"):
+            convert(job(source, tmp_path / "m.gguf", consume=True))
+    assert convert(job(source, tmp_path / "m.gguf"))[0].exists()
+
+
 def test_consuming_keeps_what_was_left_out(source: Path, tmp_path: Path) -> None:
     convert(job(source, tmp_path / "m.gguf", draft="keep", consume=True))
     assert [path.name for path in source.glob("*.safetensors")] == ["model-00008-of-00008.safetensors"]
