@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-BENCHMARKS = ("window", "streaming", "encoding", "conversion")
+BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion")
 
 
 def main() -> int:
