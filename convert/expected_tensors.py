@@ -67,7 +67,9 @@ class Parameters:
 
 def expected_tensors(shape: ModelShape) -> dict[str, Expected]:
     """Every tensor of a checkpoint of that shape: the main model, then its drafter (`mtp.*`)."""
-    return dict(_model(shape)) | dict(_draft(shape))
+    tensors = dict(_model(shape))
+    tensors.update(_draft(shape))
+    return tensors
 
 
 def compare(tensors: Mapping[str, Source], expected: Mapping[str, Expected]) -> Comparison:

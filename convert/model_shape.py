@@ -18,6 +18,8 @@ FP8_BLOCK = 128
 FP4_BLOCK = 32
 RATIOS = (0, 4, 128)
 """0: the window alone; 4: compressed with an indexer; 128: compressed."""
+MAX_EXPERT_TENSORS = 262_144
+"""Pro with DSpark has 147,456. So what is computed from a shape stays below 100 MB, whatever the config says."""
 
 _KNOWN_ONLY: dict[str, Any] = {
     "num_key_value_heads": 1,
@@ -284,6 +286,8 @@ def _check(read: _Reader, shape: ModelShape) -> None:
         raise read.unsupported(f"its compress_ratios hold {strange[0]}; 0, 4 and 128 are known here")
     if any(ratios[layers:]):
         raise read.unsupported("its drafter compresses (compress_ratios), which is not known here")
+    if 6 * shape.n_routed_experts * (layers + drafts) > MAX_EXPERT_TENSORS:
+        raise read.damaged(f"{layers} layers of {shape.n_routed_experts} experts are more than any V4 has")
     for key, value, divisor in (
         ("hidden_size", shape.hidden_size, FP4_BLOCK),
         ("moe_intermediate_size", shape.moe_intermediate_size, FP4_BLOCK),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.checkpoint import CONFIG, INDEX, Checkpoint
+from convert.checkpoint import CONFIG, INDEX, Checkpoint, read_config
 from convert.checkpoint_error import CheckpointError
 from convert.gguf_header import GgufError, read_gguf_header
 from convert.model_shape import ModelShape
@@ -57,8 +57,8 @@ class Figures:
     slowest_s: float = 0.0
 
 
-def run(folder: Path, *, seconds: float, seed: int) -> Figures:
-    """Mutate for that long in `folder`; AssertionError or the foreign exception at the first failure."""
+def run(folder: Path, *, seed: int, seconds: float = 0.0, cases: int = 0) -> Figures:
+    """Mutate in `folder` for that long and that many times at least; raises at the first failure."""
     source = random.Random(seed)
     checkpoint = write_checkpoint(folder / "model", layers=3, seed=seed, hidden_size=128, n_routed_experts=2)
     shard = min(checkpoint.glob("model-*.safetensors"))
@@ -66,14 +66,14 @@ def run(folder: Path, *, seconds: float, seed: int) -> Figures:
         (shard, lambda: read_safetensors_header(shard)),
         (shard, lambda: Checkpoint.survey(checkpoint)),
         (checkpoint / INDEX, lambda: Checkpoint.survey(checkpoint)),
-        (checkpoint / CONFIG, lambda: ModelShape.from_config(Checkpoint.survey(checkpoint).config)),
+        (checkpoint / CONFIG, lambda: ModelShape.from_config(read_config(checkpoint))),
         (folder / "model.gguf", lambda: read_gguf_header(folder / "model.gguf")),
     ]
     (folder / "model.gguf").write_bytes(_gguf(source))
     originals = {path: path.read_bytes() for path, _ in targets}
     figures = Figures()
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end or figures.cases < cases:
         path, read = source.choice(targets)
         path.write_bytes(mutated(originals[path], source))
         _try(path, read, figures)

@@ -109,7 +109,7 @@ def write_checkpoint(
     (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
     groups: dict[str, list[str]] = {}
     for name in expected:
-        groups.setdefault(_group(name, layers), []).append(name)
+        groups.setdefault(_group(name), []).append(name)
     ordered = sorted(groups)
     weight_map: dict[str, str] = {}
     for number, group in enumerate(ordered, 1):
@@ -121,6 +121,33 @@ def write_checkpoint(
         weight_map |= dict.fromkeys(sorted(arrays), shard)
     write_index(folder, weight_map, sum(each.size_bytes for each in expected.values()))
     write_tokenizer(folder, tokenizer, config["vocab_size"])
+    return folder
+
+
+def write_hollow_checkpoint(folder: Path, config: dict[str, Any]) -> Path:
+    """A checkpoint of any size whose tensors are holes in sparse files: true headers, all zeros, no disk space."""
+    expected = expected_tensors(ModelShape.from_config(config))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    groups: dict[str, list[str]] = {}
+    for name in expected:
+        groups.setdefault(_group(name), []).append(name)
+    weight_map: dict[str, str] = {}
+    for number, group in enumerate(sorted(groups), 1):
+        shard = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        header: dict[str, Any] = {}
+        place = 0
+        for name in groups[group]:
+            dtype, shape = expected[name]
+            end = place + expected[name].size_bytes
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [place, end]}
+            place = end
+            weight_map[name] = shard
+        text = json.dumps(header, separators=(",", ":")).encode()
+        with (folder / shard).open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + place)
+    write_index(folder, weight_map, sum(each.size_bytes for each in expected.values()))
     return folder
 
 
@@ -192,7 +219,7 @@ def fp8_values() -> Array:
     return np.where(codes & 128, -values, values)
 
 
-def _group(name: str, layers: int) -> str:
+def _group(name: str) -> str:
     """A key that sorts as the shards do."""
     part, _, rest = name.partition(".")
     if part == "layers":

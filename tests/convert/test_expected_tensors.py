@@ -1,5 +1,6 @@
 """The list of tensors against what is known of the released checkpoints, by computation."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from convert.checkpoint import Source
 from convert.expected_tensors import Expected, compare, expected_tensors, is_draft, parameters
-from convert.model_shape import ModelShape
+from convert.model_shape import MAX_EXPERT_TENSORS, ModelShape
 from tests.convert.released_configs import FLASH, FLASH_0731, PRO, PRO_0813
 
 # Config, bytes of all tensors, their number, those in each shard's place: V4.md 1.1. The two counts of the
@@ -110,6 +111,18 @@ def test_a_model_without_a_drafter_and_one_all_in_fp8() -> None:
     assert base["layers.0.ffn.experts.0.w1.weight"] == Expected("F8_E4M3", (2048, 4096))
     assert base["layers.0.ffn.experts.0.w1.scale"] == Expected("F8_E8M0", (16, 32))
     assert parameters(replace(shape, expert_dtype="fp8")) == parameters(shape)
+
+
+def test_the_largest_shape_there_can_be_takes_little_memory() -> None:
+    experts = MAX_EXPERT_TENSORS // 6 // 62
+    shape = ModelShape.from_config(PRO | {"n_routed_experts": experts})
+    tracemalloc.start()
+    try:
+        assert len(expected_tensors(shape)) > 6 * experts * 62
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
 
 
 def test_compare_names_what_is_missing_unexpected_and_wrong() -> None:

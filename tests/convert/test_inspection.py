@@ -1,6 +1,7 @@
 """The figures of an inspection, and that the result's weight is what the formats make of the shapes."""
 
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from convert.gguf_header import GgufError
 from convert.inspection import inspect_checkpoint, inspect_gguf, result_format, result_sizes
 from convert.model_shape import ModelShape
 from tests.convert.released_configs import FLASH_0731
-from tests.convert.seeded_checkpoint import stored, write_checkpoint
+from tests.convert.seeded_checkpoint import stored, write_checkpoint, write_hollow_checkpoint
 from tests.convert.test_gguf_header import ARCHITECTURE, TINY, TYPE_F32, gguf, tensor
 
 
@@ -34,6 +35,15 @@ def test_a_whole_checkpoint(tmp_path: Path, release: str, ratios: str) -> None:
         if not name.endswith((".scale", "tid2eid")):
             numbers += stored(folder, name).size * (2 if source.dtype == "I8" else 1)
     assert found.parameters is not None and found.parameters.total == numbers
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not sparse here without being asked to be")
+def test_the_whole_of_flash_0731_from_its_headers(tmp_path: Path) -> None:
+    """167 GB in 48 shards, all of it holes, so that only the headers can be read in any reasonable time."""
+    found = inspect_checkpoint(write_hollow_checkpoint(tmp_path / "DeepSeek-V4-Flash-0731", FLASH_0731))
+    assert (len(found.checkpoint.shards), len(found.checkpoint.tensors)) == (48, 72_317)
+    assert found.checkpoint.tensor_bytes == 166_878_536_440
+    assert found.checkpoint.problems == () and found.comparison is not None and found.comparison.agrees
 
 
 def test_what_is_not_whole(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_a_number_is_a_number_within_bounds(key: str) -> None:
         ({"o_groups": 7}, "damaged", "7 does not divide"),
         ({"num_experts_per_tok": 200, "n_routed_experts": 100}, "damaged", "num_experts_per_tok"),
         ({"qk_rope_head_dim": 256}, "damaged", "qk_rope_head_dim"),
+        ({"n_routed_experts": 4096}, "damaged", "43 layers of 4096 experts"),
         ({"hidden_act": "\x1b[31m" * 50}, "unsupported", "hidden_act"),
     ],
 )
