@@ -25,9 +25,11 @@ HEAVY = ("torch", "llama_cpp", "PySide6", "fastapi", "uvicorn", "numpy", "jinja2
 # What a module may load when it is imported; all others may load none of HEAVY.
 MAY_LOAD = {
     "app": ("PySide6",),
+    "convert": ("numpy",),
     "engine.backends": ("numpy",),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_vocabulary": ("numpy", "llama_cpp", "jinja2"),
+    "engine.conversion_commands": ("numpy",),
     "engine.encoding": ("numpy", "jinja2"),
     "engine.encoding_commands": ("numpy",),
     "engine.generation": ("numpy",),
