@@ -156,7 +156,7 @@ class _Run:
         if not self._plan.job.consume:
             self._reserve_all()
         for role, planned in self._plan.files.items():
-            self._files[role].write(0, np.frombuffer(planned.header.content, np.uint8))
+            self._files[role].write(0, memoryview(planned.header.content))
         if not begun:
             # From here on there is something to go on with.
             self._progress.save()
@@ -302,7 +302,7 @@ def _hash(digest: Any, arrays: Sequence[NDArray[np.uint8]]) -> None:
 
 
 def _write(file: TargetFile, at: int, digest: Any, output: NDArray[np.uint8]) -> None:
-    file.write(at, output)
+    file.write(at, output.data)
     digest.update(output.data)
 
 

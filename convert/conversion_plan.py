@@ -17,8 +17,7 @@ from convert.expected_tensors import Expected, compare, expected_tensors
 from convert.gguf_writer import Header, header
 from convert.metadata import Origin, Vocabulary, metadata_of
 from convert.model_shape import ModelShape
-from convert.tensor_map import Options, Role, Target, TensorMap, map_tensors
-from convert.tensor_stream import Matrix
+from convert.tensor_map import Matrix, Options, Role, Target, TensorMap, map_tensors
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 MAX_TOKENIZER_BYTES = 64 << 20

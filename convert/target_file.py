@@ -13,9 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from convert.conversion_error import ConversionError
 
 READ_BYTES = 16 << 20
@@ -64,9 +61,9 @@ class TargetFile:
                     if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                         raise
 
-    def write(self, at: int, data: NDArray[np.uint8]) -> None:
+    def write(self, at: int, data: memoryview) -> None:
         """Write `data` at that place."""
-        view = data.data
+        view = data
         with told_for(self.path):
             self._file.seek(at)
             while view:

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.tensor_map import Target
-from convert.tensor_stream import BAND_ELEMENTS, COPY_BYTES, TILE, Matrix
+from convert.tensor_map import Matrix, Target
+from convert.tensor_stream import BAND_ELEMENTS, COPY_BYTES, TILE
 from kernels.formats import MXFP4_BLOCK_BYTES, Q8Error, decode_fp8_blocks, decode_q8_0, q8_0_error
 
 Bytes: TypeAlias = NDArray[np.uint8]

@@ -56,6 +56,14 @@ class Tensor(Protocol):
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """Extents of a matrix as the checkpoint stores it, in bytes or numbers."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class Options:
     """What a person chooses: the format of the FP8 dense weights, and what happens to the drafter."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.conversion_error import ConversionError
-from convert.tensor_map import Target
+from convert.tensor_map import Matrix, Target
 from kernels.formats import (
     FormatError,
     Q8Error,
@@ -33,14 +33,6 @@ BAND_ELEMENTS = 2 << 20
 """Numbers of a dense matrix that are converted at once; about 40 MB with everything in between."""
 TILE = 128
 """Rows and columns that share a scale of FP8."""
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Extents of a matrix as the checkpoint stores it, in bytes or numbers."""
-
-    rows: int
-    columns: int
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from convert.receipt import read_receipt
 from convert.shard_reader import ShardReader
 from convert.target_file import READ_BYTES
 from convert.tensor_comparison import compare_tensor
-from convert.tensor_map import Dense, Draft, Options, Role, Target, map_tensors
-from convert.tensor_stream import Matrix
+from convert.tensor_map import Dense, Draft, Matrix, Options, Role, Target, map_tensors
 from kernels.formats import FormatError, Q8Error
 
 Report = Callable[[int, int, str], None]

@@ -25,8 +25,13 @@ HEAVY = ("torch", "llama_cpp", "PySide6", "fastapi", "uvicorn", "numpy", "jinja2
 # What a module may load when it is imported; all others may load none of HEAVY.
 MAY_LOAD = {
     "app": ("PySide6",),
-    "convert": ("numpy",),
+    "convert.conversion": ("numpy",),
+    "convert.shard_reader": ("numpy",),
+    "convert.tensor_comparison": ("numpy",),
+    "convert.tensor_stream": ("numpy",),
+    "convert.verification": ("numpy",),
     "engine.backends": ("numpy",),
+    "engine.conversion_commands": ("numpy",),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_vocabulary": ("numpy", "llama_cpp", "jinja2"),
     "engine.conversion_commands": ("numpy",),

@@ -22,6 +22,7 @@ from convert.gguf_header import read_gguf_header
 from convert.receipt import receipt_path
 from convert.target_file import TargetFile, part_of
 from convert.tensor_map import Dense, Draft
+from tests.convert import kill_campaign
 from tests.convert.conversions import Release, checkpoint, job
 from tests.convert.seeded_checkpoint import decoded, stored
 
@@ -267,6 +268,13 @@ def test_a_second_conversion_to_the_same_target_is_refused(sources: dict[str, Pa
         convert(asked)
 
 
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """A few kills of the campaign; `make campaign` does a hundred."""
+    count = kill_campaign.run(tmp_path, kills=6, seed=11)
+    assert count.kills >= 6
+    assert count.conversions
+
+
 # --- consuming -------------------------------------------------------------------------------------
 
 
@@ -461,6 +469,18 @@ def test_numbers_that_are_none_are_refused(
         convert(job(source, tmp_path / "m.gguf"))
     assert caught.value.trouble == "checkpoint"
     assert named in caught.value.why
+
+
+def test_numbers_too_small_for_bf16_are_refused_there_and_rounded_in_q8_0(tmp_path: Path) -> None:
+    def edit(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if name == "layers.0.attn.wkv.scale":
+            return np.zeros_like(array)  # 2^-127
+        return np.full_like(array, 0x01) if name == "layers.0.attn.wkv.weight" else array  # 2^-9
+
+    source = checkpoint(tmp_path, "preview", edit=edit)
+    with pytest.raises(ConversionError, match="too small for BF16; choose --dense q8_0"):
+        convert(job(source, tmp_path / "b.gguf", dense="bf16"))
+    convert(job(source, tmp_path / "q.gguf"))
 
 
 def test_base_checkpoints_are_refused(tmp_path: Path) -> None:
