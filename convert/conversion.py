@@ -140,8 +140,12 @@ class _Run:
         groups = self._plan.mapped.groups
         done = [targets for name, targets in groups if name in self._progress.groups]
         self._done_bytes = self._begun_bytes = sum(t.size_bytes for targets in done for t in targets)
-        if len(done) < len(groups):
+        # A kill may have come between what was done and the deletion of what it was done with.
+        consumes = self._plan.job.consume and all(part_of(f.path).exists() for f in self._plan.files.values())
+        if len(done) < len(groups) or consumes:
             self._open_files()
+            if consumes:
+                self._consume()
             for name, targets in groups:
                 if name not in self._progress.groups:
                     self._group(name, targets)
@@ -255,7 +259,11 @@ class _Run:
         needed |= {self._plan.sources[name].shard for name in left_out if name in self._plan.sources}
         for shard in self._plan.shards:
             name = shard.path.name
-            if shard.path in needed or name in self._progress.consumed:
+            if name in self._progress.consumed:
+                if self._plan.fingerprint["shards"][name] == self._progress.source["shards"][name]:
+                    _delete(shard.path)  # a kill came first
+                continue
+            if shard.path in needed:
                 continue
             for target in self._plan.mapped.targets:
                 if any(self._lies_in(source, shard.path) for source in target.sources):

@@ -17,7 +17,7 @@ from convert.checkpoint_error import CheckpointError
 from convert.conversion import Advance, convert
 from convert.conversion_error import ConversionError
 from convert.conversion_plan import make_plan
-from convert.conversion_progress import progress_path
+from convert.conversion_progress import ConversionProgress, progress_path
 from convert.gguf_header import read_gguf_header
 from convert.receipt import receipt_path
 from convert.target_file import TargetFile, part_of
@@ -301,6 +301,35 @@ def test_consuming_keeps_little_more_than_the_result(source: Path, tmp_path: Pat
     assert not list(source.glob("*.safetensors"))
     assert digests(straight) == digests(target)
     assert peak <= result + sum(shards[-2:]) + (1 << 20)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_kill_before_a_deletion_leaves_nothing_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bool, noted: bool
+) -> None:
+    """Before the shard is noted as consumed, or between that and its deletion; the last shard, or another."""
+    asked = job(source, tmp_path / "m.gguf", consume=True)
+    name = "model-00008-of-00008.safetensors" if last else "model-00003-of-00008.safetensors"
+    unlink, save = Path.unlink, ConversionProgress.save
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        if noted and path.name == name:
+            raise StoppedError
+        unlink(path, missing_ok)
+
+    def saved(progress: ConversionProgress) -> None:
+        if not noted and name in progress.consumed:
+            raise StoppedError
+        save(progress)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(Path, "unlink", unlinked)
+        patch.setattr(ConversionProgress, "save", saved)
+        convert(asked)
+    assert (source / name).exists()
+    convert(asked)
+    assert not list(source.glob("*.safetensors"))
 
 
 def test_a_consumed_shard_that_is_back_is_no_matter(source: Path, tmp_path: Path) -> None:
