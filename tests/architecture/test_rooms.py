@@ -31,7 +31,6 @@ MAY_LOAD = {
     "convert.tensor_stream": ("numpy",),
     "convert.verification": ("numpy",),
     "engine.backends": ("numpy",),
-    "engine.conversion_commands": ("numpy",),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_vocabulary": ("numpy", "llama_cpp", "jinja2"),
     "engine.conversion_commands": ("numpy",),
