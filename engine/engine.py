@@ -1,4 +1,4 @@
-"""The engine of one data folder: its store, library, settings, model and turns, put together.
+"""The engine of one data folder: its store, library, jobs, settings, model and turns, put together.
 
 Owns: their lifetimes, the settings in force, and the status. Does not know HTTP (`server/`) or the process
 around it (`serve`).
@@ -13,6 +13,7 @@ import time
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
 from engine.generation_thread import GenerationThread
+from engine.library.jobs import Jobs
 from engine.library.models import ModelLibrary
 from engine.model_host import ModelHost, OpenBackend
 from engine.paths import DataFolder
@@ -35,6 +36,7 @@ class Engine:
         self.folder = folder
         self.store = store
         self.library = library
+        self.jobs = Jobs(folder.jobs)
         self.events: EngineEvents
         self.turns: Turns
         self.thread: GenerationThread
@@ -83,6 +85,8 @@ class Engine:
             loop=loop,
         )
         self.thread.start()
+        self.jobs.changed = self.events.post_job
+        self.jobs.start_watching()
         model_id = self._first_model or self.default_model()
         if model_id is not None:
             self.thread.load(model_id)
@@ -142,6 +146,7 @@ class Engine:
 
         The listeners of turns hear their ends, those of the engine's events are let go afterwards.
         """
+        self.jobs.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)
         if not stopped:
             _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)

@@ -1,9 +1,9 @@
-"""What every window of one engine is told: its status, and which conversations changed.
+"""What every window of one engine is told: its status, and which conversations and jobs changed.
 
 Owns: the listeners of `GET /api/events` and what each has yet to be told. They are also the engine's lease
 on life: `on_presence` is called with their number whenever it changes. Does not know how a status is made.
 
-`post_status` and `post_session` may be called from any thread; the rest belongs to the event loop's thread.
+`post_status`, `post_session` and `post_job` may be called from any thread; the rest belongs to the event loop's thread.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MOST_UNREAD = 1_000
 class _Listener:
     def __init__(self) -> None:
         self.status: bytes | None = None
-        self.sessions: list[bytes] = []
+        self.news: list[tuple[str, bytes]] = []
 
 
 class EngineEvents:
@@ -52,7 +52,11 @@ class EngineEvents:
     def post_session(self, session_id: str, change: Change) -> None:
         """A conversation has changed."""
         event = EngineEvent(kind="session", session_id=session_id, change=change)
-        self._call(self._tell_session, event.model_dump_json(exclude_none=True).encode())
+        self._call(self._tell, event)
+
+    def post_job(self, job_id: str) -> None:
+        """A job has changed. What a listener has not been told yet is told once."""
+        self._call(self._tell, EngineEvent(kind="job", job_id=job_id))
 
     async def follow(self, *, idle_s: float) -> AsyncGenerator[list[tuple[str, bytes]], None]:
         """(kind, JSON) of each event, the status first; an empty list whenever `idle_s` passed without news.
@@ -64,11 +68,11 @@ class EngineEvents:
         self._listeners.add(listener)
         self.on_presence(len(self._listeners))
         try:
-            while not self._closed and len(listener.sessions) <= MOST_UNREAD:
-                news = [("session", json) for json in listener.sessions]
+            while not self._closed and len(listener.news) <= MOST_UNREAD:
+                news = listener.news
                 if listener.status is not None:
                     news.insert(0, ("status", listener.status))
-                listener.status, listener.sessions = None, []
+                listener.status, listener.news = None, []
                 if news:
                     yield news
                 elif not await self._bell.wait(idle_s):
@@ -92,12 +96,14 @@ class EngineEvents:
             listener.status = json
         self._bell.ring()
 
-    def _tell_session(self, json: bytes) -> None:
+    def _tell(self, event: EngineEvent) -> None:
+        told = (event.kind, event.model_dump_json(exclude_none=True).encode())
         for listener in self._listeners:
-            listener.sessions.append(json)
+            if event.kind != "job" or told not in listener.news:
+                listener.news.append(told)
         self._bell.ring()
 
-    def _call(self, function: Callable[..., None], *arguments: bytes) -> None:
+    def _call(self, function: Callable[..., None], *arguments: EngineEvent) -> None:
         # A loop that has closed has no listeners.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)

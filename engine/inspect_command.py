@@ -67,7 +67,18 @@ def release_names(folder: Path) -> list[str]:
 # --- a checkpoint ------------------------------------------------------------------------------------
 
 
-def _checkpoint(folder: Path) -> tuple[list[str], dict[str, Any], bool]:
+def look_at(folder: Path) -> tuple[CheckpointInspection, Release | UnknownRelease, list[Finding]]:
+    """What is in a checkpoint's folder, its release, and a finding for each thing to say about it.
+
+    Raises ModelFileError.
+    """
+    found, release, findings = _looked_at(folder)
+    return found, release, [finding for finding, _ in findings]
+
+
+def _looked_at(
+    folder: Path,
+) -> tuple[CheckpointInspection, Release | UnknownRelease, list[tuple[Finding, list[str]]]]:
     try:
         found = inspect_checkpoint(folder)
     except CheckpointError as error:
@@ -76,7 +87,11 @@ def _checkpoint(folder: Path) -> tuple[list[str], dict[str, Any], bool]:
         why = error.strerror or str(error)
         raise ModelFileError(f"{shown(folder.name)} cannot be used", why, "check its disk") from error
     release = _release(release_names(folder), dict(found.checkpoint.config))
-    findings = list(_checkpoint_findings(found, release))
+    return found, release, list(_checkpoint_findings(found, release))
+
+
+def _checkpoint(folder: Path) -> tuple[list[str], dict[str, Any], bool]:
+    found, release, findings = _looked_at(folder)
     lines: list[str] = []
     for finding, details in findings:
         lines += [finding.line, *(f"      {detail}" for detail in details)]

@@ -32,7 +32,7 @@ _started: list["subprocess.Popen[bytes]"] = []
 _LAST_WORDS = re.compile(r"^seamount: (.+)$", re.MULTILINE)
 _TAIL_BYTES = 65_536
 # Names that only Windows has: a process group and no console of its own.
-_CREATION_FLAGS: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
+CREATION_FLAGS: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
     subprocess, "CREATE_NO_WINDOW", 0
 )
 
@@ -96,10 +96,10 @@ class EngineProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=_environment(),
+                    env=child_environment(),
                     cwd=folder.root,
                     # Neither the terminal's Ctrl-C nor the window's end reaches it.
-                    creationflags=_CREATION_FLAGS,
+                    creationflags=CREATION_FLAGS,
                     start_new_session=sys.platform != "win32",
                 )
         except OSError as error:
@@ -230,7 +230,7 @@ def _log_refused(log: Path, error: OSError) -> DataFolderError:
     )
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Ours, with the folder that holds the `seamount` package in front: a checkout's or a wheel's."""
     rooms = Path(__file__).resolve().parents[1]
     in_wheel = rooms.name == "seamount" and (rooms / "__main__.py").is_file()

@@ -43,6 +43,11 @@ class DataFolder:
         return self.root / "window.ini"
 
     @property
+    def jobs(self) -> Path:
+        """A folder for each conversion: what was asked, its events, its course."""
+        return self.root / "jobs"
+
+    @property
     def logs(self) -> Path:
         """Log files of the engine and the window."""
         return self.root / "logs"

@@ -84,13 +84,14 @@ class EngineStatus(Wire):
 class EngineEvent(Wire):
     """One server-sent event of `GET /api/events`: keeps every window of one engine in step.
 
-    status: `status` is set. session: `session_id` changed; `change` says how.
+    status: `status` is set. session: `session_id` changed; `change` says how. job: `job_id` changed.
     """
 
-    kind: Literal["status", "session"]
+    kind: Literal["status", "session", "job"]
     status: EngineStatus | None = None
     session_id: str | None = None
     change: Literal["created", "updated", "deleted", "restored", "purged"] | None = None
+    job_id: str | None = None
 
 
 class ModelEntry(Wire):

@@ -29,6 +29,25 @@ def test_changes_of_status_between_two_readings_are_one_event() -> None:
     asyncio.run(check())
 
 
+def test_a_job_that_changes_often_is_told_once_to_who_reads_seldom() -> None:
+    async def check() -> None:
+        events = EngineEvents(asyncio.get_running_loop(), lambda: STATUS)
+        follower = events.follow(idle_s=1)
+        await anext(follower)
+        for _ in range(MOST_UNREAD + 1):
+            events.post_job("a")
+        events.post_job("b")
+        await asyncio.sleep(0)
+        told = await anext(follower)
+        assert [json.loads(payload) for _, payload in told] == [
+            {"kind": "job", "job_id": "a"},
+            {"kind": "job", "job_id": "b"},
+        ]
+        await follower.aclose()
+
+    asyncio.run(check())
+
+
 def test_presence_is_told_and_a_closed_engine_lets_everybody_go() -> None:
     async def check() -> None:
         events = EngineEvents(asyncio.get_running_loop(), lambda: STATUS)
