@@ -93,6 +93,8 @@ class EngineWatch(QObject):
     """EngineStatus, whenever the engine tells."""
     session_changed = Signal(str, str)
     """Session id, and how it changed (EngineEvent.change)."""
+    job_changed = Signal(str)
+    """Job id."""
     stopped = Signal(str)
     """The engine is gone and was not replaced: the sentence to show."""
 
@@ -244,6 +246,8 @@ class EngineWatch(QObject):
                 latest = news.status
             elif news.session_id is not None and news.change is not None:
                 self.session_changed.emit(news.session_id, news.change)
+            elif news.job_id is not None:
+                self.job_changed.emit(news.job_id)
         if latest is not None:
             self._ready(latest)
 

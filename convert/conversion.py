@@ -45,6 +45,8 @@ class Advance:
     group: str
     tensor: str
     bytes_per_s: float
+    tensors_done: int = 0
+    tensors: int = 0
 
 
 Report = Callable[[Advance], None]
@@ -133,6 +135,7 @@ class _Run:
         self._on_advance, self._cancelled, self._stack = on_advance, cancelled, stack
         self._read_back: set[str] = set()
         self._done_bytes = self._begun_bytes = 0
+        self._tensors_done = sum(map(len, progress.groups.values()))
         self._started_s = time.monotonic()
         self._extents = extents_of(plan.expected)
 
@@ -188,6 +191,7 @@ class _Run:
                 self._files[target.role].reserve(at, at + target.size_bytes)
         for target in targets:
             records[f"{target.role}/{target.name}"] = self._tensor(target)
+            self._tensors_done += 1
         for role, file in self._files.items():
             if any(target.role == role for target in targets):
                 file.sync()
@@ -238,7 +242,10 @@ class _Run:
         self._done_bytes += count
         elapsed = max(time.monotonic() - self._started_s, 1e-9)
         rate = (self._done_bytes - self._begun_bytes) / elapsed
-        self._on_advance(Advance(self._done_bytes, self._plan.total_bytes, target.group, target.name, rate))
+        tensors = self._tensors_done, len(self._plan.mapped.targets)
+        self._on_advance(
+            Advance(self._done_bytes, self._plan.total_bytes, target.group, target.name, rate, *tensors)
+        )
 
     @staticmethod
     def _drain(under_way: "deque[tuple[Future[None], Future[None], int]]") -> None:

@@ -5,8 +5,8 @@ and ending on Ctrl-C so that it can go on. Does not convert (`convert/`). Neithe
 touched.
 
 Events, one JSON object a line on stdout, `event` first: `progress` (done_bytes, total_bytes, bytes_per_s,
-seconds_left, group, tensor; at most four a second), then `done` (files) or `verdict` (file, good, lossless, exact,
-approximate, worst_relative_rms, differences), or `error` (code, text).
+seconds_left, group, tensor, and of a conversion tensors_done and tensors; at most four a second), then `done` (files)
+or `verdict` (file, good, lossless, exact, approximate, worst_relative_rms, differences), or `error` (code, text).
 """
 
 import json
@@ -70,7 +70,12 @@ def convert_checkpoint(
 
         def report(advance: Advance) -> None:
             voice.progress(
-                advance.done_bytes, advance.total_bytes, advance.bytes_per_s, advance.group, advance.tensor
+                advance.done_bytes,
+                advance.total_bytes,
+                advance.bytes_per_s,
+                advance.group,
+                advance.tensor,
+                (advance.tensors_done, advance.tensors),
             )
 
         files = convert(job, report, stopped)
@@ -189,7 +194,15 @@ class _Voice:
         self._line = not events and sys.stderr.isatty()
         self._last_s = float("-inf")
 
-    def progress(self, done: int, total: int, rate: float, group: str, tensor: str) -> None:
+    def progress(
+        self,
+        done: int,
+        total: int,
+        rate: float,
+        group: str,
+        tensor: str,
+        tensors: tuple[int, int] | None = None,
+    ) -> None:
         now = time.monotonic()
         if now - self._last_s < EVENT_EVERY_S and done < total:
             return
@@ -198,7 +211,9 @@ class _Voice:
         if self._events:
             event = {"done_bytes": done, "total_bytes": total, "bytes_per_s": round(rate)}
             left = None if left_s is None else round(left_s, 1)
-            self.say({"event": "progress", **event, "seconds_left": left, "group": group, "tensor": tensor})
+            count = {"tensors_done": tensors[0], "tensors": tensors[1]} if tensors else {}
+            place = {"seconds_left": left, "group": group, "tensor": tensor}
+            self.say({"event": "progress", **event, **place, **count})
         elif self._line:
             left = "" if left_s is None else f", {_time_text(left_s)} left"
             share = f"{size_text(done)} of {size_text(total)}, {size_text(round(rate))}/s{left}"

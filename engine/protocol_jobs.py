@@ -45,7 +45,11 @@ class JobProgress(Wire):
     bytes_per_s: float
     seconds_left: float | None = None
     tensor: str = ""
+    """The one it is at."""
     group: str = ""
+    tensors_done: int = 0
+    tensors: int = 0
+    """Of the result; 0: not told."""
 
 
 class Exactness(Wire):

@@ -15,12 +15,14 @@ from app.context_use import context_use
 from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch, Launcher
 from app.engine_words import empty_list, empty_page, resting_words
+from app.job_shelf import JobShelf
 from app.model_shelf import ModelShelf
 from app.session_catalogue import SessionCatalogue
 from app.transcript_model import ShownMessage
 from app.turn_stream import TurnProgress
 from app.views.asking import Asking
 from app.views.commands import Commands
+from app.views.conversions import Conversions
 from app.views.turn_setup import TurnSetup
 from app.window_state import WindowState
 from engine.paths import DataFolder
@@ -73,6 +75,8 @@ class Desk(QObject):
         self.conversation = ConversationState(self.api, self)
         self.catalogue = SessionCatalogue(self.api, self)
         self.shelf = ModelShelf(self.api, self)
+        self.jobs = JobShelf(self.api, self)
+        self.conversions = Conversions(self.jobs, self.add_model, parts.composer.window(), self)
         self.setup = TurnSetup(
             self.api, self.conversation, parts.switch, parts.notices, parts.composer, memory, self
         )
@@ -153,6 +157,7 @@ class Desk(QObject):
         watch.status_changed.connect(self._engine_status)
         watch.stopped.connect(self._engine_stopped)
         watch.session_changed.connect(self._session_event)
+        watch.job_changed.connect(self.jobs.refresh)
         parts.picker.set_shelf(self.shelf)
         parts.picker.load_requested.connect(self.shelf.load)
         self.shelf.changed.connect(self._models_changed)
@@ -178,6 +183,7 @@ class Desk(QObject):
             self.parts.notices.dismiss("engine")
             self.catalogue.refresh()
             self.shelf.refresh()
+            self.jobs.refresh()
             first, self._first_session_id = self._first_session_id, None
             if not self._was_ready and first and self.conversation.session_id is None:
                 self.conversation.open(first)

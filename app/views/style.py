@@ -142,6 +142,24 @@ QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
 QDialog QScrollArea, QDialog QScrollArea > QWidget > QWidget {{ background: transparent; }}
 QLabel {{ background: transparent; color: {c["text"]}; }}
 QLabel[muted="true"] {{ color: {c["muted"]}; }}
+QLabel[danger="true"] {{ color: {c["danger"]}; }}
+QFrame#jobCard {{ background: {c["surface"]}; border: 1px solid {c["border"]}; border-radius: {radius}px; }}
+QLabel#jobTitle {{ font-weight: 600; }}
+QLabel#badge {{ color: {c["accent"]}; border: 1px solid {c["accent"]}; border-radius: {radius - 2}px;
+    padding: 1px {grid}px; font-weight: 600; }}
+QPushButton#useModel {{ background: {c["accent"]}; color: {c["accent_text"]}; border: 1px solid {c["accent"]}; }}
+QPushButton#useModel:focus {{ border: 2px solid {c["text"]}; }}
+QProgressBar {{ background: {c["border"]}; border: none; border-radius: 3px; min-height: 6px;
+    max-height: 6px; }}
+QProgressBar::chunk {{ background: {c["accent"]}; border-radius: 3px; }}
+QComboBox {{ background: {c["surface"]}; color: {c["text"]}; border: 1px solid {c["border"]};
+    border-radius: {radius - 2}px; padding: 5px {grid}px; }}
+QComboBox:focus {{ border: 1px solid {c["accent"]}; }}
+QComboBox:disabled {{ color: {c["muted"]}; }}
+QComboBox::drop-down {{ border: none; width: 22px; }}
+QComboBox::down-arrow {{ image: url("{down}"); width: 9px; height: 9px; }}
+QComboBox QAbstractItemView {{ background: {c["surface"]}; color: {c["text"]}; border: 1px solid {c["border"]};
+    selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
 QLabel#dialogTitle {{ font-size: {theme.base_px * 1.25:.1f}px; font-weight: 600; }}
 
 QFrame#notice {{ background: {c["surface"]}; border: 1px solid {c["border"]}; border-radius: {radius}px; }}

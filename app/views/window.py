@@ -183,7 +183,8 @@ class MainWindow(QMainWindow):
 
     def _do(self, row: ActionRow) -> None:
         """Carry out an action, here or at the desk."""
-        for doer in (self, self.look, self.desk, self.desk and self.desk.commands):
+        desk = self.desk
+        for doer in (self, self.look, desk, desk and desk.commands, desk and desk.conversions):
             method = getattr(doer, row.slot, None)
             if method is not None:
                 method()
