@@ -13,6 +13,8 @@ EMPTY_TEXT = (
     "A conversion makes one GGUF file of a DeepSeek-V4 checkpoint, which this program can load. It runs in the "
     "background, can be paused, and goes on when this window is closed."
 )
+WAITING_TITLE = "Waiting for the engine…"
+NAME_IT = "The folder’s name does not tell which model it is: write its name below, as it stands on the hub."
 CONSUME_WARNING = (
     "Each file of the checkpoint is deleted for good once everything in it is written and read back. There is no "
     "way back but another download; without it, both need room at the same time."

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.conversion_words import EMPTY_TEXT, EMPTY_TITLE
+from app.conversion_words import EMPTY_TEXT, EMPTY_TITLE, WAITING_TITLE
 from app.job_shelf import JobShelf
 from app.views.job_card import JobCard
 from engine.protocol import ErrorBody
@@ -93,6 +93,7 @@ class ConversionsDialog(QDialog):
                 self._list.insertWidget(place, card)
             elif card.job != job:
                 card.show_job(job)
+        self.empty_title.setText(EMPTY_TITLE if self._shelf.known else WAITING_TITLE)
         self.empty_title.setVisible(not jobs)
         self.empty_text.setVisible(not jobs)
 

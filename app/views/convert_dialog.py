@@ -26,6 +26,7 @@ from PySide6.QtWidgets import (
 from app.api import Failed
 from app.conversion_words import (
     CONSUME_WARNING,
+    NAME_IT,
     inspection_words,
     result_bytes,
     space_words,
@@ -214,7 +215,7 @@ class ConvertDialog(QDialog):
         if len(found.problems) > MOST_PROBLEMS:
             lines.append(f"⚠ and {len(found.problems) - MOST_PROBLEMS} more")
         if found.release_problem:
-            lines.append(f"⚠ {found.release_problem}")
+            lines.append(f"⚠ {NAME_IT}")
         self.findings.setText("\n".join(lines))
         self._offer_draft(found)
         if self.target.text() in ("", self._suggested):
@@ -249,7 +250,7 @@ class ConvertDialog(QDialog):
             words, fits = space_words(found, self._dense(), self._draft(), consume=self.consume.isChecked())
         self.space.setText(words)
         self.space.setVisible(bool(words))
-        if self.space.property("danger") == fits:
+        if bool(self.space.property("danger")) == fits:
             self.space.setProperty("danger", not fits)
             self.space.style().polish(self.space)
         named = found is not None and (found.release is not None or bool(self.release.text().strip()))

@@ -125,6 +125,7 @@ class FakeEngine:
             "model": {"id": "m1", "name": "Small", "context_tokens": 8192, "threads": 2, "backend": "fake"},
             "active_turn_id": None, "active_answer_id": None, "queue_length": 0,
         }  # fmt: skip
+        self.jobs: list[dict[str, Any]] = []
         self.listeners: list[queue.Queue[bytes | None]] = []
         self.tools: dict[str, list[Any]] = {}
         self.reuse: dict[str, dict[str, int]] = {}
@@ -196,6 +197,24 @@ class FakeEngine:
     def tell_session(self, session_id: str, change: str) -> None:
         """Send a session event to every window."""
         self._tell({"kind": "session", "session_id": session_id, "change": change})
+
+    def tell_job(self, job_id: str) -> None:
+        """Send a job event to every window."""
+        self._tell({"kind": "job", "job_id": job_id})
+
+    def add_job(self, **more: Any) -> str:
+        """A conversion that runs."""
+        job = {
+            "id": self.new_id("j"), "state": "running", "created_at": 0.0, "source": "/c/Flash",
+            "target": "/c/Flash.gguf", "dense": "q8_0", "draft": "separate", "consume": False, **more,
+        }  # fmt: skip
+        self.jobs.insert(0, job)
+        return job["id"]
+
+    def job(self, job_id: str, state: str) -> dict[str, Any]:
+        job = next(job for job in self.jobs if job["id"] == job_id)
+        job["state"] = {"pause": "paused", "resume": "running", "cancel": "cancelled"}[state]
+        return job
 
     def _tell(self, event: dict[str, Any]) -> None:
         for listener in list(self.listeners):
@@ -387,6 +406,22 @@ class _Handler(BaseHTTPRequestHandler):
                     engine.tools[session_id] = body["tools"]
                 engine.tell_session(session_id, "updated")
                 self._send(200, engine.sessions[session_id])
+            case ("GET", "jobs"):
+                self._send(200, {"jobs": engine.jobs})
+            case ("POST", "jobs"):
+                engine.add_job(**body)
+                self._send(201, engine.jobs[0])
+            case ("POST", "jobs", job_id, wish):
+                self._send(202, engine.job(job_id, wish))
+            case ("DELETE", "jobs", job_id):
+                engine.jobs = [job for job in engine.jobs if job["id"] != job_id]
+                self._send(204, None)
+            case ("POST", "inspect"):
+                self._send(200, {
+                    "path": body["path"], "name": "Flash", "release": "0731", "shards": 1, "tensors": 1,
+                    "tensor_bytes": 1, "free_bytes": 9,
+                    "results": [{"dense": "q8_0", "model_bytes": 4, "draft_bytes": 1}],
+                })  # fmt: skip
             case ("POST", "reuse"):
                 self._send(200, engine.reuse[body["mode"]])
             case ("DELETE", "sessions", session_id):
