@@ -3,7 +3,8 @@
 Owns: what state a job is in. It follows from the files of its folder (`job_folder`) and from whether its process
 runs (`job_process`), never from what this engine remembers; so a new engine finds the jobs of an earlier one. One
 job runs at a time, since two would share one disk; the others wait in the order they came. Does not convert: the
-command `seamount convert` does, in a process of its own that goes on when the engine ends.
+command `seamount convert` does, in a process of its own that goes on when the engine ends. What it needs of
+`convert` is imported when it is needed: most engines have no job.
 """
 
 import logging
@@ -15,10 +16,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from convert.conversion_error import ConversionError
-from convert.receipt import read_receipt
 from engine.errors import BadRequest, Conflict, DataFolderError, NotFound, SeamountError
-from engine.library import job_process, partial_file
+from engine.library import job_process
 from engine.library.job_folder import Course, JobFolder
 from engine.protocol import ErrorBody
 from engine.protocol_jobs import Exactness, Job, JobState, StartJob
@@ -120,6 +119,8 @@ class Jobs:
             if state in ("done", "cancelled"):
                 raise _clash("The conversion cannot be cancelled", state)
             if remove_partial and job.asked.consume:
+                from engine.library import partial_file
+
                 partial_file.refuse_if_needed(Path(job.asked.target))
             job.save(replace(job.course, wish="cancel", remove_partial=remove_partial))
             if state == "running":
@@ -274,6 +275,8 @@ class Jobs:
         problem = None
         # Only what this job itself is known to have written is its own to delete.
         if job.course.remove_partial and job.said().progress is not None:
+            from engine.library import partial_file
+
             try:
                 partial_file.remove(Path(job.asked.target))
             except SeamountError as error:
@@ -361,11 +364,16 @@ def _checked(asked: StartJob) -> StartJob:
 
 
 def _real_files(asked: StartJob) -> set[str]:
+    from engine.library import partial_file
+
     return {os.path.normcase(os.path.realpath(path)) for path in partial_file.files_of(Path(asked.target))}
 
 
 def _exactness(files: list[str]) -> Exactness | None:
     """What the receipts say together; None when one cannot be read."""
+    from convert.conversion_error import ConversionError
+    from convert.receipt import read_receipt
+
     try:
         receipts = [read_receipt(Path(file)) for file in files]
     except ConversionError:

@@ -76,7 +76,10 @@ def test_events(sources: dict[str, Path], tmp_path: Path, capsys: pytest.Capture
         "seconds_left",
         "group",
         "tensor",
+        "tensors_done",
+        "tensors",
     }
+    assert 0 < told[-2]["tensors_done"] <= told[-2]["tensors"]
     assert told[-1] == {"event": "done", "files": [str(target)]}
     assert run("convert", sources["preview"], target, "--events") == 1
     (error,) = events(capsys.readouterr().out)
