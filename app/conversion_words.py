@@ -3,6 +3,7 @@
 Owns: the words. Pure; knows no widget and changes nothing.
 """
 
+import re
 from pathlib import PurePath
 
 from app.quantities import duration, size_name
@@ -19,6 +20,8 @@ CONSUME_WARNING = (
     "Each file of the checkpoint is deleted for good once everything in it is written and read back. There is no "
     "way back but another download; without it, both need room at the same time."
 )
+_LONG_WORD = re.compile(r"\S{32,}")
+_PLACES = re.compile(r"([/\\_.-]|[^/\\_.-]{24})")
 _STATES = {
     "queued": "Waiting for its turn",
     "running": "Converting",
@@ -29,6 +32,11 @@ _STATES = {
 }
 _DENSE = {"q8_0": "dense part Q8_0", "bf16": "dense part BF16"}
 _DRAFTERS = {"none": "no drafter", "mtp": "an MTP drafter", "dspark": "a DSpark drafter"}
+
+
+def breakable(text: str) -> str:
+    """`text` with places to break its long words at, which paths are, so that it fits any width."""
+    return _LONG_WORD.sub(lambda word: _PLACES.sub("\\1\u200b", word[0]), text)
 
 
 def state_words(job: Job) -> str:

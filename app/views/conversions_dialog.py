@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.conversion_words import EMPTY_TEXT, EMPTY_TITLE, WAITING_TITLE
+from app.conversion_words import EMPTY_TEXT, EMPTY_TITLE, WAITING_TITLE, breakable
 from app.job_shelf import JobShelf
 from app.views.job_card import JobCard
 from engine.protocol import ErrorBody
@@ -126,6 +126,7 @@ class ConversionsDialog(QDialog):
         box = QMessageBox(self)
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         box.setWindowTitle("Cancel the conversion")
+        box.setTextFormat(Qt.TextFormat.PlainText)
         box.setText(f"Cancel the conversion to {card.title.text()}?")
         box.setInformativeText(
             "What is written so far can be kept: converting the same checkpoint to the same file goes on there."
@@ -142,6 +143,6 @@ class ConversionsDialog(QDialog):
         box.open()
 
     def _refused(self, error: ErrorBody) -> None:
-        self.message.setText(error.text)
+        self.message.setText(breakable(error.text))
         self.message.setAccessibleName(f"Outcome: {error.text}")
         self.message.show()

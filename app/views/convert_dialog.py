@@ -27,6 +27,7 @@ from app.api import Failed
 from app.conversion_words import (
     CONSUME_WARNING,
     NAME_IT,
+    breakable,
     inspection_words,
     result_bytes,
     space_words,
@@ -85,7 +86,6 @@ class ConvertDialog(QDialog):
         for label in (self.findings, self.warning, self.space, self.message):
             label.setTextFormat(Qt.TextFormat.PlainText)
             label.setWordWrap(True)
-        self.findings.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.findings.setAccessibleName("What was found")
         self.warning.setProperty("danger", True)
         self.message.setProperty("danger", True)
@@ -200,7 +200,7 @@ class ConvertDialog(QDialog):
         def failed(error: ErrorBody) -> None:
             if number == self._number:
                 self._found = None
-                self.findings.setText(error.text)
+                self.findings.setText(breakable(error.text))
                 self._asked = ("", "")  # the same again is worth a try
                 self._update()
 
@@ -216,7 +216,7 @@ class ConvertDialog(QDialog):
             lines.append(f"⚠ and {len(found.problems) - MOST_PROBLEMS} more")
         if found.release_problem:
             lines.append(f"⚠ {NAME_IT}")
-        self.findings.setText("\n".join(lines))
+        self.findings.setText(breakable("\n".join(lines)))
         self._offer_draft(found)
         if self.target.text() in ("", self._suggested):
             self._suggested = suggested_target(found)
@@ -264,7 +264,7 @@ class ConvertDialog(QDialog):
         return cast(DraftPlace, self.draft.currentData())
 
     def _say(self, sentence: str) -> None:
-        self.message.setText(sentence)
+        self.message.setText(breakable(sentence))
         self.message.setAccessibleName(f"Outcome: {sentence}")
         self.message.show()
 

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushBu
 
 from app.conversion_words import (
     badge_words,
+    breakable,
     origin_words,
     progress_words,
     share,
@@ -35,10 +36,12 @@ class JobCard(QFrame):
         super().__init__(parent)
         self.setObjectName("jobCard")
         self.job = job
-        self.title = QLabel()
+        self.title = _line()
         self.title.setObjectName("jobTitle")
         self.state = QLabel()
         self.badge = QLabel()
+        for label in (self.state, self.badge):
+            label.setTextFormat(Qt.TextFormat.PlainText)
         self.badge.setObjectName("badge")
         self.origin = _line(muted=True)
         self.bar = QProgressBar()
@@ -91,9 +94,9 @@ class JobCard(QFrame):
         """Show what has become of it."""
         self.job = job
         name = _file_name(job.target)
-        self.title.setText(name)
+        self.title.setText(breakable(name))
         self.state.setText(state_words(job))
-        self.origin.setText(origin_words(job))
+        self.origin.setText(breakable(origin_words(job)))
         is_done = job.state == "done"
         self.bar.setVisible(not is_done)
         self.bar.setValue(round(share(job) * BAR_STEPS))
@@ -135,7 +138,7 @@ class JobCard(QFrame):
 
     @staticmethod
     def _say(label: QLabel, words: str) -> None:
-        label.setText(words)
+        label.setText(breakable(words))
         label.setVisible(bool(words))
 
 
@@ -144,7 +147,6 @@ def _line(*, muted: bool = False) -> QLabel:
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
     label.setProperty("muted", muted)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
 
 

@@ -210,6 +210,7 @@ class Jobs:
 
     def _watch(self) -> None:
         while not self._closed:
+            self._wake.clear()
             busy = False
             try:
                 with self._lock:
@@ -220,7 +221,6 @@ class Jobs:
             except (OSError, SeamountError) as error:
                 _logger.warning("the conversions could not be looked after: %s", error)
             self._wake.wait(WATCH_S if busy else IDLE_S)
-            self._wake.clear()
 
     def _look_after(self) -> bool:
         """Note what has ended, finish what was to be stopped, begin what waits; whether there is more to do."""

@@ -6,6 +6,7 @@ import pytest
 
 from app.conversion_words import (
     badge_words,
+    breakable,
     inspection_words,
     origin_words,
     progress_words,
@@ -45,6 +46,14 @@ def test_progress_is_done_total_rate_and_time_left() -> None:
     assert progress_words(job("queued", progress=None)) == ""
     assert tensor_words(job()) == "421 of 1,372 tensors · blk.13.ffn_gate_exps.weight"
     assert tensor_words(job("paused")) == ""
+
+
+def test_a_long_path_can_be_broken_and_is_the_same_otherwise() -> None:
+    path = "/data/" + "very_long_name-of.a/folder/" * 4 + "x" * 100
+    broken = breakable(f"in {path}: no")
+    assert broken.replace("\u200b", "") == f"in {path}: no"
+    assert max(len(part) for part in broken.split("\u200b")) <= 26
+    assert breakable("short words only, in any number of them") == "short words only, in any number of them"
 
 
 def test_states_and_origin() -> None:
