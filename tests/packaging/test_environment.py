@@ -142,3 +142,42 @@ def test_without_permission_there_is_one_line_to_paste(
     # A machine that never fetched its package lists finds nothing without the first half.
     line = "sudo apt-get update && sudo apt-get install --no-install-recommends libegl1 xvfb"
     assert str(raised.value).splitlines()[-1].strip() == line
+
+
+@pytest.fixture
+def reference(environment: Any, created: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own for `.venv-reference`; making it creates an empty environment."""
+    folder = tmp_path / ".venv-reference"
+    monkeypatch.setattr(environment, "REFERENCE", folder)
+    monkeypatch.setattr(environment.venv, "create", lambda path, *, with_pip: path.mkdir())
+    return folder
+
+
+def test_a_machine_without_the_reference_is_told_and_goes_on(
+    environment: Any, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: str, **__: object) -> None:
+        raise environment.SetupError("no such wheel")
+
+    environment.pip = fails
+    environment.make_reference()
+    assert not reference.exists()
+    said = capsys.readouterr().out
+    assert "no such wheel" in said
+    assert "will be skipped" in said
+
+
+def test_a_reference_that_was_begun_is_made_anew(
+    environment: Any, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference.mkdir()
+    (reference / "half a package").touch()
+    installed: list[str] = []
+    environment.pip = lambda *arguments, **_: installed.append(arguments[-1])
+    done = environment.subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: done)
+    environment.make_reference()
+    assert not (reference / "half a package").exists()
+    assert [Path(lock).name for lock in installed] == ["reference-torch.txt", "reference.txt"]
+    environment.make_reference()
+    assert len(installed) == 2
