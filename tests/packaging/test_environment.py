@@ -149,7 +149,11 @@ def reference(environment: Any, created: list[Path], tmp_path: Path, monkeypatch
     """A folder of the test's own for `.venv-reference`; making it creates an empty environment."""
     folder = tmp_path / ".venv-reference"
     monkeypatch.setattr(environment, "REFERENCE", folder)
-    monkeypatch.setattr(environment.venv, "create", lambda path, *, with_pip: path.mkdir())
+
+    def create(path: Path, *, with_pip: bool) -> None:
+        path.mkdir()
+
+    monkeypatch.setattr(environment.venv, "create", create)
     return folder
 
 
