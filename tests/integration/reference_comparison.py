@@ -180,10 +180,10 @@ def widened(source: Path, converted: Path, target: Path) -> Path:
     content = converted.read_bytes()
     with target.open("wb") as file:
         file.write(head.content)
-        for narrow, offset in zip(planned.targets, head.offsets, strict=True):
+        for narrow, other, offset in zip(planned.targets, wide, head.offsets, strict=True):
             start = planned.offset(narrow)
             data = content[start : start + narrow.size_bytes]
-            if narrow.type_name == "BF16":
+            if other.type_name != narrow.type_name:
                 data = (np.frombuffer(data, "<u2").astype("<u4") << 16).tobytes()
             file.seek(offset)
             file.write(data)
