@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from shiboken6 import isValid
 
 from app.api import Failed
 from app.conversion_words import (
@@ -193,12 +194,13 @@ class ConvertDialog(QDialog):
         self._number += 1
         number = self._number
 
+        # The answer may come when something else was asked, or the form is closed.
         def ok(found: Inspection) -> None:
-            if number == self._number:
+            if isValid(self) and number == self._number:
                 self._show(found)
 
         def failed(error: ErrorBody) -> None:
-            if number == self._number:
+            if isValid(self) and number == self._number:
                 self._found = None
                 self.findings.setText(breakable(error.text))
                 self._asked = ("", "")  # the same again is worth a try

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from PySide6.QtCore import QEvent
+from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.views.convert_dialog import ConvertDialog
@@ -107,3 +109,12 @@ def test_an_unknown_release_is_asked_for(dialog: ConvertDialog, looker: Looker) 
 def test_every_field_has_a_name(dialog: ConvertDialog) -> None:
     for field in (dialog.source, dialog.target, dialog.dense, dialog.draft, dialog.release):
         assert field.accessibleName()
+
+
+def test_an_answer_after_the_end_is_dropped(qtbot: QtBot, looker: Looker) -> None:
+    dialog = ConvertDialog(looker)
+    dialog.set_source("/c/Flash")
+    dialog.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    looker.find()
+    looker.answers[-1][1](ErrorBody(code="x", text="Too late."))
