@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -139,14 +140,30 @@ class ConvertDialog(QDialog):
                 line.addWidget(field, 1)
                 line.addWidget(button)
                 grid.addLayout(line, row, 1)
+        for choice in (self.dense, self.draft):
+            choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            choice.setMinimumContentsLength(12)
         self.dense.setAccessibleName("Dense part")
         self.draft.setAccessibleName("Drafter")
+        form = QWidget()
+        rows_column = QVBoxLayout(form)
+        rows_column.setContentsMargins(0, 0, 0, 0)
+        rows_column.setSpacing(16)
+        rows_column.addWidget(about)
+        rows_column.addLayout(grid)
+        rows_column.addStretch(1)
+        # With large text, or much to say, it scrolls; what begins it stays in sight.
+        area = QScrollArea()
+        area.setWidget(form)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setMinimumWidth(form.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 20)
         column.setSpacing(16)
-        column.addWidget(about)
-        column.addLayout(grid)
-        column.addStretch(1)
+        column.addWidget(area, 1)
         column.addWidget(self.message)
         column.addWidget(buttons)
 

@@ -74,8 +74,10 @@ class JobCard(QFrame):
         head = QHBoxLayout()
         head.setSpacing(8)
         head.addWidget(self.title, 1)
-        head.addWidget(self.badge)
         head.addWidget(self.state)
+        proof = QHBoxLayout()
+        proof.addWidget(self.badge)
+        proof.addStretch(1)
         foot = QHBoxLayout()
         foot.setSpacing(8)
         for button in self._buttons:
@@ -85,8 +87,10 @@ class JobCard(QFrame):
         column.setContentsMargins(16, 12, 16, 12)
         column.setSpacing(6)
         column.addLayout(head)
-        for part in (self.origin, self.bar, self.progress, self.tensor, self.outcome):
+        for part in (self.origin, self.bar, self.progress, self.tensor):
             column.addWidget(part)
+        column.addLayout(proof)
+        column.addWidget(self.outcome)
         column.addSpacing(4)
         column.addLayout(foot)
 
