@@ -48,6 +48,12 @@ def begin(window: LiveWindow, source: Path, target: Path) -> ConversionsDialog:
     return found
 
 
+def put_away(window: LiveWindow, dialog: ConversionsDialog) -> None:
+    """Close a dialog and see it gone; one that is left would be restyled with the next test's window."""
+    dialog.close()
+    window.wait(lambda: window.window.findChild(ConversionsDialog) is None)
+
+
 def test_a_checkpoint_becomes_a_model_that_answers(window: LiveWindow, tmp_path: Path) -> None:
     source = checkpoint(tmp_path, "0731", ratios="pro", seed=8)
     target = tmp_path / "mine.gguf"
@@ -80,7 +86,7 @@ def test_it_goes_on_without_a_window_and_is_seen_by_the_next(
 ) -> None:
     source = checkpoint(tmp_path, "0731", layers=24, n_routed_experts=24)
     target = tmp_path / "m.gguf"
-    begin(window, source, target)
+    put_away(window, begin(window, source, target))
     assert not target.exists()
     window.close()
     end_engine(folder)
@@ -92,5 +98,6 @@ def test_it_goes_on_without_a_window_and_is_seen_by_the_next(
         found = later.window.findChild(ConversionsDialog)
         [card] = found.cards.values()
         assert card.state.text() == "Done"
+        put_away(later, found)
     finally:
         later.close()
