@@ -207,3 +207,52 @@ class ConversionDiskFull(ConversionFailed):
 
     code = "conversion_disk_full"
     http_status = 507
+
+
+class FetchFailed(SeamountError):
+    """A model could not be fetched, or a fetched one not be checked; what has arrived is kept."""
+
+    code = "fetch"
+    http_status = 502
+
+
+class FetchStopped(FetchFailed):
+    """It was ended on request, and can go on."""
+
+    code = "fetch_stopped"
+    http_status = 409
+
+
+class FetchDiskFull(FetchFailed):
+    """The disk for the download or for what is made of it has no room; once there is, it can go on."""
+
+    code = "fetch_disk_full"
+    http_status = 507
+
+
+class HubUnreachable(FetchFailed):
+    """The hub does not answer, or must not be asked: no network, a proxy that refuses, offline mode."""
+
+    code = "hub_unreachable"
+    http_status = 502
+
+
+class RepositoryGone(FetchFailed):
+    """There is no such repository, revision or file at the hub, or not any more."""
+
+    code = "repository_gone"
+    http_status = 404
+
+
+class TokenNeeded(FetchFailed):
+    """The repository is only for those who may: a token is missing, not valid any more, or has not the right."""
+
+    code = "token_needed"
+    http_status = 401
+
+
+class LibraryError(SeamountError):
+    """Something in the library could not be added, removed or moved."""
+
+    code = "library"
+    http_status = 422

@@ -84,10 +84,11 @@ class EngineStatus(Wire):
 class EngineEvent(Wire):
     """One server-sent event of `GET /api/events`: keeps every window of one engine in step.
 
-    status: `status` is set. session: `session_id` changed; `change` says how. job: `job_id` changed.
+    status: `status` is set. session: `session_id` changed; `change` says how. job: `job_id` changed. library: what
+    `GET /api/library` would say has changed.
     """
 
-    kind: Literal["status", "session", "job"]
+    kind: Literal["status", "session", "job", "library"]
     status: EngineStatus | None = None
     session_id: str | None = None
     change: Literal["created", "updated", "deleted", "restored", "purged"] | None = None
@@ -146,6 +147,18 @@ class Settings(Wire):
     """A V4 model names a new conversation after its first answer."""
     release: str | None = None
     """The release profile of a V4 model whose file does not name its release."""
+    checkpoints_folder: Annotated[str, Field(max_length=4096)] | None = None
+    """Where checkpoints are fetched to, a whole path, as of another disk; None: the models folder."""
+    hub_endpoint: Annotated[str, Field(max_length=500)] | None = None
+    """A mirror's address; None: what HF_ENDPOINT says, else the hub itself."""
+    offline: bool = False
+    """The hub is never asked."""
+    download_streams: Annotated[int, Field(ge=1, le=16)] = 4
+    """Files that a job fetches at the same time."""
+    download_limit_mb_s: Annotated[float, Field(ge=0, le=100_000)] = 0
+    """Megabytes (10^6) a second that a job fetches at most; 0: as fast as it goes."""
+    keep_awake: bool = True
+    """The machine does not fall asleep while a job runs."""
 
 
 # --- sessions ---------------------------------------------------------------------------------------

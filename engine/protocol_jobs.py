@@ -1,6 +1,7 @@
-"""The shapes on the wire for work that outlives a window: conversions, and looking at a checkpoint before one.
+"""The shapes on the wire for work that outlives a window: fetching, converting, checking, moving.
 
-Owns: `/api/jobs` and `/api/inspect` as pydantic models, by the conventions of `protocol`. Imports nothing heavy.
+Owns: `/api/jobs` and `/api/inspect` as pydantic models, by the conventions of `protocol`. What lies in the library
+and what can be had is `protocol_library`. Imports nothing heavy.
 """
 
 from typing import Annotated, Literal
@@ -9,14 +10,17 @@ from pydantic import Field
 
 from engine.protocol import ErrorBody, Wire
 
-JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+JobKind = Literal["fetch", "convert", "verify", "move"]
+JobState = Literal["queued", "running", "paused", "interrupted", "done", "failed", "cancelled"]
+"""`interrupted`: its process went without a word (a kill, a power cut); it can be resumed as a paused one can."""
+Stage = Literal["listing", "fetching", "converting", "checking", "moving"]
 DenseFormat = Literal["q8_0", "bf16"]
 DraftPlace = Literal["separate", "keep", "skip"]
 PathText = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
-class StartJob(Wire):
-    """`POST /api/jobs`: convert the checkpoint in the folder `source` to the file `target`; 201 with the Job.
+class ConvertRequest(Wire):
+    """Convert the checkpoint in the folder `source` to the file `target`.
 
     Both are whole paths on the engine's machine. `release`: the model's name, where the folder's does not tell.
     """
@@ -31,6 +35,62 @@ class StartJob(Wire):
     release: Annotated[str, Field(max_length=200)] | None = None
 
 
+class ConvertAfter(Wire):
+    """What is made of a checkpoint while it arrives. `target` None: NAME.gguf in the models folder."""
+
+    target: PathText | None = None
+    dense: DenseFormat = "q8_0"
+    draft: DraftPlace = "separate"
+    consume: bool = False
+    """Delete each shard as soon as it is converted: the disk holds the result and a few shards at most."""
+
+
+class FetchRequest(Wire):
+    """Fetch a model: `what` is the name of an entry of the catalogue, or a repository as OWNER/NAME.
+
+    `revision`: a commit, tag or branch; None: the one the catalogue pins, else "main". `files`: patterns of the
+    repository's files; empty: what the catalogue says, else what a model needs. `folder`: where it goes, a whole
+    path; None: in the folder of the settings. The engine fills in what is None before it notes the job down.
+    """
+
+    kind: Literal["fetch"] = "fetch"
+    what: Annotated[str, Field(min_length=1, max_length=300)]
+    revision: Annotated[str, Field(max_length=200)] | None = None
+    files: Annotated[list[Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=100)] = (
+        Field(default_factory=list[str])
+    )
+    folder: PathText | None = None
+    convert: ConvertAfter | None = None
+    release: Annotated[str, Field(max_length=200)] | None = None
+    """The model's name, where neither catalogue nor repository tells it."""
+
+
+class VerifyRequest(Wire):
+    """Check a GGUF against its receipt, or the files of a fetched folder against the hub's digests."""
+
+    kind: Literal["verify"] = "verify"
+    path: PathText
+
+
+class MoveRequest(Wire):
+    """Move the item `item_id` of the library into `folder`, on this disk or another one; copies are read back."""
+
+    kind: Literal["move"] = "move"
+    item_id: Annotated[str, Field(min_length=1, max_length=5000)]
+    folder: PathText
+
+
+JobRequest = Annotated[
+    FetchRequest | ConvertRequest | VerifyRequest | MoveRequest, Field(discriminator="kind")
+]
+
+
+class StartJob(Wire):
+    """`POST /api/jobs`: 201 with the Job."""
+
+    asked: JobRequest
+
+
 class CancelJob(Wire):
     """`POST /api/jobs/{id}/cancel`: answers 202 with the Job. `remove_partial`: delete what was written."""
 
@@ -38,18 +98,27 @@ class CancelJob(Wire):
 
 
 class JobProgress(Wire):
-    """How far it is; of a job that does not run, how far it was. Bytes are of the result."""
+    """How far it is; of a job that does not run, how far it was.
+
+    Bytes are of all that is to be done: of the files to fetch, of the result to write, of both where one job does
+    both. `seconds_left` None: not known yet.
+    """
 
     done_bytes: int
     total_bytes: int
     bytes_per_s: float
     seconds_left: float | None = None
-    tensor: str = ""
-    """The one it is at."""
-    group: str = ""
-    tensors_done: int = 0
-    tensors: int = 0
-    """Of the result; 0: not told."""
+    stage: Stage = "converting"
+    item: str = ""
+    """The file or tensor that it is at."""
+    items_done: int = 0
+    items: int = 0
+    """Files or tensors in all; 0: not told."""
+    fetched_bytes: int | None = None
+    """Of a job that fetches: what has arrived, of `fetch_bytes`; the rest of `done_bytes` is converted."""
+    fetch_bytes: int | None = None
+    note: str = ""
+    """What it waits for, as a sentence: no network, a busy server, a full disk. Empty while it gets on."""
 
 
 class Exactness(Wire):
@@ -61,27 +130,35 @@ class Exactness(Wire):
     worst_relative_rms: float
 
 
+class Verdict(Wire):
+    """What a check found. `differences`: each a sentence, at most a hundred of them."""
+
+    good: bool
+    checked_bytes: int
+    differences: list[str] = Field(default_factory=list[str])
+
+
 class Job(Wire):
     """One row of `GET /api/jobs`."""
 
     id: str
-    kind: Literal["convert"] = "convert"
     state: JobState
     stopping: bool = False
     """It runs still, and was asked to stop."""
     created_at: float
-    source: str
-    target: str
-    dense: DenseFormat
-    draft: DraftPlace
-    consume: bool
-    release: str | None = None
+    title: str
+    """What it is about, for people: a model's name."""
+    asked: JobRequest
+    place: str
+    """The file or folder that it writes or checks."""
     progress: JobProgress | None = None
     files: list[str] = Field(default_factory=list[str])
     """Of a job that is done: the results, the model's first."""
     exactness: Exactness | None = None
+    verdict: Verdict | None = None
     error: ErrorBody | None = None
-    """Why it failed, or could not do all that it was asked for at its end."""
+    """Why it failed, or could not do all that it was asked for at its end. Its code "token_needed": the
+    repository wants an access token; `PUT /api/library/token`, then resume."""
 
 
 class JobList(Wire):

@@ -20,8 +20,11 @@ ROOMS_OF = {
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
     "keyring": ("engine/doctor.py", "engine/library/credentials.py"),
+    "huggingface_hub": ("engine/library/hub.py",),
+    "send2trash": ("engine/library/trash.py",),
+    "wakepy": ("engine/library/awake.py",),
 }
-HEAVY = ("torch", "llama_cpp", "PySide6", "fastapi", "uvicorn", "numpy", "jinja2")
+HEAVY = ("torch", "llama_cpp", "PySide6", "fastapi", "uvicorn", "numpy", "jinja2", "huggingface_hub")
 # What a module may load when it is imported; all others may load none of HEAVY.
 MAY_LOAD = {
     "app": ("PySide6",),
