@@ -1,56 +1,30 @@
-"""`seamount convert` and `verify`: a checkpoint into a GGUF, and whether a GGUF is what it should be.
+"""`seamount convert` and `verify`: a checkpoint into a GGUF, and whether a file or folder is what it should be.
 
-Owns: which release a checkpoint is, how far the work is (a line for people, `--events` JSON lines for programs),
-and ending on Ctrl-C so that it can go on. Does not convert (`convert/`). Neither a data folder nor an engine is
-touched.
+Owns: what the two commands print, and ending on Ctrl-C so that it can go on. Does not convert or check
+(`library/conversion_work`, `library/fetch_work`). Neither a data folder nor an engine is touched.
 
-Events, one JSON object a line on stdout, `event` first: `progress` (done_bytes, total_bytes, bytes_per_s,
-seconds_left, group, tensor, and of a conversion tensors_done and tensors; at most four a second), then `done` (files)
-or `verdict` (file, good, lossless, exact, approximate, worst_relative_rms, differences), or `error` (code, text).
+With `--events` they print one JSON object a line on stdout, `event` first: `progress` (see `progress_line`), then
+`done` (files) or `verdict` (file, good, differences; of a GGUF also lossless, exact, approximate,
+worst_relative_rms), or `error` (code, text).
 """
 
-import json
-import signal
 import sys
-import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convert.checkpoint import read_config
-from convert.checkpoint_error import CheckpointError
-from convert.conversion import Advance, convert
-from convert.conversion_error import ConversionError, Trouble
-from convert.conversion_plan import Job, path_of
-from convert.gguf_header import GgufError
-from convert.metadata import Origin
-from convert.tensor_map import Dense, Draft, Options
-from convert.verification import Verdict, verify_receipt, verify_source
-from engine.checkpoint_remedies import told
-from engine.encoding.release import choose_release
-from engine.errors import (
-    BadRequest,
-    ConversionDiskFull,
-    ConversionFailed,
-    ConversionStopped,
-    ModelFileError,
-    SeamountError,
-    UnknownRelease,
-)
-from engine.inspect_command import release_names
-from engine.library.model_files import REMEDIES
+from convert.tensor_map import Dense, Draft
+from convert.verification import Verdict
+from engine.errors import BadRequest, ConversionStopped, FetchStopped, SeamountError
+from engine.interruption import STOPPED, wish_to_stop
+from engine.library import conversion_work
 from engine.model_table import size_text
+from engine.progress_line import ProgressLine
 from engine.protocol import ErrorBody
+from engine.protocol_jobs import ConvertRequest
+from engine.protocol_jobs import Verdict as FolderVerdict
 
-EVENT_EVERY_S = 0.25
-STOPPED = 130
-"""Exit status of what was ended by Ctrl-C, as shells have it."""
 MOST_NAMED = 20
-_KINDS: Mapping[Trouble, type[ConversionFailed]] = {
-    "stopped": ConversionStopped,
-    "disk_full": ConversionDiskFull,
-}
 
 
 def convert_checkpoint(
@@ -64,22 +38,13 @@ def convert_checkpoint(
     events: bool,
 ) -> int:
     """Convert the checkpoint in `source` to `target`, or go on with it; the exit status."""
+    asked = ConvertRequest(
+        source=str(source), target=str(target), dense=dense, draft=draft, consume=consume, release=release
+    )
 
-    def work(voice: "_Voice", stopped: Callable[[], bool]) -> int:
-        job = Job(source, target, origin_of(source, release), Options(dense, draft), consume)
-
-        def report(advance: Advance) -> None:
-            voice.progress(
-                advance.done_bytes,
-                advance.total_bytes,
-                advance.bytes_per_s,
-                advance.group,
-                advance.tensor,
-                (advance.tensors_done, advance.tensors),
-            )
-
-        files = convert(job, report, stopped)
-        voice.end(
+    def work(line: ProgressLine, stopped: Callable[[], bool]) -> int:
+        files = conversion_work.convert_checkpoint(asked, line.progress, stopped)
+        line.end(
             {"event": "done", "files": [str(path) for path in files]},
             [f"{path} ({size_text(path.stat().st_size)})" for path in files],
         )
@@ -89,31 +54,29 @@ def convert_checkpoint(
 
 
 def verify(paths: list[Path], *, events: bool) -> int:
-    """Check a GGUF against its receipt or, of two paths, the second against the checkpoint in the first.
+    """Check a GGUF against its receipt, a fetched folder against the hub's digests or, of two paths, the second
+    against the checkpoint in the first.
 
-    A drafter in a file of its own beside it is checked as well. The exit status: 1 when anything differs.
+    A drafter in a file of its own beside a GGUF is checked as well. The exit status: 1 when anything differs.
     """
     if len(paths) > 2:
         raise BadRequest(
             "Nothing was checked", f"{len(paths)} paths were given", "give a checkpoint and a file, or a file"
         )
-    source, gguf = (paths[0], paths[1]) if len(paths) > 1 else (None, paths[0])
-    draft = path_of(gguf, "draft")
+    source, checked = (paths[0], paths[1]) if len(paths) > 1 else (None, paths[0])
 
-    def work(voice: "_Voice", stopped: Callable[[], bool]) -> int:
+    def work(line: ProgressLine, stopped: Callable[[], bool]) -> int:
+        if source is None and checked.is_dir():
+            from engine.library.fetch_work import check_folder
+
+            found = check_folder(checked, line.progress, stopped)
+            line.end(
+                {"event": "verdict", "file": str(checked), **found.model_dump()}, _folder_lines(checked, found)
+            )
+            return 0 if found.good else 1
         good = True
-        for path in (gguf, draft) if draft.is_file() else (gguf,):
-            began_s = time.monotonic()
-
-            def report(done: int, total: int, tensor: str, began_s: float = began_s) -> None:
-                rate = done / max(time.monotonic() - began_s, 1e-9)
-                voice.progress(done, total, rate, "", tensor)
-
-            if source is None:
-                verdict = verify_receipt(path, report, stopped)
-            else:
-                verdict = verify_source(source, path, report, stopped)
-            voice.end(
+        for path, verdict in conversion_work.check(checked, source, line.progress, stopped):
+            line.end(
                 _verdict_event(path, verdict), _verdict_lines(path, verdict, by_source=source is not None)
             )
             good = good and verdict.good
@@ -122,120 +85,33 @@ def verify(paths: list[Path], *, events: bool) -> int:
     return _spoken(work, events=events)
 
 
-def origin_of(source: Path, release: str | None) -> Origin:
-    """Where a checkpoint is from: its model's name, which decides how prompts are written, and its place on the
-    hub where the folder tells. Raises UnknownRelease and ModelFileError."""
-    config = read_config(source)
-    names = [release] if release else release_names(source)
-    for name in names:
-        try:
-            choose_release([name], config)
-        except UnknownRelease as error:
-            if name == names[-1]:
-                raise UnknownRelease(
-                    error.what,
-                    error.why,
-                    "say which model it is with --release, such as DeepSeek-V4-Flash-0731",
-                ) from error
-            continue
-        return Origin(name, *_hub_place(source))
-    raise ValueError("a folder without a name")
-
-
-def _hub_place(source: Path) -> tuple[str, str]:
-    """(repository, revision) by the hub's cache, or the notes that a download leaves in its folder."""
-    full = source.resolve()
-    if full.parent.name == "snapshots" and full.parents[1].name.startswith("models--"):
-        return full.parents[1].name.removeprefix("models--").replace("--", "/", 1), full.name
-    note = full / ".cache" / "huggingface" / "download" / "config.json.metadata"
-    try:
-        with note.open(encoding="ascii") as file:
-            revision = file.readline(80).strip()
-    except (OSError, ValueError):
-        return "", ""
-    return "", revision if len(revision) == 40 and revision.isalnum() else ""
-
-
-def _spoken(work: "Callable[[_Voice, Callable[[], bool]], int]", *, events: bool) -> int:
+def _spoken(work: Callable[[ProgressLine, Callable[[], bool]], int], *, events: bool) -> int:
     """Do the work with Ctrl-C as a wish to stop, and tell its errors in one way."""
-    voice = _Voice(events)
+    line = ProgressLine(events=events)
     try:
-        with _wish_to_stop() as stopped:
-            return work(voice, stopped)
-    except (CheckpointError, ConversionError, GgufError, SeamountError) as error:
-        failure = error if isinstance(error, SeamountError) else failure_of(error)
+        with wish_to_stop() as stopped:
+            return work(line, stopped)
+    except SeamountError as error:
+        was_stopped = isinstance(error, ConversionStopped | FetchStopped)
         if not events:
-            voice.clear()
-            if isinstance(failure, ConversionStopped):
-                print(f"seamount: {failure.text}", file=sys.stderr, flush=True)
+            line.clear()
+            if was_stopped:
+                print(f"seamount: {error.text}", file=sys.stderr, flush=True)
                 return STOPPED
-            if failure is error:
-                raise
-            raise failure from error
-        body: dict[str, Any] = ErrorBody(code=failure.code, text=failure.text).model_dump()
-        voice.say({"event": "error", **body})
-        return STOPPED if isinstance(failure, ConversionStopped) else 1
+            raise
+        body: dict[str, Any] = ErrorBody(code=error.code, text=error.text).model_dump()
+        line.say({"event": "error", **body})
+        return STOPPED if was_stopped else 1
 
 
-def failure_of(error: CheckpointError | ConversionError | GgufError) -> SeamountError:
-    """What `convert` raised, as one of the errors that a person can meet."""
-    if isinstance(error, CheckpointError):
-        return told(error)
-    if isinstance(error, GgufError):
-        return ModelFileError(error.what, error.why, REMEDIES[error.problem])
-    return _KINDS.get(error.trouble, ConversionFailed)(error.what, error.why, error.remedy)
-
-
-class _Voice:
-    """Tells progress: JSON lines on stdout, or one line on stderr that is written over, where that can be."""
-
-    def __init__(self, events: bool) -> None:
-        self._events = events
-        self._line = not events and sys.stderr.isatty()
-        self._last_s = float("-inf")
-
-    def progress(
-        self,
-        done: int,
-        total: int,
-        rate: float,
-        group: str,
-        tensor: str,
-        tensors: tuple[int, int] | None = None,
-    ) -> None:
-        now = time.monotonic()
-        if now - self._last_s < EVENT_EVERY_S and done < total:
-            return
-        self._last_s = now
-        left_s = (total - done) / rate if rate > 0 else None
-        if self._events:
-            event = {"done_bytes": done, "total_bytes": total, "bytes_per_s": round(rate)}
-            left = None if left_s is None else round(left_s, 1)
-            count = {"tensors_done": tensors[0], "tensors": tensors[1]} if tensors else {}
-            place = {"seconds_left": left, "group": group, "tensor": tensor}
-            self.say({"event": "progress", **event, **place, **count})
-        elif self._line:
-            left = "" if left_s is None else f", {_time_text(left_s)} left"
-            share = f"{size_text(done)} of {size_text(total)}, {size_text(round(rate))}/s{left}"
-            sys.stderr.write(f"\r\x1b[K{share}  {tensor}")
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        if self._line:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-    def end(self, event: dict[str, Any], lines: list[str]) -> None:
-        if self._events:
-            self.say(event)
-            return
-        self.clear()
-        for line in lines:
-            print(line, flush=True)
-
-    @staticmethod
-    def say(event: dict[str, Any]) -> None:
-        print(json.dumps(event, ensure_ascii=False), flush=True)
+def _folder_lines(folder: Path, verdict: FolderVerdict) -> list[str]:
+    if verdict.good:
+        return [f"{folder.name}: all {size_text(verdict.checked_bytes)} are as the hub has them"]
+    lines = [f"{folder.name}: it is not whole"]
+    lines += [f"      {each}" for each in verdict.differences[:MOST_NAMED]]
+    if len(verdict.differences) > MOST_NAMED:
+        lines.append(f"      and {len(verdict.differences) - MOST_NAMED:,} more")
+    return lines
 
 
 def _verdict_event(path: Path, verdict: Verdict) -> dict[str, Any]:
@@ -263,30 +139,3 @@ def _verdict_lines(path: Path, verdict: Verdict, *, by_source: bool) -> list[str
         return [f"{path.name}: all {verdict.exact:,} tensors are {same}, every number exact"]
     rounded = f"{verdict.approximate:,} are rounded to 8 bits, by {verdict.worst:.2%} at most (RMS)"
     return [f"{path.name}: {verdict.exact:,} tensors are exact, all experts among them; {rounded}"]
-
-
-@contextmanager
-def _wish_to_stop() -> Generator[Callable[[], bool]]:
-    """Whether Ctrl-C or a polite kill came; a second one ends the program where it is."""
-    came = False
-
-    def note(_number: int, _frame: object) -> None:
-        nonlocal came
-        if came:
-            raise KeyboardInterrupt
-        came = True
-
-    names = (signal.SIGINT, signal.SIGTERM)
-    before = {name: signal.signal(name, note) for name in names}
-    try:
-        yield lambda: came
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-def _time_text(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
