@@ -61,6 +61,10 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return _encoding(command, options)
     if command in _CONVERSION:
         return _conversion(command, options)
+    if command == "work":
+        from engine.library.work import work
+
+        return work(Path(options.folder))
     if command is None:
         if has_display():
             return open_window(data)
@@ -169,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="the models there are, with their ids")
     commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    # What an engine starts for each of its jobs; without help text it is not listed.
+    commands.add_parser("work").add_argument("folder", metavar="FOLDER")
     _add_conversion(commands.add_parser)
     _add_encoding(commands.add_parser)
     return parser

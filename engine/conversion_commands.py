@@ -38,7 +38,8 @@ def convert_checkpoint(
     events: bool,
 ) -> int:
     """Convert the checkpoint in `source` to `target`, or go on with it; the exit status."""
-    asked = ConvertRequest(
+    # What is too long for a request over the wire is for the file system to refuse here.
+    asked = ConvertRequest.model_construct(
         source=str(source), target=str(target), dense=dense, draft=draft, consume=consume, release=release
     )
 
@@ -71,7 +72,8 @@ def verify(paths: list[Path], *, events: bool) -> int:
 
             found = check_folder(checked, line.progress, stopped)
             line.end(
-                {"event": "verdict", "file": str(checked), **found.model_dump()}, _folder_lines(checked, found)
+                {"event": "verdict", "file": str(checked), **found.model_dump()},
+                _folder_lines(checked, found),
             )
             return 0 if found.good else 1
         good = True

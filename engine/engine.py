@@ -13,11 +13,14 @@ import time
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
 from engine.generation_thread import GenerationThread
+from engine.job_requests import JobRequests
+from engine.library.job_plan import JobPlan
 from engine.library.jobs import Jobs
 from engine.library.models import ModelLibrary
 from engine.model_host import ModelHost, OpenBackend
 from engine.paths import DataFolder
 from engine.protocol import EngineStatus, ErrorBody, Settings
+from engine.protocol_jobs import Job, JobRequest
 from engine.settings import load_settings, save_settings
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
@@ -37,6 +40,7 @@ class Engine:
         self.store = store
         self.library = library
         self.jobs = Jobs(folder.jobs)
+        self.job_requests = JobRequests(folder, library, self.settings, self._is_loaded)
         self.events: EngineEvents
         self.turns: Turns
         self.thread: GenerationThread
@@ -86,6 +90,7 @@ class Engine:
         )
         self.thread.start()
         self.jobs.changed = self.events.post_job
+        self.jobs.ended = self._after_job
         self.jobs.start_watching()
         model_id = self._first_model or self.default_model()
         if model_id is not None:
@@ -121,6 +126,10 @@ class Engine:
         self.host.check(model_id)
         self.thread.load(model_id, remember=True)
 
+    def start_job(self, asked: JobRequest) -> Job:
+        """Note a job down, once it is clear what is meant. Raises what `JobRequests.plan` and `Jobs.start` do."""
+        return self.jobs.start(self.job_requests.plan(asked))
+
     def status(self) -> EngineStatus:
         """What is so at this moment."""
         host, thread = self.host, self.thread
@@ -152,6 +161,20 @@ class Engine:
             _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)
         self.turns.settle()
         return stopped
+
+    def _is_loaded(self, model_id: str) -> bool:
+        loaded = self.host.loaded
+        return model_id in (self.host.loading_id, self.thread.load_waiting, loaded.id if loaded else None)
+
+    def _after_job(self, job: Job, plan: JobPlan) -> None:
+        """What the library and the settings have to know of a job that has come to its end. Raises nothing."""
+        try:
+            moved = self.job_requests.settle(job, plan)
+            if moved is not None and self._settings.model_id == moved[0]:
+                self._remember_model(moved[1])
+        except SeamountError as error:
+            _logger.warning("what %s made is not in the library: %s", job.title, error.text)
+        self.events.post_library()
 
     def _remember_model(self, model_id: str) -> None:
         with self._settings_lock:

@@ -1,9 +1,11 @@
-"""What every window of one engine is told: its status, and which conversations and jobs changed.
+"""What every window of one engine is told: its status, and which conversations and jobs changed,
+and whether the library did.
 
 Owns: the listeners of `GET /api/events` and what each has yet to be told. They are also the engine's lease
 on life: `on_presence` is called with their number whenever it changes. Does not know how a status is made.
 
-`post_status`, `post_session` and `post_job` may be called from any thread; the rest belongs to the event loop's thread.
+`post_status`, `post_session`, `post_job` and `post_library` may be called from any thread; the rest belongs to the
+event loop's thread.
 """
 
 import asyncio
@@ -58,6 +60,10 @@ class EngineEvents:
         """A job has changed. What a listener has not been told yet is told once."""
         self._call(self._tell, EngineEvent(kind="job", job_id=job_id))
 
+    def post_library(self) -> None:
+        """What lies in the library, or can be had, has changed. What a listener has not been told yet is told once."""
+        self._call(self._tell, EngineEvent(kind="library"))
+
     async def follow(self, *, idle_s: float) -> AsyncGenerator[list[tuple[str, bytes]], None]:
         """(kind, JSON) of each event, the status first; an empty list whenever `idle_s` passed without news.
 
@@ -99,7 +105,7 @@ class EngineEvents:
     def _tell(self, event: EngineEvent) -> None:
         told = (event.kind, event.model_dump_json(exclude_none=True).encode())
         for listener in self._listeners:
-            if event.kind != "job" or told not in listener.news:
+            if event.kind == "session" or told not in listener.news:
                 listener.news.append(told)
         self._bell.ring()
 

@@ -256,3 +256,10 @@ class LibraryError(SeamountError):
 
     code = "library"
     http_status = 422
+
+
+class MoveStopped(LibraryError):
+    """A move was ended on request, and can go on."""
+
+    code = "move_stopped"
+    http_status = 409

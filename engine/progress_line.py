@@ -10,6 +10,7 @@ most four a second; what ends the work is its own event.
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from engine.model_table import size_text
@@ -21,8 +22,10 @@ EVENT_EVERY_S = 0.25
 class ProgressLine:
     """Tells progress: JSON lines on stdout, or one line on stderr that is written over, where that can be."""
 
-    def __init__(self, *, events: bool) -> None:
+    def __init__(self, *, events: bool, write: Callable[[str], None] | None = None) -> None:
+        """`write` takes each line of JSON instead of stdout."""
         self._events = events
+        self._write = write or _print
         self._line = not events and sys.stderr.isatty()
         self._last_s = float("-inf")
         self._last: tuple[str, str] = ("", "")
@@ -56,10 +59,13 @@ class ProgressLine:
         for line in lines:
             print(line, flush=True)
 
-    @staticmethod
-    def say(event: dict[str, Any]) -> None:
+    def say(self, event: dict[str, Any]) -> None:
         """One event."""
-        print(json.dumps(event, ensure_ascii=False), flush=True)
+        self._write(json.dumps(event, ensure_ascii=False))
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def line_text(progress: JobProgress) -> str:

@@ -78,7 +78,7 @@ class _Server(uvicorn.Server):
         self._engine = engine
         self._folder = folder
         self._address = {"url": f"http://{HOST}:{port}", "key": key, "pid": os.getpid()}
-        self._lease = _Lease(linger_s, self._end)
+        self._lease = _Lease(linger_s, self._end_unless_waited_for)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say where."""
@@ -112,14 +112,19 @@ class _Server(uvicorn.Server):
                 signal.signal(number, self.handle_exit)
         yield
 
-    def _end(self) -> None:
+    def _end_unless_waited_for(self) -> bool:
+        """Nobody listens any more. A job that runs goes on by itself; one that waits needs us to begin it."""
+        if self._engine.jobs.waiting:
+            return False
         self.should_exit = True
+        return True
 
 
 class _Lease:
     """Ends a lingering engine when nobody has listened for a while."""
 
-    def __init__(self, linger_s: float | None, end: Callable[[], None]) -> None:
+    def __init__(self, linger_s: float | None, end: Callable[[], bool]) -> None:
+        """`end` ends the engine, or says that it cannot be done yet."""
         self._linger_s = linger_s
         self._end = end
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,7 +145,12 @@ class _Lease:
 
     def _end_after(self, seconds: float) -> None:
         if self._linger_s is not None and self._loop is not None:
-            self._timer = self._loop.call_later(seconds, self._end)
+            self._timer = self._loop.call_later(seconds, self._try_to_end)
+
+    def _try_to_end(self) -> None:
+        self._timer = None
+        if not self._end():
+            self._end_after(FIRST_LISTENER_S)
 
 
 @contextlib.contextmanager

@@ -55,6 +55,24 @@ def load_settings(path: Path) -> tuple[Settings, ErrorBody | None]:
     return settings, None
 
 
+def settings_now(path: Path, before: Settings) -> Settings:
+    """The settings at `path` for who reads them again while others write; `before` where that cannot be done now.
+
+    Nothing is set aside: the file may just be being edited. Raises nothing.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return before
+        table = tomllib.loads(path.read_bytes().decode("utf-8"))
+        if table.pop("format", FORMAT) != FORMAT:
+            return before
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, ValueError, RecursionError):
+        return before
+    return _lenient(table)[0]
+
+
 def save_settings(path: Path, settings: Settings) -> None:
     """Write the settings; after a crash there are the old ones or the new.
 

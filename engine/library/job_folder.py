@@ -2,10 +2,13 @@
 
 Owns: `jobs/<id>/` in the data folder:
 
-    job.json      what was asked; written once
+    job.json      what was asked, its title and place; written once
     course.json   what is wanted now, and the process of the last run; replaced as a whole
-    events.jsonl  what the command prints, a JSON object a line, with a line `begun` before each run
+    events.jsonl  what the process prints, a JSON object a line, with a line `begun` before each run
     errors.log    what it says besides
+    work.lock     held by the process (`work`)
+
+Format 2; of format 1, in which every job was a conversion, the request is read as one.
 
 Does not know processes (`job_process`) or what follows from all this (`jobs`). A torn last line is no event.
 """
@@ -19,13 +22,17 @@ from typing import Any, Literal, cast
 
 from engine.atomic_file import is_disk_full, write_atomically
 from engine.errors import DataFolderError, DiskFull
-from engine.protocol_jobs import JobProgress, StartJob
+from engine.library.job_plan import JobPlan, plan_of
+from engine.protocol_jobs import ConvertRequest, JobProgress, StartJob, Verdict
 
-FORMAT = 1
+FORMAT = 2
 MAX_JSON_BYTES = 64 << 10
 TAIL_BYTES = 64 << 10
 LARGEST_EVENTS_BYTES = 4 << 20
 """Beyond it, what earlier runs said is cut down when another run begins."""
+
+LOG_MARK = "log: "
+"""What a line of the process's log begins with."""
 
 Wish = Literal["run", "pause", "cancel"]
 
@@ -53,15 +60,16 @@ class Said:
     """The end of what a job's runs have said. `last`: the event that ended the last run, None if none did."""
 
     progress: JobProgress | None = None
+    verdict: Verdict | None = None
     last: dict[str, Any] | None = None
 
 
 class JobFolder:
     """The folder of one job."""
 
-    def __init__(self, path: Path, asked: StartJob, created_at: float, course: Course) -> None:
+    def __init__(self, path: Path, plan: JobPlan, created_at: float, course: Course) -> None:
         self.path = path
-        self.asked = asked
+        self.plan = plan
         self.created_at = created_at
         self.course = course
 
@@ -71,10 +79,17 @@ class JobFolder:
         return self.path.name
 
     @classmethod
-    def create(cls, path: Path, asked: StartJob, created_at: float) -> "JobFolder":
+    def create(cls, path: Path, plan: JobPlan, created_at: float) -> "JobFolder":
         """Make the folder of a new job. Raises DataFolderError and its kinds."""
-        made = cls(path, asked, created_at, Course())
-        table = {"format": FORMAT, "created_at": created_at, "asked": asked.model_dump()}
+        made = cls(path, plan, created_at, Course())
+        table = {
+            "format": FORMAT,
+            "created_at": created_at,
+            "title": plan.title,
+            "place": plan.place,
+            "takes": list(plan.takes),
+            "asked": plan.asked.model_dump(),
+        }
         try:
             path.mkdir(parents=True, mode=0o700)
             write_atomically(path / "course.json", _bytes(asdict(made.course)))
@@ -88,9 +103,7 @@ class JobFolder:
     def load(cls, path: Path) -> "JobFolder":
         """What an earlier engine left. Raises OSError, ValueError for a folder that cannot be used."""
         table, course = _table(path / "job.json"), _table(path / "course.json")
-        if table.get("format") != FORMAT:
-            raise ValueError(f"its format is {table.get('format')!r}, not {FORMAT}")
-        return cls(path, StartJob.model_validate(table["asked"]), float(table["created_at"]), _course(course))
+        return cls(path, _plan(table), float(table["created_at"]), _course(course))
 
     def save(self, course: Course) -> None:
         """Keep another course. Raises DataFolderError and its kinds; it is then as it was."""
@@ -104,7 +117,7 @@ class JobFolder:
 
     @property
     def events(self) -> Path:
-        """The file that the command's output goes to."""
+        """The file that the process's output goes to."""
         return self.path / "events.jsonl"
 
     @property
@@ -130,6 +143,7 @@ class JobFolder:
     def said(self) -> Said:
         """The end of the events, read in bounded memory; of what is no event nothing is taken."""
         progress: JobProgress | None = None
+        verdict: Verdict | None = None
         last: dict[str, Any] | None = None
         for line in _tail(self.events):
             try:
@@ -140,17 +154,19 @@ class JobFolder:
                 kind = table.get("event")
                 if kind == "progress":
                     progress = JobProgress.model_validate(table)
+                elif kind == "verdict":
+                    verdict = Verdict.model_validate(table)
                 elif kind == "begun":
-                    last = None
+                    last, verdict = None, None
                 elif kind in ("done", "error"):
                     last = table
             except (ValueError, RecursionError):
                 continue
-        return Said(progress, last)
+        return Said(progress, verdict, last)
 
     def complaint(self) -> str:
-        """The last line of what the command said besides its events, at most 300 characters; "" if nothing."""
-        lines = [line.strip() for line in _tail(self.errors)]
+        """The last line of what the process said besides its events and its log, at most 300 characters; or ""."""
+        lines = [line.strip() for line in _tail(self.errors) if not line.startswith(LOG_MARK.encode())]
         text = next((line for line in reversed(lines) if line), b"").decode("utf-8", "replace")
         return "".join(character for character in text if character.isprintable())[:300]
 
@@ -185,6 +201,18 @@ def _table(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], found)
 
 
+def _plan(table: dict[str, Any]) -> JobPlan:
+    written = table.get("format")
+    if written == 1:
+        return plan_of(ConvertRequest.model_validate(table["asked"]))
+    if written != FORMAT:
+        raise ValueError(f"its format is {written!r}, not {FORMAT}")
+    asked = StartJob.model_validate({"asked": table["asked"]}).asked
+    return JobPlan(
+        asked, str(table["title"]), str(table["place"]), tuple(str(each) for each in table.get("takes", []))
+    )
+
+
 def _course(table: dict[str, Any]) -> Course:
     wish, pid, started_at, problem = (table.get(key) for key in ("wish", "pid", "started_at", "problem"))
     if wish not in ("run", "pause", "cancel"):
@@ -209,7 +237,7 @@ def _line(event: dict[str, Any]) -> bytes:
 
 
 def _refused(path: Path, error: OSError) -> DataFolderError:
-    what = "The conversion cannot be noted down"
+    what = "The job cannot be noted down"
     if is_disk_full(error):
         return DiskFull(
             what, f"the disk that holds {path.parent} is full", "free some space there and try again"

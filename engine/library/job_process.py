@@ -1,7 +1,8 @@
 """The process of a job: started so that it outlives the engine, and found again by another one.
 
-Owns: what a conversion's command line is, and telling our process from a stranger that got its number. Does not
-know why it is started or stopped (`jobs`). No shell sees anything of it.
+Owns: what a job's command line is, handing it the access token, and telling our process from a stranger that got its
+number. Does not know why it is started or stopped (`jobs`), or what it does (`work`). No shell sees anything of it. The
+token goes through the process's standard input alone: arguments and environment can be read by others.
 """
 
 import contextlib
@@ -13,34 +14,30 @@ from pathlib import Path
 import psutil
 
 from engine.launch import CREATION_FLAGS, child_environment
-from engine.protocol_jobs import StartJob
 
 SAME_START_S = 2.0
 """The system's word on when a process began moves a little when its clock is set."""
 
-# A conversion is meant to outlive who started it. A Popen that is forgotten while its child runs complains.
+# A job is meant to outlive who started it. A Popen that is forgotten while its child runs complains.
 _started: dict[int, "subprocess.Popen[bytes]"] = {}
 
 
-def arguments_of(asked: StartJob) -> list[str]:
-    """The arguments of `seamount` for a job. Paths are whole, so none of them looks like an option."""
-    arguments = ["convert", asked.source, asked.target, f"--dense={asked.dense}", f"--draft={asked.draft}"]
-    if asked.consume:
-        arguments.append("--consume")
-    if asked.release:
-        arguments.append(f"--release={asked.release}")
-    return [*arguments, "--events"]
+def arguments_of(folder: Path) -> list[str]:
+    """The arguments of `seamount` for the job in this folder."""
+    return ["work", str(folder)]
 
 
-def start(arguments: Sequence[str], events: Path, errors: Path) -> tuple[int, float | None]:
+def start(
+    arguments: Sequence[str], events: Path, errors: Path, token: str | None
+) -> tuple[int, float | None]:
     """Start `seamount` detached, what it prints going to the end of `events`; its pid and when it began.
 
-    Raises OSError.
+    It finds one line on its standard input: the token, or nothing. Raises OSError.
     """
     with events.open("ab") as output, errors.open("wb") as complaints:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "seamount", *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=complaints,
             env=child_environment(),
@@ -50,6 +47,11 @@ def start(arguments: Sequence[str], events: Path, errors: Path) -> tuple[int, fl
             start_new_session=sys.platform != "win32",
         )
     _started[process.pid] = process
+    # A process that has ended already says so itself.
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            with process.stdin as pipe:
+                pipe.write((token or "").encode() + b"\n")
     try:
         return process.pid, psutil.Process(process.pid).create_time()
     except psutil.Error:

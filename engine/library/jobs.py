@@ -1,14 +1,13 @@
-"""Conversions as jobs: begun, watched, paused, gone on with, given up, forgotten.
+"""Jobs: begun, watched, paused, gone on with, given up, forgotten.
 
-Owns: what state a job is in. It follows from the files of its folder (`job_folder`) and from whether its process
-runs (`job_process`), never from what this engine remembers; so a new engine finds the jobs of an earlier one. One
-job runs at a time, since two would share one disk; the others wait in the order they came. Does not convert: the
-command `seamount convert` does, in a process of its own that goes on when the engine ends. What it needs of
-`convert` is imported when it is needed: most engines have no job.
+Owns: when each runs. What state it is in follows from the files of its folder (`job_folder`, `job_states`) and from
+whether its process runs (`job_process`), never from what this engine remembers; so a new engine finds the jobs of an
+earlier one. One job that fetches and one that only uses the disk run at a time; the others wait in the order they came,
+and no two that work on the same files are in the list. Does no work: `seamount work` does (`work`), in a process of its
+own that goes on when the engine ends.
 """
 
 import logging
-import os
 import secrets
 import threading
 import time
@@ -16,29 +15,41 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import BadRequest, Conflict, DataFolderError, NotFound, SeamountError
-from engine.library import job_process
+from engine.errors import Conflict, DataFolderError, NotFound, SeamountError
+from engine.library import job_process, job_remains
 from engine.library.job_folder import Course, JobFolder
-from engine.protocol import ErrorBody
-from engine.protocol_jobs import Exactness, Job, JobState, StartJob
+from engine.library.job_plan import Claims, JobPlan, claims_of, claims_on
+from engine.library.job_states import (
+    NAMES,
+    OPEN,
+    clash,
+    exactness_of,
+    files_of,
+    job_of,
+    state_of,
+    waits,
+)
+from engine.protocol_jobs import Exactness, Job, JobState
 
 WATCH_S = 0.4
 IDLE_S = 5.0
 STOP_TIMEOUT_S = 30.0
 """From asking a process to stop until it is ended; it stops after a few megabytes."""
-SUFFIX = ".gguf"
-_OPEN: tuple[JobState, ...] = ("queued", "running", "paused")
 _logger = logging.getLogger(__name__)
 
 
 class Jobs:
     """The jobs of one data folder. Any thread may call it; it reads files, so not the event loop's.
 
-    `changed` is called with a job's id, from any thread, whenever what `get` would say may have changed.
+    `changed` is called with a job's id, from any thread, whenever what `get` would say may have changed; `ended` with
+    a job that has come to its end, before that is noted: at least once, by this engine or the next one. `token_for`
+    gives the access token of the hub, or None.
     """
 
     def __init__(self, folder: Path, changed: Callable[[str], None] = lambda _: None) -> None:
         self.changed = changed
+        self.ended: Callable[[Job, JobPlan], None] = lambda _job, _plan: None
+        self.token_for: Callable[[], str | None] = lambda: None
         self._folder = folder
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -60,6 +71,12 @@ class Jobs:
         if self._thread.is_alive():
             self._thread.join(2 * WATCH_S + 2)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a job waits for its turn: an engine has to begin it."""
+        with self._lock:
+            return any(waits(job.course) for job in self._jobs.values())
+
     def entries(self) -> list[Job]:
         """All jobs, the newest first."""
         with self._lock:
@@ -71,12 +88,25 @@ class Jobs:
         with self._lock:
             return self._tell(self._job(job_id))
 
-    def start(self, asked: StartJob) -> Job:
-        """Note a conversion down; it begins when no other runs. Raises BadRequest, Conflict, DataFolderError."""
-        asked = _checked(asked)
+    def working_on(self, *paths: Path) -> Job | None:
+        """A job, running or to be gone on with, that works on one of these files or folders, or in or around it."""
+        wanted = claims_on(paths)
         with self._lock:
-            self._refuse_shared_target(asked, None)
-            job = JobFolder.create(self._folder / secrets.token_hex(8), asked, time.time())
+            job = self._clashing(wanted, None)
+            return None if job is None else self._tell(job)
+
+    def start(self, plan: JobPlan) -> Job:
+        """Note a job down; it begins when it is its turn. Raises Conflict, DataFolderError.
+
+        A download that is asked for again, to the letter, is the one in the list: it goes on if it was paused, was
+        interrupted or has failed. So two windows that ask for one model share one job.
+        """
+        with self._lock:
+            if (same := self._same_download(plan)) is not None:
+                state = self._state(same)
+                return self._tell(same) if state in ("queued", "running") else self.resume(same.id)
+            self._refuse_clash(plan, None)
+            job = JobFolder.create(self._folder / secrets.token_hex(8), plan, time.time())
             self._jobs[job.id] = job
             self._look_after()
             return self._after(job)
@@ -89,22 +119,22 @@ class Jobs:
             if state == "paused" or (state == "running" and job.course.wish == "pause"):
                 return self._tell(job)
             if state not in ("queued", "running") or job.course.wish == "cancel":
-                raise _clash("The conversion cannot be paused", state)
+                raise clash(job.plan.asked.kind, "paused", state)
             job.save(replace(job.course, wish="pause"))
             self._ask_to_stop(job)
             return self._after(job)
 
     def resume(self, job_id: str) -> Job:
-        """Go on with one that was paused or has failed. Raises NotFound, Conflict, DataFolderError."""
+        """Go on with one that was paused or interrupted, or has failed. Raises NotFound, Conflict, DataFolderError."""
         with self._lock:
             job = self._job(job_id)
             state = self._state(job)
             if state == "queued" or (state == "running" and job.course.wish == "run"):
                 return self._tell(job)
-            if state not in ("paused", "failed"):
+            if state not in ("paused", "interrupted", "failed"):
                 stops = state == "running"
-                raise _clash("The conversion cannot be resumed", "stopping" if stops else state)
-            self._refuse_shared_target(job.asked, job)
+                raise clash(job.plan.asked.kind, "resumed", "stopping" if stops else state)
+            self._refuse_clash(job.plan, job)
             # The end of the last run is behind it: it waits as a new one does.
             job.save(Course(wish="run", run=job.course.run, ended=job.course.run == 0))
             self._stop_asked_s.pop(job_id, None)
@@ -112,16 +142,14 @@ class Jobs:
             return self._after(job)
 
     def cancel(self, job_id: str, *, remove_partial: bool = False) -> Job:
-        """Give it up; `remove_partial`: and delete what was written. Raises NotFound, Conflict."""
+        """Give it up; `remove_partial`: and delete what it wrote. Raises NotFound, Conflict."""
         with self._lock:
             job = self._job(job_id)
             state = self._state(job)
             if state in ("done", "cancelled"):
-                raise _clash("The conversion cannot be cancelled", state)
-            if remove_partial and job.asked.consume:
-                from engine.library import partial_file
-
-                partial_file.refuse_if_needed(Path(job.asked.target))
+                raise clash(job.plan.asked.kind, "cancelled", state)
+            if remove_partial:
+                job_remains.refuse_if_needed(job.plan)
             job.save(replace(job.course, wish="cancel", remove_partial=remove_partial))
             if state == "running":
                 self._ask_to_stop(job)
@@ -134,8 +162,8 @@ class Jobs:
         with self._lock:
             job = self._job(job_id)
             state = self._state(job)
-            if state in _OPEN:
-                raise _clash("The conversion cannot be removed from the list", state)
+            if state in OPEN:
+                raise clash(job.plan.asked.kind, "removed from the list", state)
             job.forget()
             for known in (self._jobs, self._shown, self._exactness, self._stop_asked_s):
                 known.pop(job_id, None)
@@ -146,48 +174,18 @@ class Jobs:
     def _job(self, job_id: str) -> JobFolder:
         job = self._jobs.get(job_id)
         if job is None:
-            raise NotFound(
-                "The conversion cannot be found", "it is not in the list any more", "look at the list"
-            )
+            raise NotFound("The job cannot be found", "it is not in the list any more", "look at the list")
         return job
 
     def _state(self, job: JobFolder) -> JobState:
-        course = job.course
-        if _runs(job):
-            return "running"
-        if _waits(course):
-            return "queued"
-        last = job.said().last if course.run else None
-        if last is not None and last["event"] == "done":
-            return "done"
-        if course.wish == "cancel":
-            return "cancelled"
-        stopped = last is None or last.get("code") == "conversion_stopped"
-        return "paused" if stopped and course.wish == "pause" else "failed"
+        return state_of(job.course, job.said(), runs=_runs(job))
 
     def _tell(self, job: JobFolder) -> Job:
-        state, said, asked = self._state(job), job.said(), job.asked
-        files: list[str] = []
-        if state == "done" and said.last is not None:
-            files = [str(path) for path in said.last.get("files", [])]
-            if job.id not in self._exactness:
-                self._exactness[job.id] = _exactness(files)
-        return Job(
-            id=job.id,
-            state=state,
-            stopping=state == "running" and job.course.wish != "run",
-            created_at=job.created_at,
-            source=asked.source,
-            target=asked.target,
-            dense=asked.dense,
-            draft=asked.draft,
-            consume=asked.consume,
-            release=asked.release,
-            progress=said.progress,
-            files=files,
-            exactness=self._exactness.get(job.id) if state == "done" else None,
-            error=_error(job) if state in ("failed", "cancelled") else None,
-        )
+        said = job.said()
+        state = state_of(job.course, said, runs=_runs(job))
+        if state == "done" and job.id not in self._exactness:
+            self._exactness[job.id] = exactness_of(files_of(said))
+        return job_of(job, state, said, self._exactness.get(job.id))
 
     def _after(self, job: JobFolder) -> Job:
         """What a job has become by a wish; told to everybody."""
@@ -196,15 +194,31 @@ class Jobs:
         self.changed(job.id)
         return told
 
-    def _refuse_shared_target(self, asked: StartJob, but: JobFolder | None) -> None:
-        wanted = _real_files(asked)
+    def _same_download(self, plan: JobPlan) -> JobFolder | None:
+        if plan.asked.kind != "fetch":
+            return None
         for job in self._jobs.values():
-            if job is not but and self._state(job) in _OPEN and wanted & _real_files(job.asked):
-                raise Conflict(
-                    f"{Path(asked.target).name} could not be begun",
-                    "another conversion in the list writes to that file",
-                    "resume or cancel that one, or choose another name",
-                )
+            if job.plan.asked == plan.asked and self._state(job) in (*OPEN, "failed"):
+                return job
+        return None
+
+    def _clashing(self, wanted: Claims, but: JobFolder | None) -> JobFolder | None:
+        for job in self._jobs.values():
+            if job is but or not wanted.clash_with(claims_of(job.plan)):
+                continue
+            if self._state(job) in OPEN:
+                return job
+        return None
+
+    def _refuse_clash(self, plan: JobPlan, but: JobFolder | None) -> None:
+        job = self._clashing(claims_of(plan), but)
+        if job is not None:
+            other = NAMES[job.plan.asked.kind].removeprefix("The ")
+            raise Conflict(
+                f"{NAMES[plan.asked.kind]} of {plan.title} could not be begun",
+                f"another {other} in the list, of {job.plan.title}, works on the same files",
+                "let that one finish or cancel it, or choose another place",
+            )
 
     # --- processes ----------------------------------------------------------------------------------
 
@@ -219,18 +233,18 @@ class Jobs:
                 for job_id in changed:
                     self.changed(job_id)
             except (OSError, SeamountError) as error:
-                _logger.warning("the conversions could not be looked after: %s", error)
+                _logger.warning("the jobs could not be looked after: %s", error)
             self._wake.wait(WATCH_S if busy else IDLE_S)
 
     def _look_after(self) -> bool:
         """Note what has ended, finish what was to be stopped, begin what waits; whether there is more to do."""
-        running = False
+        running: set[str] = set()
         for job in list(self._jobs.values()):
             course = job.course
-            if course.ended or _waits(course):
+            if course.ended or waits(course):
                 continue
             if _runs(job):
-                running = True
+                running.add(_lane(job))
                 asked_s = self._stop_asked_s.get(job.id)
                 if course.wish != "run" and asked_s is None:
                     self._ask_to_stop(job)  # an earlier engine's wish
@@ -241,12 +255,15 @@ class Jobs:
             if course.wish == "cancel" and self._state(job) == "cancelled":
                 self._give_up(job)
             else:
-                job.save(replace(course, ended=True))
-        waiting = [job for job in self._jobs.values() if _waits(job.course)]
-        if waiting and not running:
-            self._begin(min(waiting, key=lambda job: job.created_at))
-            running = True
-        return running or bool(waiting)
+                self._end(job)
+        waiting = sorted(
+            (job for job in self._jobs.values() if waits(job.course)), key=lambda job: job.created_at
+        )
+        for job in waiting:
+            if _lane(job) not in running:
+                running.add(_lane(job))
+                self._begin(job)
+        return bool(running or waiting)
 
     def _begin(self, job: JobFolder) -> None:
         run = job.course.run + 1
@@ -254,10 +271,12 @@ class Jobs:
             job.begin_run(run)
             # Noted before it is so: an engine that dies in between leaves a process to be looked for.
             job.save(Course(wish="run", run=run, ended=False, pid=None))
-            pid, started_at = job_process.start(_arguments(job), job.events, job.errors)
+            token = self.token_for() if job.plan.asked.kind == "fetch" else None
+            pid, started_at = job_process.start(_arguments(job), job.events, job.errors, token)
         except (OSError, DataFolderError) as error:
             why = f"its process could not be started ({getattr(error, 'strerror', None) or error})"
-            problem = f"The conversion has failed: {why}; close other programs and resume it."
+            name = NAMES[job.plan.asked.kind]
+            problem = f"{name} has failed: {why}; close other programs and resume it."
             if isinstance(error, DataFolderError):
                 problem = error.text
             job.save(Course(wish="run", run=run, ended=True, problem=problem))
@@ -270,18 +289,22 @@ class Jobs:
             self._stop_asked_s.setdefault(job.id, time.monotonic())
             job_process.stop(course.pid, course.started_at, _arguments(job))
 
+    def _end(self, job: JobFolder) -> None:
+        """Its process has gone: what follows from that is done, then noted."""
+        self.ended(self._tell(job), job.plan)
+        job.save(replace(job.course, ended=True))
+
     def _give_up(self, job: JobFolder) -> None:
         """After its process has gone: what was asked for with the cancelling."""
         problem = None
         # Only what this job itself is known to have written is its own to delete.
         if job.course.remove_partial and job.said().progress is not None:
-            from engine.library import partial_file
-
             try:
-                partial_file.remove(Path(job.asked.target))
+                job_remains.remove(job.plan)
             except SeamountError as error:
                 problem = error.text
         job.save(replace(job.course, ended=True, problem=problem))
+        self.ended(self._tell(job), job.plan)
 
     def _changes(self) -> list[str]:
         """The jobs of which something else would be told than the last time."""
@@ -321,16 +344,6 @@ def _adopt(job: JobFolder) -> None:
         job.save(replace(job.course, pid=process[0], started_at=process[1]))
 
 
-def _waits(course: Course) -> bool:
-    """It is to run, and no process was begun for that wish."""
-    never = course.run == 0 and course.ended
-    return (
-        course.wish == "run"
-        and course.problem is None
-        and (never or (not course.ended and course.pid is None))
-    )
-
-
 def _runs(job: JobFolder) -> bool:
     course = job.course
     if course.ended or course.pid is None:
@@ -339,78 +352,9 @@ def _runs(job: JobFolder) -> bool:
 
 
 def _arguments(job: JobFolder) -> list[str]:
-    return job_process.arguments_of(job.asked)
+    return job_process.arguments_of(job.path)
 
 
-def _checked(asked: StartJob) -> StartJob:
-    """`asked` with whole paths. Raises BadRequest."""
-    what = "The conversion could not be begun"
-    paths: dict[str, str] = {}
-    for name in ("source", "target"):
-        try:
-            path = Path(getattr(asked, name)).expanduser()
-        except RuntimeError as error:
-            raise BadRequest(what, "there is no such home folder", "write the whole path") from error
-        if not path.is_absolute():
-            raise BadRequest(what, f"the {name} is not a whole path", "write it from the root on")
-        paths[name] = os.path.normpath(path)
-    if not paths["target"].lower().endswith(SUFFIX) or Path(paths["target"]).name.lower() == SUFFIX:
-        raise BadRequest(
-            what, f"the file to write is not a {SUFFIX} file", f"give it a name that ends in {SUFFIX}"
-        )
-    if asked.release is not None and not asked.release.strip():
-        asked = asked.model_copy(update={"release": None})
-    return asked.model_copy(update=paths)
-
-
-def _real_files(asked: StartJob) -> set[str]:
-    from engine.library import partial_file
-
-    return {os.path.normcase(os.path.realpath(path)) for path in partial_file.files_of(Path(asked.target))}
-
-
-def _exactness(files: list[str]) -> Exactness | None:
-    """What the receipts say together; None when one cannot be read."""
-    from convert.conversion_error import ConversionError
-    from convert.receipt import read_receipt
-
-    try:
-        receipts = [read_receipt(Path(file)) for file in files]
-    except ConversionError:
-        return None
-    errors = [tensor.error for receipt in receipts for tensor in receipt.tensors.values()]
-    rounded = [error[1] for error in errors if error is not None]
-    return Exactness(
-        lossless=all(receipt.lossless for receipt in receipts),
-        exact=len(errors) - len(rounded),
-        approximate=len(rounded),
-        worst_relative_rms=max(rounded, default=0.0),
-    )
-
-
-def _error(job: JobFolder) -> ErrorBody | None:
-    if job.course.problem is not None:
-        return ErrorBody(code="conversion", text=job.course.problem)
-    if job.course.wish == "cancel":
-        return None
-    last = job.said().last
-    if last is not None and last["event"] == "error" and last.get("code") != "conversion_stopped":
-        return ErrorBody(code=str(last.get("code")), text=str(last.get("text")))
-    complaint = job.complaint()
-    why = f"its process ended ({complaint})" if complaint else "its process was ended from outside"
-    return ErrorBody(
-        code="conversion", text=f"The conversion has stopped: {why}; resume it to go on where it was."
-    )
-
-
-def _clash(what: str, state: str) -> Conflict:
-    why, remedy = {
-        "queued": ("it waits for its turn", "cancel it first"),
-        "running": ("it is running", "cancel it first"),
-        "paused": ("it can still go on", "cancel it first"),
-        "stopping": ("it is just being stopped", "try again in a moment"),
-        "done": ("it is done", "remove it from the list"),
-        "failed": ("it has failed", "resume or cancel it"),
-        "cancelled": ("it was cancelled", "begin it anew"),
-    }[state]
-    return Conflict(what, why, remedy)
+def _lane(job: JobFolder) -> str:
+    """Of each lane one job runs: what waits for the network leaves the disk to others."""
+    return "network" if job.plan.asked.kind == "fetch" else "disk"

@@ -39,14 +39,18 @@ def refuse_if_needed(target: Path) -> None:
         )
 
 
-def remove(target: Path) -> None:
-    """Delete what an unfinished conversion to `target` has left. Raises Conflict, ConversionFailed."""
+def remove(target: Path, *, even_if_consumed: bool = False) -> None:
+    """Delete what an unfinished conversion to `target` has left. Raises Conflict, ConversionFailed.
+
+    `even_if_consumed`: also where shards were deleted, since they can be fetched again.
+    """
     lock = FileLock(part_of(target).with_suffix(".part.lock"))
     try:
         if not target.parent.is_dir():
             return
         with lock.acquire(timeout=0):
-            refuse_if_needed(target)
+            if not even_if_consumed:
+                refuse_if_needed(target)
             # Without its progress a partial file is nothing; the other way round it would be missed.
             progress_path(target).unlink(missing_ok=True)
             for file in files_of(target):

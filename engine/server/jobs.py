@@ -1,4 +1,4 @@
-"""The routes of conversions: their list and what is done with one, and looking at a checkpoint beforehand.
+"""The routes of jobs: their list and what is done with one, and looking at a checkpoint beforehand.
 
 Owns: `/api/jobs` and `/api/inspect`. Does not know how a job runs (`library/jobs`). Handlers read files, so they
 run in the thread pool.
@@ -25,8 +25,8 @@ def jobs(engine: EngineOf) -> Response:
 
 @router.post("/jobs")
 def start(asked: Annotated[StartJob, Depends(body_of(StartJob))], engine: EngineOf) -> Response:
-    """Note a conversion down and begin it when no other runs: 201 with its Job."""
-    return reply(engine.jobs.start(asked), 201)
+    """Note a job down and begin it when it is its turn: 201 with its Job, a new one or that of the same download."""
+    return reply(engine.start_job(asked.asked), 201)
 
 
 @router.post("/jobs/{job_id}/pause")

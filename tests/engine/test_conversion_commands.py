@@ -11,15 +11,10 @@ from typing import Any
 import pytest
 
 from convert.conversion import Advance
-from convert.conversion_error import ConversionError
 from convert.conversion_progress import progress_path
-from convert.gguf_header import read_gguf_header
-from engine import conversion_commands
 from engine.cli import main
-from engine.conversion_commands import failure_of, origin_of
-from engine.errors import ConversionDiskFull, ConversionFailed, ConversionStopped, UnknownRelease
+from engine.library import conversion_work
 from tests.convert.conversions import checkpoint
-from tests.convert.seeded_checkpoint import write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +63,9 @@ def test_events(sources: dict[str, Path], tmp_path: Path, capsys: pytest.Capture
     told = events(capsys.readouterr().out)
     assert [each["event"] for each in told[:-1]] == ["progress"] * (len(told) - 1)
     assert told[-2]["done_bytes"] == told[-2]["total_bytes"]
-    assert told[-2].keys() == {
-        "event",
-        "done_bytes",
-        "total_bytes",
-        "bytes_per_s",
-        "seconds_left",
-        "group",
-        "tensor",
-        "tensors_done",
-        "tensors",
-    }
-    assert 0 < told[-2]["tensors_done"] <= told[-2]["tensors"]
+    assert told[-2]["stage"] == "converting"
+    assert told[-2]["item"]
+    assert 0 < told[-2]["items_done"] <= told[-2]["items"]
     assert told[-1] == {"event": "done", "files": [str(target)]}
     assert run("convert", sources["preview"], target, "--events") == 1
     (error,) = events(capsys.readouterr().out)
@@ -105,52 +91,6 @@ def test_errors_are_sentences(
         assert said in error
         assert error.startswith("seamount: ")
         assert error.endswith(".\n")
-
-
-def test_each_kind_of_failure_has_its_code() -> None:
-    def code(trouble: Any) -> type[Exception]:
-        return type(failure_of(ConversionError(trouble, "a", "b", "c")))
-
-    assert code("disk_full") is ConversionDiskFull
-    assert code("stopped") is ConversionStopped
-    assert code("changed") is ConversionFailed
-
-
-# --- which model it is -----------------------------------------------------------------------------
-
-
-def test_the_release_is_told_by_the_folder_or_by_the_person(tmp_path: Path) -> None:
-    unnamed = write_checkpoint(tmp_path / "download", release="0731")
-    with pytest.raises(UnknownRelease, match="--release"):
-        origin_of(unnamed, None)
-    assert origin_of(unnamed, "DeepSeek-V4-Flash-0731").release == "DeepSeek-V4-Flash-0731"
-
-
-def test_a_drafter_that_is_not_the_named_models_is_refused(tmp_path: Path) -> None:
-    trap = write_checkpoint(tmp_path / "DeepSeek-V4-Flash", release="0731")
-    with pytest.raises(UnknownRelease, match="has a DSpark drafter"):
-        origin_of(trap, None)
-    assert origin_of(trap, "DeepSeek-V4-Flash-DSpark").release == "DeepSeek-V4-Flash-DSpark"
-
-
-def test_repository_and_revision_of_the_hubs_cache(tmp_path: Path) -> None:
-    revision = "7872f01b1d1fe23eabc4c98b48bffcef5a386062"
-    folder = tmp_path / "models--deepseek-ai--DeepSeek-V4-Flash-0731" / "snapshots" / revision
-    origin = origin_of(write_checkpoint(folder, release="0731"), None)
-    assert (origin.release, origin.revision) == ("DeepSeek-V4-Flash-0731", revision)
-    assert origin.repository == "deepseek-ai/DeepSeek-V4-Flash-0731"
-    assert run("convert", folder, tmp_path / "m.gguf") == 0
-    read = read_gguf_header(tmp_path / "m.gguf")
-    assert read.text("general.source.huggingface.repository") == "deepseek-ai/DeepSeek-V4-Flash-0731"
-    assert read.text("seamount.source.revision") == revision
-
-
-def test_the_revision_that_a_download_notes(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / "DeepSeek-V4-Flash", release="preview")
-    notes = folder / ".cache" / "huggingface" / "download"
-    notes.mkdir(parents=True)
-    (notes / "config.json.metadata").write_text(f"{'60d8d707' * 5}\netag\n1.5\n")
-    assert origin_of(folder, None).revision == "60d8d707" * 5
 
 
 # --- ending it -------------------------------------------------------------------------------------
@@ -185,8 +125,8 @@ def test_the_line_for_people_is_written_over(
         report(Advance(10**9, 10**11, "layer 1", "blk.1.attn_kv.weight", 1e9))
         return ()
 
-    monkeypatch.setattr(conversion_commands, "convert", convert)
-    monkeypatch.setattr(conversion_commands, "origin_of", lambda *_: None)
+    monkeypatch.setattr(conversion_work, "convert", convert)
+    monkeypatch.setattr(conversion_work, "origin_of", lambda *_: None)
     assert run("convert", "a", "b") == 0
     error = capsys.readouterr().err
     assert error == "\r\x1b[K1.0 GB of 100 GB, 1.0 GB/s, 2 min left  blk.1.attn_kv.weight\r\x1b[K"

@@ -1,4 +1,4 @@
-"""Conversions through the engine's routes, and what becomes of them when the engine dies."""
+"""Jobs through the engine's routes, and what becomes of them when the engine dies."""
 
 import os
 import signal
@@ -20,6 +20,10 @@ def large(folder: Path) -> Path:
     return checkpoint(folder, "0731", layers=24, n_routed_experts=24)
 
 
+def asking(source: Path, target: Path, **more: Any) -> Any:
+    return {"asked": {"kind": "convert", "source": str(source), "target": str(target), **more}}
+
+
 def wait(engine: LiveEngine, job_id: str, *states: str) -> Any:
     deadline = time.monotonic() + TIMEOUT_S
     while True:
@@ -38,9 +42,9 @@ def test_the_whole_way_over_http(start_engine: StartEngine, tmp_path: Path) -> N
     assert engine.get("/api/jobs") == {"jobs": []}
     with engine.client.stream("GET", "/api/events") as reply:
         told = (event for _, event in read_events(reply))
-        job = engine.post("/api/jobs", {"kind": "convert", "source": str(source), "target": str(target)})
+        job = engine.post("/api/jobs", asking(source, target))
         assert next(event for event in told if event["kind"] == "job")["job_id"] == job["id"]
-    again = engine.client.post("/api/jobs", json={"source": str(source), "target": str(target)})
+    again = engine.client.post("/api/jobs", json=asking(source, target))
     assert again.status_code == 409
     assert "another conversion in the list" in again.json()["error"]["text"]
     engine.post(f"/api/jobs/{job['id']}/pause")
@@ -55,8 +59,10 @@ def test_the_whole_way_over_http(start_engine: StartEngine, tmp_path: Path) -> N
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
 def test_it_outlives_a_killed_engine(start_engine: StartEngine, tmp_path: Path) -> None:
     engine, source = start_engine(), large(tmp_path)
-    job = engine.post("/api/jobs", {"source": str(source), "target": str(tmp_path / "m.gguf")})
-    [converting] = [p for p in psutil.process_iter() if str(source) in _command(p)]
+    job = engine.post("/api/jobs", asking(source, tmp_path / "m.gguf"))
+    [converting] = [
+        p for p in psutil.process_iter() if _command(p)[-2:-1] == ["work"] and job["id"] in _command(p)[-1]
+    ]
     os.kill(engine.address.pid, signal.SIGKILL)
     engine.process.wait(10)
     assert converting.is_running()
