@@ -102,6 +102,19 @@ def parts_of(path: Path) -> list[Path]:
     ]
 
 
+def parts_pattern(name: str) -> str:
+    """The pattern that all parts of the split model have of which `name` is one; `name` itself of any other."""
+    match = _PART.match(name)
+    if match is None:
+        return _literal(name)
+    return f"{_literal(match['stem'])}-?????-of-{match['parts']}{name[match.end('parts') :]}"
+
+
+def _literal(name: str) -> str:
+    """A pattern that means exactly `name`."""
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
 def _gguf_facts(path: Path, parts: Sequence[Path]) -> FileFacts:
     name = clean_text(path.stem)[0]
     size_bytes = sum(_size_bytes(part) for part in parts)

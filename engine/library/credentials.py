@@ -1,0 +1,291 @@
+"""Access tokens for hubs: kept in the operating system's keyring, or else in this process for as long as it runs.
+
+Owns: which keyrings count, under which name a token lies there, and what is said when none can be used. A token is
+never written anywhere else: not to a file, a log, an address or an error; nothing here shows one when it is
+printed. A keyring may ask a person for its password and answer only then, so each call has a thread of its own and
+a limit on how long it is waited for.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillRunning
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+from engine.errors import BadRequest
+from engine.library.hub_place import ENDPOINT_VARIABLE, host_of, is_hub_itself, may_carry_secrets
+
+SERVICE = "seamount"
+LONGEST_TOKEN = 500
+CHANGE_TIMEOUT_S = 60.0
+"""How long a person may take to unlock the keyring when a token is to be kept."""
+LOOK_TIMEOUT_S = 5.0
+SAFE_BACKENDS = (
+    "keyring.backends.SecretService",
+    "keyring.backends.libsecret",
+    "keyring.backends.kwallet",
+    "keyring.backends.macOS",
+    "keyring.backends.Windows",
+)
+"""Those of the operating systems; others may write plain text."""
+
+TokenState = Literal["none", "keyring", "this_run", "environment"]
+_Answer = TypeVar("_Answer")
+
+
+class _Backend(Protocol):
+    """The part of a keyring's backend that is used here."""
+
+    def get_password(self, service: str, username: str) -> str | None: ...
+    def set_password(self, service: str, username: str, password: str) -> None: ...
+    def delete_password(self, service: str, username: str) -> None: ...
+
+
+_log = logging.getLogger(__name__)
+
+
+class KeyringUnusableError(Exception):
+    """There is none that can be used; the message is a clause that says why, and holds no secret."""
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """Where the token for a hub is, and why it could not be kept in the keyring, as a sentence."""
+
+    state: TokenState
+    problem: str | None = None
+
+
+@dataclass
+class _Known:
+    """What is known of one hub's token. `looked`: the keyring has answered, or cannot be used."""
+
+    token: str | None = field(default=None, repr=False)
+    place: TokenState = "none"
+    looked: bool = False
+    problem: str | None = None
+    pending: "Future[str | None] | None" = field(default=None, repr=False)
+
+
+class Credentials:
+    """The tokens of one engine. Any thread may call it; not the event loop's, since a keyring may take its time."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] = os.environ,
+        look_timeout_s: float = LOOK_TIMEOUT_S,
+        change_timeout_s: float = CHANGE_TIMEOUT_S,
+    ) -> None:
+        self._environment = environment
+        self._look_timeout_s = look_timeout_s
+        self._change_timeout_s = change_timeout_s
+        self._lock = threading.Lock()
+        self._hosts: dict[str, _Known] = {}
+
+    def __repr__(self) -> str:
+        return f"Credentials({len(self._hosts)} hosts)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("credentials stay in their process")
+
+    def keep(self, endpoint: str, token: str) -> TokenFacts:
+        """Keep a token: in the keyring where there is one, else for this run. Raises BadRequest for what is none."""
+        token = _checked(token)
+        if not may_carry_secrets(endpoint):
+            raise BadRequest(
+                "The access token was not taken",
+                "it would be sent to the hub's address without encryption",
+                "write that address with https",
+            )
+        host = host_of(endpoint)
+        try:
+            _waited(lambda: _keep(host, token), self._change_timeout_s)
+            known = _Known(token, "keyring", looked=True)
+        except KeyringUnusableError as error:
+            known = _Known(token, "this_run", looked=True, problem=_not_kept(error))
+        with self._lock:
+            self._hosts[host] = known
+        return TokenFacts(known.place, known.problem)
+
+    def token(self, endpoint: str) -> str | None:
+        """The token to show to this hub; None where there is none, or it would be sent in the open."""
+        if not may_carry_secrets(endpoint):
+            return None
+        known = self._look(host_of(endpoint))
+        return known.token or self._environment_token(endpoint)
+
+    def forget(self, endpoint: str) -> TokenFacts:
+        """Forget the token for this hub; what Hugging Face's own tools keep stays theirs."""
+        host = host_of(endpoint)
+        problem = None
+        try:
+            _waited(lambda: _forget(host), self._change_timeout_s)
+        except KeyringUnusableError as error:
+            before = self._hosts.get(host)
+            problem = _not_kept(error)
+            if before is not None and before.place == "keyring":
+                problem = f"The token could not be taken out of the keyring: {error}."
+        with self._lock:
+            self._hosts[host] = _Known(looked=True, problem=problem)
+        return self.facts(endpoint)
+
+    def facts(self, endpoint: str) -> TokenFacts:
+        """Where the token for this hub is."""
+        if not may_carry_secrets(endpoint):
+            return TokenFacts(
+                "none", "No token is sent to an address without https, since it could be read on the way."
+            )
+        known = self._look(host_of(endpoint))
+        if known.token is not None:
+            return TokenFacts(known.place, known.problem)
+        return TokenFacts("environment" if self._environment_token(endpoint) else "none", known.problem)
+
+    # --- inside -------------------------------------------------------------------------------------
+
+    def _look(self, host: str) -> _Known:
+        """What is known of a host; the keyring is asked once, and waited for a little each time until it answers."""
+        with self._lock:
+            known = self._hosts.setdefault(host, _Known())
+            if known.looked:
+                return known
+            if known.pending is None:
+                known.pending = _begun(lambda: _find(host))
+            pending = known.pending
+        try:
+            token, problem = pending.result(self._look_timeout_s), None
+        except StillRunning:
+            return _Known(problem="The keyring has not answered yet; it may be asking for its password.")
+        except KeyringUnusableError as error:
+            token, problem = None, _not_kept(error)
+        with self._lock:
+            # A token that was given meanwhile is newer than what was found.
+            if not known.looked:
+                known.token, known.place = token, "keyring" if token else "none"
+                known.problem, known.looked, known.pending = problem, True, None
+            return self._hosts[host]
+
+    def _environment_token(self, endpoint: str) -> str | None:
+        """What Hugging Face's own tools were given, if it was meant for this hub and no other."""
+        named = self._environment.get(ENDPOINT_VARIABLE, "").strip()
+        meant = is_hub_itself(endpoint) or (bool(named) and host_of(named) == host_of(endpoint))
+        return hugging_face_token(self._environment) if meant else None
+
+
+def keyring_name() -> str:
+    """Which keyring is used, for people. Raises KeyringUnusableError."""
+    return _waited(lambda: _usable_keyring()[1], LOOK_TIMEOUT_S)
+
+
+def hugging_face_token(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The token that Hugging Face's own tools would use: HF_TOKEN, else the file that `hf auth login` writes."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if given := environment.get(name, "").strip():
+            return given if _is_token(given) else None
+    try:
+        above = environment.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+        home = environment.get("HF_HOME") or str(Path(above) / "huggingface")
+        path = Path(environment.get("HF_TOKEN_PATH") or str(Path(home) / "token")).expanduser()
+        with path.open("rb") as file:
+            found = file.read(LONGEST_TOKEN + 2).decode("ascii").strip()
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return found if _is_token(found) else None
+
+
+# --- the keyring, in a thread of its own -----------------------------------------------------------------
+
+
+def _keep(host: str, token: str) -> None:
+    backend, _ = _usable_keyring()
+    _told(lambda: backend.set_password(SERVICE, host, token))
+
+
+def _find(host: str) -> str | None:
+    backend, _ = _usable_keyring()
+    found = _told(lambda: backend.get_password(SERVICE, host))
+    return found if found and _is_token(found) else None
+
+
+def _forget(host: str) -> None:
+    backend, _ = _usable_keyring()
+    if _told(lambda: backend.get_password(SERVICE, host)) is not None:
+        _told(lambda: backend.delete_password(SERVICE, host))
+
+
+def _usable_keyring() -> tuple[_Backend, str]:
+    """(backend, its name for people). Raises KeyringUnusableError."""
+    try:
+        import keyring
+    except ImportError as error:
+        raise KeyringUnusableError("the package keyring is not installed") from error
+    backend: Any = _told(keyring.get_keyring)
+    # Several at once: the first that counts, never a plain one that stands before it.
+    for each in getattr(backend, "backends", None) or [backend]:
+        module = type(each).__module__
+        if module.startswith(SAFE_BACKENDS):
+            return cast(_Backend, each), str(getattr(each, "name", module)).rpartition(" ")[0] or module
+    module = type(backend).__module__
+    if module.startswith(("keyring.backends.fail", "keyring.backends.null", "keyring.backends.chainer")):
+        raise KeyringUnusableError("this system has no keyring")
+    raise KeyringUnusableError(
+        f"the keyring that is set up here ({module.partition('.')[0]}) is not the system's own"
+    )
+
+
+def _told(call: "Callable[[], _Answer]") -> _Answer:
+    """What a keyring answers. Raises KeyringUnusableError; what an error of its own says may be secret."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - each backend has errors of its own
+        name = type(error).__name__
+        reasons = {
+            "NoKeyringError": "this system has no keyring",
+            "InitError": "the keyring cannot be opened",
+            "KeyringLocked": "the keyring stayed locked",
+        }
+        _log.info("the keyring failed with %s", name)
+        raise KeyringUnusableError(reasons.get(name, f"the keyring failed ({name})")) from None
+
+
+def _begun(call: "Callable[[], _Answer]") -> "Future[_Answer]":
+    future: Future[_Answer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - told by the future
+            future.set_exception(error)
+
+    # A daemon: a keyring that never answers must not hold the engine at its end.
+    threading.Thread(target=run, name="keyring", daemon=True).start()
+    return future
+
+
+def _waited(call: "Callable[[], _Answer]", timeout_s: float) -> _Answer:
+    try:
+        return _begun(call).result(timeout_s)
+    except StillRunning:
+        raise KeyringUnusableError(f"the keyring did not answer within {timeout_s:.0f} s") from None
+
+
+def _is_token(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_TOKEN and all("!" <= each <= "~" for each in text)
+
+
+def _checked(token: str) -> str:
+    bare = token.strip()
+    if not _is_token(bare):
+        raise BadRequest(
+            "The access token was not taken",
+            "it is empty, too long, or holds something else than letters, digits and signs",
+            "copy it again from the hub's page of access tokens",
+        )
+    return bare
+
+
+def _not_kept(error: KeyringUnusableError) -> str:
+    return f"A token is kept only until the engine ends, because {error}."
