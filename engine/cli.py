@@ -8,15 +8,17 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
 from engine.errors import DataFolderError, EngineRunning, PortTaken, SeamountError
 from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
-from engine.paths import data_folder
+from engine.paths import DataFolder, data_folder
 
 _ENCODING = ("encode", "parse", "tokenize")
 _CONVERSION = ("convert", "verify")
+_LIBRARY = ("get", "jobs", "move", "remove")
 _MODES = ("non-think", "high", "max")
 
 # Qt platforms that draw without a display.
@@ -82,6 +84,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         from engine.doctor import examine
 
         return examine(folder)
+    if command in _LIBRARY:
+        return _library(command, options, folder)
     if command == "inspect":
         from engine.inspect_command import inspect
 
@@ -108,6 +112,24 @@ def _conversion(command: str, options: argparse.Namespace) -> int:
         release=options.release,
         events=options.events,
     )
+
+
+def _library(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
+    """What the engine is asked to do with models."""
+    if command == "get":
+        from engine.get_command import Asked, get
+
+        names = [each.name for each in fields(Asked)]
+        return get(folder, Asked(**{name: getattr(options, name) for name in names}))
+    if command == "jobs":
+        from engine.job_commands import jobs
+
+        return jobs(folder, options.job, options.action, remove_partial=options.remove_partial)
+    from engine import library_commands
+
+    if command == "move":
+        return library_commands.move(folder, options.name, options.folder)
+    return library_commands.remove(folder, options.name, for_good=options.for_good, sure=options.yes)
 
 
 def _encoding(command: str, options: argparse.Namespace) -> int:
@@ -173,11 +195,51 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="the models there are, with their ids")
     commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
-    # What an engine starts for each of its jobs; without help text it is not listed.
-    commands.add_parser("work").add_argument("folder", metavar="FOLDER")
+    _add_library(commands.add_parser)
     _add_conversion(commands.add_parser)
     _add_encoding(commands.add_parser)
     return parser
+
+
+def _add_library(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Models onto the machine, elsewhere, and off it; docs/downloads.md tells how."""
+    # What an engine starts for each of its jobs; without a help text it is not listed.
+    add("work").add_argument("folder", metavar="FOLDER")
+    get = add(_LIBRARY[0], help="fetch a model; goes on where it was")
+    get.add_argument(
+        "what", metavar="NAME", help="a name of the catalogue, OWNER/NAME, either with @REVISION"
+    )
+    get.add_argument(
+        "--file", metavar="PATTERN", action="append", default=[], dest="files", help="only these files of it"
+    )
+    get.add_argument("--to", metavar="FOLDER", help="the folder that it goes to")
+    get.add_argument("--convert", action="store_true", help="make a GGUF of it while it arrives")
+    get.add_argument("--dense", choices=("q8_0", "bf16"), help="see `seamount convert`")
+    get.add_argument("--draft", choices=("separate", "keep", "skip"), help="see `seamount convert`")
+    get.add_argument("--consume", action="store_true", help="delete each shard once it is converted")
+    get.add_argument("--release", metavar="NAME", help="which model it is, where its name does not tell")
+    get.add_argument(
+        "--token-stdin", action="store_true", help="read an access token for the hub, one line, from stdin"
+    )
+    get.add_argument("--detach", action="store_true", help="begin it and leave")
+    jobs = add(_LIBRARY[1], help="downloads, conversions, checks and moves, and what to do with one")
+    jobs.add_argument("job", metavar="ID", nargs="?", help="the beginning of its id")
+    jobs.add_argument(
+        "action",
+        nargs="?",
+        choices=("pause", "resume", "cancel", "forget", "watch"),
+        help="what to do with it",
+    )
+    jobs.add_argument(
+        "--remove-partial", action="store_true", help="with cancel: delete what it wrote and did not finish"
+    )
+    move = add(_LIBRARY[2], help="a model or checkpoint to another folder or disk")
+    move.add_argument("name", metavar="NAME", help="its name, id or path")
+    move.add_argument("folder", metavar="FOLDER", help="the folder that it goes into")
+    remove = add(_LIBRARY[3], help="a model or checkpoint to the trash")
+    remove.add_argument("name", metavar="NAME", help="its name, id or path")
+    remove.add_argument("--for-good", action="store_true", help="delete it instead")
+    remove.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add_conversion(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -203,12 +265,13 @@ def _add_conversion(add: Callable[..., argparse.ArgumentParser]) -> None:
     convert.add_argument(
         "--release", metavar="NAME", help="which model it is, where its folder's name does not tell"
     )
-    verify = add(_CONVERSION[1], help="whether a converted file is what it should be")
+    verify = add(_CONVERSION[1], help="whether a converted file or a fetched folder is what it should be")
     verify.add_argument(
         "paths",
         metavar="PATH",
         nargs="+",
-        help="the .gguf, which is checked against its receipt; or the checkpoint's folder, then the .gguf",
+        help="the .gguf, which is checked against its receipt; a fetched folder, checked against the hub's "
+        "digests; or the checkpoint's folder, then the .gguf",
     )
     for command in (convert, verify):
         command.add_argument("--events", action="store_true", help="progress and result as lines of JSON")

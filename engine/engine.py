@@ -14,6 +14,8 @@ from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
 from engine.generation_thread import GenerationThread
 from engine.job_requests import JobRequests
+from engine.library.credentials import Credentials
+from engine.library.hub_place import endpoint_of
 from engine.library.job_plan import JobPlan
 from engine.library.jobs import Jobs
 from engine.library.models import ModelLibrary
@@ -40,6 +42,7 @@ class Engine:
         self.store = store
         self.library = library
         self.jobs = Jobs(folder.jobs)
+        self.credentials = Credentials()
         self.job_requests = JobRequests(folder, library, self.settings, self._is_loaded)
         self.events: EngineEvents
         self.turns: Turns
@@ -91,6 +94,7 @@ class Engine:
         self.thread.start()
         self.jobs.changed = self.events.post_job
         self.jobs.ended = self._after_job
+        self.jobs.token_for = self._hub_token
         self.jobs.start_watching()
         model_id = self._first_model or self.default_model()
         if model_id is not None:
@@ -161,6 +165,9 @@ class Engine:
             _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)
         self.turns.settle()
         return stopped
+
+    def _hub_token(self) -> str | None:
+        return self.credentials.token(endpoint_of(self._settings))
 
     def _is_loaded(self, model_id: str) -> bool:
         loaded = self.host.loaded

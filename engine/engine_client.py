@@ -69,8 +69,9 @@ class EngineClient:
         self._lease_reply: httpx.Response | None = None
 
     def __enter__(self) -> "EngineClient":
-        """Take the lease."""
-        self._lease_reply = self._http.send(self._http.build_request("GET", "/api/events"), stream=True)
+        """Take the lease. Raises EngineUnreachable."""
+        with _explained():
+            self._lease_reply = self._http.send(self._http.build_request("GET", "/api/events"), stream=True)
         self._lease = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
         self._lease.start()
         return self

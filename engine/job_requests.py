@@ -38,9 +38,7 @@ class JobRequests:
         if isinstance(asked, MoveRequest):
             return self._move(asked)
         if isinstance(asked, FetchRequest):
-            from engine.library.catalogue import resolve
-
-            asked = resolve(asked, self._settings(), self._folder)
+            return self._fetch(asked)
         return plan_of(asked)
 
     def settle(self, job: Job, plan: JobPlan) -> tuple[str, str] | None:
@@ -52,6 +50,14 @@ class JobRequests:
         if job.state != "done" or not isinstance(asked, MoveRequest) or asked.item_id.startswith(CHECKPOINT):
             return None
         return asked.item_id, self._library.add(plan.place).id
+
+    def _fetch(self, asked: FetchRequest) -> JobPlan:
+        from engine.library.catalogue import resolve, wanted
+
+        settings = self._settings()
+        resolved = resolve(asked, settings, self._folder)
+        entry = wanted(resolved.what, None, settings, self._folder).entry if not asked.release else None
+        return plan_of(resolved, entry.title if entry is not None else None)
 
     def _move(self, asked: MoveRequest) -> JobPlan:
         what = "The move could not be begun"

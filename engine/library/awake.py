@@ -20,6 +20,8 @@ class Awake:
     """While it is open and `wanted` says so, the machine does not fall asleep; its screen may."""
 
     def __init__(self, wanted: Callable[[], bool]) -> None:
+        self.tries = 0
+        """How often the system was asked so far."""
         self._wanted = wanted
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._hold, name="awake", daemon=True)
@@ -54,5 +56,6 @@ class Awake:
                 _logger.info("the machine is kept awake (%s)", mode.method)
             else:
                 _logger.warning("the machine may fall asleep: this system has no way to be kept awake")
+            self.tries += 1
             while self._wanted() and not self._over.wait(CHECK_S):
                 pass

@@ -49,20 +49,20 @@ class Claims:
         )
 
 
-def plan_of(asked: FetchRequest | ConvertRequest | VerifyRequest) -> JobPlan:
+def plan_of(asked: FetchRequest | ConvertRequest | VerifyRequest, title: str | None = None) -> JobPlan:
     """The plan of a request that says all that there is to know. Raises BadRequest for paths that are not whole.
 
-    A FetchRequest has its folder, and the target of its conversion.
+    A FetchRequest has its folder, and the target of its conversion. `title` None: what the request itself tells.
     """
     if isinstance(asked, ConvertRequest):
         source, target = _whole(asked, "source", asked.source), _whole(asked, "target", asked.target)
         _refuse_other_suffix(asked, target)
         release = asked.release if asked.release and asked.release.strip() else None
         asked = asked.model_copy(update={"source": source, "target": target, "release": release})
-        return JobPlan(asked, release or Path(target).stem, target)
+        return JobPlan(asked, title or release or Path(target).stem, target)
     if isinstance(asked, VerifyRequest):
         path = _whole(asked, "path", asked.path)
-        return JobPlan(asked.model_copy(update={"path": path}), Path(path).stem, path)
+        return JobPlan(asked.model_copy(update={"path": path}), title or Path(path).stem, path)
     folder = _whole(asked, "folder", asked.folder or "")
     place, after = folder, asked.convert
     if after is not None:
@@ -70,7 +70,7 @@ def plan_of(asked: FetchRequest | ConvertRequest | VerifyRequest) -> JobPlan:
         _refuse_other_suffix(asked, place)
         after = after.model_copy(update={"target": place})
     asked = asked.model_copy(update={"folder": folder, "convert": after})
-    return JobPlan(asked, asked.release or asked.what.rstrip("/").rpartition("/")[2], place)
+    return JobPlan(asked, title or asked.release or asked.what.rstrip("/").rpartition("/")[2], place)
 
 
 def move_plan(asked: MoveRequest, title: str, takes: Sequence[Path]) -> JobPlan:
