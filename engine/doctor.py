@@ -23,6 +23,7 @@ from engine.launch import running_engine
 from engine.model_table import size_text
 from engine.paths import DataFolder
 from engine.placement import hardware
+from engine.settings import load_settings
 from engine.version import version
 
 LEAST_DISK_BYTES = 1_000_000_000
@@ -35,6 +36,12 @@ QT_PACKAGES = (
 _QT_PROGRAM = "from PySide6.QtWidgets import QApplication; QApplication([]); print('qt is here')"
 _MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*)")
 _PROBE_TIMEOUT_S = 30.0
+_TOKEN_PLACES = {
+    "none": "none",
+    "keyring": "in the keyring",
+    "this_run": "for this run",
+    "environment": "as Hugging Face's own tools keep it",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,8 @@ def findings(folder: DataFolder) -> Iterator[Finding]:
         _llama_cpp,
         partial(_data_folder, folder),
         partial(_models, folder),
+        partial(_places, folder),
+        partial(_hub, folder),
         _keyring,
         partial(_engine, folder),
     ]
@@ -230,19 +239,41 @@ def _models(folder: DataFolder) -> Iterator[Finding]:
         yield Finding(f"{others} more model{'s' if others > 1 else ''}, see `seamount models`")
 
 
+def _places(folder: DataFolder) -> Iterator[Finding]:
+    """Where models and checkpoints go, and the room there."""
+    from engine.library.catalogue import checkpoints_folder
+
+    settings, _ = load_settings(folder.settings)
+    for what, place in (("models", folder.models), ("checkpoints", checkpoints_folder(settings, folder))):
+        free_bytes = next(
+            (shutil.disk_usage(each).free for each in (place, *place.parents) if each.exists()), 0
+        )
+        yield Finding(f"{what} go to {place}, {size_text(free_bytes)} free there")
+
+
+def _hub(folder: DataFolder) -> Iterator[Finding]:
+    """Which hub is asked, and whether there is an access token for it; nothing is asked of it now."""
+    from engine.library.credentials import Credentials
+    from engine.library.hub_place import endpoint_of, is_offline
+
+    settings, _ = load_settings(folder.settings)
+    endpoint = endpoint_of(settings)
+    offline = ", which is not asked (offline mode)" if is_offline(settings) else ""
+    yield Finding(f"hub {endpoint}{offline}")
+    facts = Credentials().facts(endpoint)
+    yield Finding(f"access token for it: {_TOKEN_PLACES[facts.state]}")
+
+
 def _keyring() -> Iterator[Finding]:
+    from engine.library.credentials import KeyringUnusableError, keyring_name
+
     if importlib.util.find_spec("keyring") is None:
         yield Finding("no keyring", False, "install it with `pip install keyring`")
         return
-    import keyring
-
-    backend = keyring.get_keyring()
-    name = f"{type(backend).__module__}.{type(backend).__name__}"
-    if type(backend).__module__.endswith((".fail", ".null")):
-        # Nothing that this version stores needs one.
-        yield Finding("no keyring of the system", remedy="passwords for remote services cannot be kept")
-    else:
-        yield Finding(f"keyring {name}")
+    try:
+        yield Finding(f"keyring {keyring_name()}")
+    except KeyringUnusableError as error:
+        yield Finding(f"no keyring ({error})", remedy="an access token is kept only until the engine ends")
 
 
 def _engine(folder: DataFolder) -> Iterator[Finding]:

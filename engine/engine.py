@@ -15,10 +15,10 @@ from engine.errors import BadRequest, SeamountError
 from engine.generation_thread import GenerationThread
 from engine.job_requests import JobRequests
 from engine.library.credentials import Credentials
-from engine.library.hub_place import endpoint_of
 from engine.library.job_plan import JobPlan
 from engine.library.jobs import Jobs
 from engine.library.models import ModelLibrary
+from engine.library.overview import Overview
 from engine.model_host import ModelHost, OpenBackend
 from engine.paths import DataFolder
 from engine.protocol import EngineStatus, ErrorBody, Settings
@@ -44,6 +44,10 @@ class Engine:
         self.jobs = Jobs(folder.jobs)
         self.credentials = Credentials()
         self.job_requests = JobRequests(folder, library, self.settings, self._is_loaded)
+        self.credentials = Credentials()
+        self.overview = Overview(
+            folder, library, self.credentials, self.settings, self.jobs.entries, self._models_in_use
+        )
         self.events: EngineEvents
         self.turns: Turns
         self.thread: GenerationThread
@@ -75,7 +79,7 @@ class Engine:
     def start(self, loop: asyncio.AbstractEventLoop, open_backend: OpenBackend | None = None) -> None:
         """Begin: the generation thread runs and loads its model in the background."""
         self.events = EngineEvents(loop, self.status)
-        changed = self.events.post_status
+        changed = self._changed
         self.host = ModelHost(
             self.library.entry, self.settings, changed, self._remember_model, open_backend=open_backend
         )
@@ -92,6 +96,7 @@ class Engine:
             loop=loop,
         )
         self.thread.start()
+        self.overview.machine.found = self.events.post_library
         self.jobs.changed = self.events.post_job
         self.jobs.ended = self._after_job
         self.jobs.token_for = self._hub_token
@@ -166,8 +171,15 @@ class Engine:
         self.turns.settle()
         return stopped
 
-    def _hub_token(self) -> str | None:
-        return self.credentials.token(endpoint_of(self._settings))
+    def _changed(self) -> None:
+        """The status has changed: so it is when a model is loaded, and when an answer begins or ends."""
+        if (model_id := self.host.loaded_id) is not None and self.overview.last_used.mark(model_id):
+            self.events.post_library()
+        self.events.post_status()
+
+    def _models_in_use(self) -> list[str]:
+        host = self.host
+        return [each for each in (host.loaded_id, host.loading_id, self.thread.load_waiting) if each]
 
     def _is_loaded(self, model_id: str) -> bool:
         loaded = self.host.loaded

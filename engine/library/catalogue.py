@@ -51,10 +51,13 @@ class Wanted:
         return bool(self.files) and all(pattern.lower().endswith(SUFFIX) for pattern in self.files)
 
 
-def wanted(what: str, revision: str | None, settings: Settings, folder: DataFolder) -> Wanted:
+def wanted(
+    what: str, revision: str | None, settings: Settings, folder: DataFolder, *, to_fetch: bool = False
+) -> Wanted:
     """What is meant by an entry's name, OWNER/NAME, either with @REVISION, or the address of a page.
 
-    Raises BadRequest for what is none of them, and for a repository that is known not to be of use.
+    Raises BadRequest for what is none of them, for a repository that is known not to be of use, and, `to_fetch`, for
+    one of several models of which none is named.
     """
     catalogue = load_catalogue(folder)
     text = what.strip()
@@ -71,7 +74,7 @@ def wanted(what: str, revision: str | None, settings: Settings, folder: DataFold
     files = (parts_pattern(place.file),) if place.file else tuple(entry.files) if entry else ()
     if place.file and not place.file.lower().endswith(SUFFIX):
         files = tuple(entry.files) if entry else ()
-    if not files and entry is None:
+    if not files and entry is None and to_fetch:
         _refuse_many(place.repository, [each.name for each in catalogue.of_repository(place.repository)])
     return Wanted(
         place.repository if entry is None else entry.repository,
@@ -89,7 +92,7 @@ def resolve(asked: FetchRequest, settings: Settings, folder: DataFolder) -> Fetc
     in the models folder, where the library finds it. A target is never a file that is there.
     Raises BadRequest, Conflict.
     """
-    named = _of_files(asked, settings, folder)
+    named = wanted(asked.what, asked.revision, settings, folder, to_fetch=not asked.files)
     files = tuple(asked.files) or named.files
     for pattern in files:
         if not is_pattern(pattern):
@@ -136,17 +139,6 @@ def whole_path(text: str, what: str) -> Path:
     return Path(os.path.normpath(path))
 
 
-def _of_files(asked: FetchRequest, settings: Settings, folder: DataFolder) -> Wanted:
-    """What the name stands for; files that were asked for tell what the name leaves open."""
-    try:
-        return wanted(asked.what, asked.revision, settings, folder)
-    except _ManyModels as error:
-        if not asked.files:
-            raise
-        place = read_place(asked.what, endpoint_of(settings))
-        return Wanted(error.repository, asked.revision or place.revision or "main", (), None)
-
-
 def _folder(named: str | None, meant: Wanted, settings: Settings, folder: DataFolder) -> Path:
     if named is not None:
         return whole_path(named, _WHAT)
@@ -185,19 +177,14 @@ def _target(named: str | None, meant: Wanted, folder: DataFolder) -> Path:
     return target
 
 
-class _ManyModels(BadRequest):
-    """A repository of several models, of which none was named."""
-
-    def __init__(self, repository: str, remedy: str) -> None:
-        self.repository = repository
-        why = "its repository holds several models"
-        super().__init__(f"{repository} cannot be fetched as a whole", why, remedy)
-        self.args = (repository, remedy)
-
-
 def _refuse_many(repository: str, names: list[str]) -> None:
     """Raise where a whole repository would be fetched that plainly holds finished models side by side."""
     if names:
-        raise _ManyModels(repository, f"choose one of {', '.join(names)}, or name a file of it")
-    if re.search(r"(?:^|[-_.])gguf(?:[-_.]|$)", repository.rpartition("/")[2], re.IGNORECASE):
-        raise _ManyModels(repository, "look it up in the library and choose one, or name a file of it")
+        remedy = f"choose one of {', '.join(names)}, or name a file of it"
+    elif re.search(r"(?:^|[-_.])gguf(?:[-_.]|$)", repository.rpartition("/")[2], re.IGNORECASE):
+        remedy = "look it up in the library and choose one, or name a file of it"
+    else:
+        return
+    raise BadRequest(
+        f"{repository} cannot be fetched as a whole", "its repository holds several models", remedy
+    )

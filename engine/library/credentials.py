@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 from engine.errors import BadRequest
@@ -172,28 +171,17 @@ class Credentials:
         """What Hugging Face's own tools were given, if it was meant for this hub and no other."""
         named = self._environment.get(ENDPOINT_VARIABLE, "").strip()
         meant = is_hub_itself(endpoint) or (bool(named) and host_of(named) == host_of(endpoint))
-        return hugging_face_token(self._environment) if meant else None
+        if not meant:
+            return None
+        from engine.library.hub import default_token
+
+        found = default_token()
+        return found if found and _is_token(found) else None
 
 
 def keyring_name() -> str:
     """Which keyring is used, for people. Raises KeyringUnusableError."""
     return _waited(lambda: _usable_keyring()[1], LOOK_TIMEOUT_S)
-
-
-def hugging_face_token(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The token that Hugging Face's own tools would use: HF_TOKEN, else the file that `hf auth login` writes."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        if given := environment.get(name, "").strip():
-            return given if _is_token(given) else None
-    try:
-        above = environment.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-        home = environment.get("HF_HOME") or str(Path(above) / "huggingface")
-        path = Path(environment.get("HF_TOKEN_PATH") or str(Path(home) / "token")).expanduser()
-        with path.open("rb") as file:
-            found = file.read(LONGEST_TOKEN + 2).decode("ascii").strip()
-    except (OSError, ValueError, RuntimeError):
-        return None
-    return found if _is_token(found) else None
 
 
 # --- the keyring, in a thread of its own -----------------------------------------------------------------

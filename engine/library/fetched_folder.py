@@ -22,6 +22,11 @@ class Fetched:
     commit: str
     files: tuple[tuple[str, int], ...]
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether finished models are fetched, not a checkpoint."""
+        return any(name.lower().endswith(".gguf") for name, _ in self.files)
+
     def lacks(self, folder: Path) -> bool:
         """Whether one of the files is not there, or is not as long as it should be."""
         for name, size_bytes in self.files:

@@ -47,6 +47,14 @@ class FileFacts:
     sampling: dict[str, float] | None = None
     """What its maker recommends: some of temperature, top_p, min_p; unchecked."""
     problem: ModelFileError | None = None
+    release_names: tuple[str, ...] = ()
+    """What may say which release of V4 it is: the converter's word, the model's name, the file's."""
+    role: str | None = None
+    """Of a file that was converted here: "model", or "draft" of a drafter in a file of its own."""
+    repository: str | None = None
+    """OWNER/NAME, where it was made of; `revision` is the commit, `fingerprint` that of the checkpoint."""
+    revision: str | None = None
+    fingerprint: str | None = None
 
 
 class ModelFiles:
@@ -144,6 +152,13 @@ def _gguf_facts(path: Path, parts: Sequence[Path]) -> FileFacts:
         context_train_tokens=header.context_length,
         sampling=_sampling(header),
         problem=problem,
+        release_names=tuple(
+            filter(None, (_shown(header.text("seamount.release")), _shown(header.name), name))
+        ),
+        role=_shown(header.text("seamount.role")),
+        repository=_shown(header.text("general.source.huggingface.repository")),
+        revision=_shown(header.text("seamount.source.revision")),
+        fingerprint=_shown(header.text("seamount.source.fingerprint")),
     )
 
 

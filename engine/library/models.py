@@ -1,7 +1,7 @@
 """The models on this machine: the starter, the models folder, and files added where they lie.
 
-Owns: the ids of models, the list `models/added.json`, and which sampling suits a model. Does not know what
-makes a file loadable (`model_files`) or how a model is loaded (`backends`).
+Owns: the ids of models, and which sampling suits a model. Does not know what makes a file loadable
+(`model_files`), how what was added is remembered (`added_files`), or how a model is loaded (`backends`).
 
 Ids are stable as long as the file stays where it is: "starter", "folder:<path within the models folder>",
 "file:<first 12 hex digits of the SHA-256 of the path>".
@@ -9,27 +9,35 @@ Ids are stable as long as the file stays where it is: "starter", "folder:<path w
 
 import hashlib
 import importlib.util
-import json
 import logging
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
-from engine.atomic_file import is_disk_full, name_beside, write_atomically
 from engine.conversation import clean_text
-from engine.errors import DataFolderError, DiskFull, ModelFileError, NotFound
+from engine.errors import ModelFileError, NotFound
+from engine.library.added_files import AddedFiles
 from engine.library.catalogue_entries import CATALOGUE, starter_entry
 from engine.library.model_files import FileFacts, ModelFiles, is_later_part, is_script
 from engine.paths import DataFolder
 from engine.protocol import ErrorBody, ModelEntry, Sampling
 
 STARTER_ID = "starter"
-ADDED_FORMAT = 1
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeldModel:
+    """A model of the library with its file; `path` may not be fit to be shown, that of `entry` is."""
+
+    entry: ModelEntry
+    path: Path
+    facts: FileFacts
 
 
 class ModelLibrary:
@@ -37,7 +45,7 @@ class ModelLibrary:
 
     def __init__(self, folder: DataFolder, catalogue: Path = CATALOGUE) -> None:
         self._folder = folder.models
-        self._added = folder.models / "added.json"
+        self.added = AddedFiles(folder.models / "added.json")
         self._files = ModelFiles()
         self._lock = threading.Lock()
         self._starter = starter_entry(catalogue)
@@ -47,12 +55,18 @@ class ModelLibrary:
 
         Headers are read again only where a file changed.
         """
+        return [each.entry for each in self.held()]
+
+    def held(self) -> list[HeldModel]:
+        """The entries with the file of each, and what it says of itself."""
         found = self._found()
         self._files.keep_only([path for _, _, path in found])
         facts = [self._files.facts(path) for _, _, path in found]
         names = [each.name for each in facts]
         return [
-            self._entry(model_id, source, path, each, ambiguous=names.count(each.name) > 1)
+            HeldModel(
+                self._entry(model_id, source, path, each, ambiguous=names.count(each.name) > 1), path, each
+            )
             for (model_id, source, path), each in zip(found, facts, strict=True)
         ]
 
@@ -91,7 +105,7 @@ class ModelLibrary:
             for model_id, _, known in self._found():
                 if os.path.realpath(known) == os.path.realpath(file):
                     return self.entry(model_id)
-            self._write_added([*self._read_added(), str(file)])
+            self.added.add_model(file)
         return self.entry(_file_id(file))
 
     def sampling(self, model_id: str) -> Sampling:
@@ -127,7 +141,7 @@ class ModelLibrary:
             (f"folder:{path.relative_to(self._folder).as_posix()}", "folder", path) for path in self._walk()
         ]
         real = {os.path.realpath(path) for _, _, path in found}
-        for name in self._read_added():
+        for name in self.added.read().models:
             if os.path.realpath(name) not in real:
                 real.add(os.path.realpath(name))
                 found.append((_file_id(Path(name)), "file", Path(name)))
@@ -178,53 +192,6 @@ class ModelLibrary:
             context_train_tokens=facts.context_train_tokens,
             problem=None if problem is None else ErrorBody(code=problem.code, text=problem.text),
         )
-
-    def _read_added(self) -> list[str]:
-        """The paths in added.json; none, and a line in the log, when it cannot be understood."""
-        try:
-            return _added_paths(self._added.read_bytes())
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, RecursionError) as error:
-            _log.warning("%s cannot be read and is ignored: %s", self._added, error)
-            return []
-
-    def _write_added(self, paths: list[str]) -> None:
-        content = json.dumps({"format": ADDED_FORMAT, "paths": paths}, indent=1) + "\n"
-        try:
-            if self._added.exists():
-                try:
-                    _added_paths(self._added.read_bytes())
-                except (ValueError, RecursionError):
-                    # What cannot be understood is not overwritten.
-                    self._added.rename(name_beside(self._added, "broken"))
-            write_atomically(self._added, content.encode("utf-8"))
-        except OSError as error:
-            if is_disk_full(error):
-                raise DiskFull(
-                    "The model cannot be added",
-                    f"the disk that holds {self._folder} is full",
-                    "free some space there and try again",
-                ) from error
-            raise DataFolderError(
-                "The model cannot be added",
-                f"{self._added} cannot be written ({error.strerror or error})",
-                "give yourself permission to write there",
-            ) from error
-
-
-def _added_paths(content: bytes) -> list[str]:
-    """The paths in the bytes of added.json. Raises ValueError."""
-    document: Any = json.loads(content)
-    if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")
-    table = cast(dict[str, Any], document)
-    if table.get("format") != ADDED_FORMAT:
-        raise ValueError(f"its format is {table.get('format')!r}, not {ADDED_FORMAT}")
-    paths: Any = table.get("paths")
-    if not isinstance(paths, list) or not all(isinstance(each, str) for each in cast(list[Any], paths)):
-        raise ValueError("its paths are not a list of texts")
-    return cast(list[str], paths)
 
 
 def _file_id(path: Path) -> str:

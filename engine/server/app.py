@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from fastapi import FastAPI
 
 from engine.engine import Engine
-from engine.server import jobs, models, openai, sessions, turns
+from engine.server import jobs, library, models, openai, sessions, turns
 from engine.server.auth import Guard
 from engine.server.replies import add_error_handlers
 
@@ -28,7 +28,15 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.engine = engine
-    for router in (models.router, jobs.router, sessions.router, turns.router, turns.costs, openai.router):
+    for router in (
+        models.router,
+        library.router,
+        jobs.router,
+        sessions.router,
+        turns.router,
+        turns.costs,
+        openai.router,
+    ):
         app.include_router(router)
     add_error_handlers(app)
     app.add_middleware(Guard, key=key, port=port)

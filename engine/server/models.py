@@ -47,7 +47,9 @@ def load(asked: Annotated[LoadRequest, Depends(body_of(LoadRequest))], engine: E
 @router.post("/models/add")
 def add(asked: Annotated[AddModelRequest, Depends(body_of(AddModelRequest))], engine: EngineOf) -> Response:
     """Register a file where it lies: 201 with its ModelEntry."""
-    return reply(engine.library.add(asked.path), 201)
+    entry = engine.library.add(asked.path)
+    engine.events.post_library()
+    return reply(entry, 201)
 
 
 @router.get("/settings")

@@ -188,7 +188,7 @@ def test_what_cannot_be_added(
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"[]", b'{"format": 2, "paths": []}', b'{"format": 1, "paths": [1]}', b"\xff" * 9]
+    "content", [b"{", b"[]", b'{"format": 3, "paths": []}', b'{"format": 1, "paths": [1]}', b"\xff" * 9]
 )
 def test_a_list_that_cannot_be_understood_is_set_aside(
     folder: DataFolder, library: ModelLibrary, tmp_path: Path, content: bytes
@@ -212,7 +212,7 @@ def test_a_list_that_cannot_be_written_is_said(
         def refuse(*_: object, number: int = number) -> None:
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr("engine.library.models.write_atomically", refuse)
+        monkeypatch.setattr("engine.library.added_files.write_atomically", refuse)
         with pytest.raises(DataFolderError) as caught:
             library.add(str(path))
         assert caught.value.code == code
