@@ -52,7 +52,7 @@ def get(folder: DataFolder, asked: Asked) -> int:
         print(f"{job.id[:SHORT_ID]}  {job.title} -> {job.place}")
         return 0
     print(f"{job.title} -> {job.place}", file=sys.stderr, flush=True)
-    return follow(folder, job.id, Manners(pauses=True, go_on=f"seamount get {shlex.quote(asked.what)} ..."))
+    return follow(folder, job.id, Manners(pauses=True, go_on=_command(asked)))
 
 
 def request_of(asked: Asked) -> FetchRequest:
@@ -79,6 +79,23 @@ def request_of(asked: Asked) -> FetchRequest:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(step) for step in problem["loc"])
         raise BadRequest(_WHAT, f"{place}: {problem['msg'].lower()}", "correct it") from error
+
+
+def _command(asked: Asked) -> str:
+    """The command that asks for the same."""
+    words = [asked.what]
+    for name, value in (
+        *(("--file", pattern) for pattern in asked.files),
+        ("--to", asked.to),
+        ("--convert", asked.convert),
+        ("--dense", asked.dense),
+        ("--draft", asked.draft),
+        ("--consume", asked.consume),
+        ("--release", asked.release),
+    ):
+        if value:
+            words += [name] if value is True else [name, str(value)]
+    return f"seamount get {shlex.join(words)}"
 
 
 def _whole(text: str) -> str:

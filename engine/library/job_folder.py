@@ -88,6 +88,7 @@ class JobFolder:
             "title": plan.title,
             "place": plan.place,
             "takes": list(plan.takes),
+            "fresh": plan.fresh,
             "asked": plan.asked.model_dump(),
         }
         try:
@@ -207,9 +208,12 @@ def _plan(table: dict[str, Any]) -> JobPlan:
         return plan_of(ConvertRequest.model_validate(table["asked"]))
     if written != FORMAT:
         raise ValueError(f"its format is {written!r}, not {FORMAT}")
-    asked = StartJob.model_validate({"asked": table["asked"]}).asked
     return JobPlan(
-        asked, str(table["title"]), str(table["place"]), tuple(str(each) for each in table.get("takes", []))
+        StartJob.model_validate({"asked": table["asked"]}).asked,
+        str(table["title"]),
+        str(table["place"]),
+        tuple(str(each) for each in table.get("takes", [])),
+        fresh=table.get("fresh") is True,
     )
 
 

@@ -24,12 +24,14 @@ _WHAT = {
 @dataclass(frozen=True)
 class JobPlan:
     """What is noted down of a job. `place`: the file or folder that it writes or checks. `takes`: of a move, the
-    files, or the one folder, that it takes away from where they lie."""
+    files, or the one folder, that it takes away from where they lie. `fresh`: of a download, its folder was empty: all
+    that lies there is its own."""
 
     asked: JobRequest
     title: str
     place: str
     takes: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def plan_of(asked: FetchRequest | ConvertRequest | VerifyRequest, title: str | N
         _refuse_other_suffix(asked, place)
         after = after.model_copy(update={"target": place})
     asked = asked.model_copy(update={"folder": folder, "convert": after})
-    return JobPlan(asked, title or asked.release or asked.what.rstrip("/").rpartition("/")[2], place)
+    title = title or asked.release or asked.what.rstrip("/").rpartition("/")[2]
+    return JobPlan(asked, title, place, fresh=_is_empty(folder))
 
 
 def move_plan(asked: MoveRequest, title: str, takes: Sequence[Path]) -> JobPlan:
@@ -126,6 +129,16 @@ def _meet(some: frozenset[str], others: frozenset[str]) -> bool:
 
 def _within(folder: str) -> str:
     return folder if folder.endswith(os.sep) else folder + os.sep
+
+
+def _is_empty(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _whole(asked: JobRequest, name: str, text: str) -> str:

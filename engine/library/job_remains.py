@@ -36,7 +36,8 @@ def remove(plan: JobPlan) -> None:
 
             partial_file.remove(Path(asked.convert.target), even_if_consumed=True)
         if asked.folder is not None:
-            remove_partial(Path(asked.folder))
+            # What was there before it, as of another program's download, is not its own.
+            remove_partial(Path(asked.folder), fetched=plan.fresh)
     elif isinstance(asked, MoveRequest):
         from engine.library import move
 
