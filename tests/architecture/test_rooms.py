@@ -40,6 +40,7 @@ MAY_LOAD = {
     "engine.encoding": ("numpy", "jinja2"),
     "engine.encoding_commands": ("numpy",),
     "engine.generation": ("numpy",),
+    "engine.library.conversion_work": ("numpy",),
     "engine.library.partial_file": ("numpy",),
     "engine.model_host": ("numpy", "jinja2"),
     "engine.sampling": ("numpy",),
