@@ -6,6 +6,8 @@ names. Reads headers only. Does not know which tensors a model should have (`mod
 
 A name in the index must be that of a file in the folder itself: no path, no drive. A link is followed, because
 the hub's cache keeps its files elsewhere and only links to them; what a link leads to must be an ordinary file.
+
+Shards that are still on their way count as they will be: their headers are read from their beginnings.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from convert.arrivals import Arrivals
 from convert.checkpoint_error import CheckpointError, Problem
 from convert.foreign_files import recognised
 from convert.json_cursor import JsonCursor, JsonError, read_json_object
@@ -50,12 +53,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of tensors, as it was when its header was read."""
+    """One file of tensors, as it was when its header was read, or as it will be when it is whole."""
 
     path: Path
     size_bytes: int
     modified_ns: int
     header_sha256: str
+    promised: bool = False
+    """Only its beginning was there when its header was read."""
 
     def is_unchanged(self) -> bool:
         """Whether the file is still there with its size and time of change."""
@@ -64,6 +69,13 @@ class Shard:
         except OSError:
             return False
         return (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.modified_ns)
+
+    def is_as_promised(self) -> bool:
+        """Whether the file is there, is unchanged, and begins with the header that was read."""
+        try:
+            return self.is_unchanged() and read_safetensors_header(self.path).sha256 == self.header_sha256
+        except CheckpointError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -82,25 +94,30 @@ class Checkpoint:
     """SHA-256 of config.json and of the index."""
 
     @classmethod
-    def open(cls, folder: Path, *, consumed: Collection[str] = ()) -> "Checkpoint":
+    def open(
+        cls, folder: Path, *, consumed: Collection[str] = (), arrivals: Arrivals | None = None
+    ) -> "Checkpoint":
         """The checkpoint in `folder`, in order throughout. Raises CheckpointError for the first thing that is not.
 
         `consumed` names shards that may be gone because everything in them has been written elsewhere; those of
-        them that are gone are left out, with their tensors.
+        them that are gone are left out, with their tensors. Of a shard that is not there and not consumed,
+        `arrivals` is asked for the beginning.
         """
-        checkpoint = cls.survey(folder, consumed=consumed)
+        checkpoint = cls.survey(folder, consumed=consumed, arrivals=arrivals)
         if checkpoint.problems:
             raise checkpoint.problems[0]
         return checkpoint
 
     @classmethod
-    def survey(cls, folder: Path, *, consumed: Collection[str] = ()) -> "Checkpoint":
+    def survey(
+        cls, folder: Path, *, consumed: Collection[str] = (), arrivals: Arrivals | None = None
+    ) -> "Checkpoint":
         """As much of the checkpoint as can be read; what is wrong with its shards is in `problems`.
 
         Raises CheckpointError where nothing can be said: no folder, no readable config, no weights, or an index
         that cannot be read or points outside the folder.
         """
-        return _Survey(folder, consumed).checkpoint()
+        return _Survey(folder, consumed, arrivals).checkpoint()
 
     @property
     def tensor_bytes(self) -> int:
@@ -153,9 +170,10 @@ def _config(folder: Path) -> tuple[dict[str, Any], str]:
 class _Survey:
     """One reading of a folder; collects what is wrong on the way."""
 
-    def __init__(self, folder: Path, consumed: Collection[str]) -> None:
+    def __init__(self, folder: Path, consumed: Collection[str], arrivals: Arrivals | None) -> None:
         self._folder = folder
         self._consumed = set(consumed)
+        self._arrivals = arrivals
         self._what = f"{quoted(folder.name)} cannot be used as a checkpoint"
         self._problems: list[CheckpointError] = []
         self._shards: list[Shard] = []
@@ -170,7 +188,7 @@ class _Survey:
             by_shard.setdefault(shard, []).append(tensor)
         if len(by_shard) > MAX_SHARDS:
             raise self._error("damaged", f"its index names {len(by_shard):,} shards")
-        gone = [name for name in sorted(by_shard) if self._is_gone(name)]
+        gone = [name for name in sorted(by_shard) if self._is_gone(name) and not self._is_coming(name)]
         if missing := [name for name in gone if name not in self._consumed]:
             of_all = f"{len(missing):,} of its {len(by_shard):,} shards are missing"
             self._problem("incomplete", f"{of_all}: {listed(missing)}")
@@ -197,8 +215,8 @@ class _Survey:
     def _error(self, problem: Problem, why: str) -> CheckpointError:
         return CheckpointError(problem, self._what, why)
 
-    def _problem(self, problem: Problem, why: str) -> None:
-        self._problems.append(self._error(problem, why))
+    def _problem(self, problem: Problem, why: str, shard: str | None = None) -> None:
+        self._problems.append(CheckpointError(problem, self._what, why, shard))
 
     def _is_gone(self, name: str) -> bool:
         """Whether nothing stands there, not even a link: a broken link is told as what it is."""
@@ -209,6 +227,12 @@ class _Survey:
         except OSError:
             pass  # it is there, and reading it will say what is wrong with it
         return False
+
+    def _is_coming(self, name: str) -> bool:
+        """Whether a shard that was not there is on its way, or has just arrived."""
+        if self._arrivals is None or name in self._consumed:
+            return False
+        return self._arrivals.beginning(name) is not None or not self._is_gone(name)
 
     # --- the index ----------------------------------------------------------------------------------
 
@@ -267,7 +291,7 @@ class _Survey:
 
     def _need_single(self) -> None:
         """Without an index there must be the one file."""
-        if not self._is_gone(SINGLE):
+        if not self._is_gone(SINGLE) or self._is_coming(SINGLE):
             return
         if any(self._folder.glob("*.safetensors")):
             raise self._error("incomplete", f"its {INDEX} is missing")
@@ -278,13 +302,13 @@ class _Survey:
     def _shard(self, name: str, indexed: list[str] | None, places: dict[str, str]) -> None:
         """Take in the tensors of one shard; `indexed` are those that the index places there, None: no index."""
         path = self._folder / name
-        modified_ns = _modified_ns(path)  # before reading: what changes meanwhile is noticed later
         try:
-            header = read_safetensors_header(path)
+            shard, header = self._promised(name) or self._present(path)
         except CheckpointError as error:
+            error.shard = name
             self._problems.append(error)
             return
-        self._shards.append(Shard(path, header.size_bytes, modified_ns, header.sha256))
+        self._shards.append(shard)
         if indexed is not None:
             self._check_agreement(name, indexed, places, header)
         for tensor in header.tensors.values():
@@ -293,22 +317,46 @@ class _Survey:
                     path, tensor.dtype, tensor.shape, tensor.offset, tensor.size_bytes
                 )
 
+    @staticmethod
+    def _present(path: Path) -> tuple[Shard, SafetensorsHeader]:
+        """A shard that is there. Raises CheckpointError."""
+        modified_ns = _modified_ns(path)  # before reading: what changes meanwhile is noticed later
+        header = read_safetensors_header(path)
+        return Shard(path, header.size_bytes, modified_ns, header.sha256), header
+
+    def _promised(self, name: str) -> tuple[Shard, SafetensorsHeader] | None:
+        """A shard of which only the beginning is there; None: it is whole. Raises CheckpointError."""
+        if self._arrivals is None or not self._is_gone(name):
+            return None
+        beginning = self._arrivals.beginning(name)
+        if beginning is None:
+            return None
+        try:
+            header = read_safetensors_header(beginning.path, name=name, size_bytes=beginning.size_bytes)
+        except CheckpointError:
+            if self._is_gone(name):
+                raise
+            return None  # it was completed, and got its name, in between
+        path = self._folder / name
+        shard = Shard(path, beginning.size_bytes, beginning.modified_ns, header.sha256, promised=True)
+        return shard, header
+
     def _check_agreement(
         self, name: str, indexed: list[str], places: dict[str, str], header: SafetensorsHeader
     ) -> None:
         """Note where the index and a shard's header contradict each other."""
         if lacking := [tensor for tensor in indexed if tensor not in header.tensors]:
             why = f"its index places tensors into {quoted(name)} that are not there: {listed(lacking)}"
-            self._problem("inconsistent", why)
+            self._problem("inconsistent", why, name)
         if unknown := [tensor for tensor in header.tensors if tensor not in places]:
             why = f"its shard {quoted(name)} holds tensors that the index lacks: {listed(unknown)}"
-            self._problem("inconsistent", why)
+            self._problem("inconsistent", why, name)
         elsewhere = [tensor for tensor in header.tensors if places.get(tensor, name) != name]
         if elsewhere:
             why = (
                 f"its shard {quoted(name)} holds tensors that the index places elsewhere: {listed(elsewhere)}"
             )
-            self._problem("inconsistent", why)
+            self._problem("inconsistent", why, name)
 
 
 def _unsafe(shard: str) -> str:

@@ -20,12 +20,15 @@ Problem = Literal[
 
 
 class CheckpointError(Exception):
-    """`what` cannot be used and `why`: clauses without a full stop."""
+    """`what` cannot be used and `why`: clauses without a full stop.
+
+    `shard`: the name of the one that it is about, where it is known.
+    """
 
     problem: Problem
 
-    def __init__(self, problem: Problem, what: str, why: str) -> None:
-        self.problem, self.what, self.why = problem, what, why
+    def __init__(self, problem: Problem, what: str, why: str, shard: str | None = None) -> None:
+        self.problem, self.what, self.why, self.shard = problem, what, why, shard
         super().__init__(problem, what, why)
 
     def __str__(self) -> str:

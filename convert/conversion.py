@@ -5,6 +5,9 @@ noted in the progress file; so after a kill or a power cut at most one group is 
 same to the byte. Results get their names when they are whole. Does not know formats (`tensor_stream`), keys
 (`metadata`) or how an operating system is told (`target_file`).
 
+Shards may still be on their way (`arrivals`): everything is planned from their beginnings, and each group waits for
+those that it is made of, which must then be what their beginnings promised.
+
 Three threads: one reads and repacks, one hashes what was read, one writes and hashes what is written; hashing and
 numpy let go of the GIL.
 """
@@ -13,7 +16,7 @@ import contextlib
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from convert.arrivals import Arrivals
 from convert.conversion_error import ConversionError
 from convert.conversion_plan import Job, Plan, PlannedFile, extents_of, make_plan, path_of
 from convert.conversion_progress import ConversionProgress, Record, progress_path, source_changed
@@ -56,8 +60,13 @@ def convert(
     job: Job,
     on_advance: Report | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    arrivals: Arrivals | None = None,
 ) -> tuple[Path, ...]:
     """Carry out `job`, or go on with it where it was; returns the finished files, the model's first.
+
+    `arrivals` brings shards that are not in the folder yet; the result is the same to the byte as of the whole
+    folder. A beginning that was not true is ConversionError "changed"; called again, what has arrived counts,
+    unless something was made of that shard already. What bringing fails with is passed on as it is.
 
     `on_advance` is called after every piece (some MB), in this thread; `cancelled` is asked then, and ends it
     with ConversionError "stopped". Whatever ends it, calling it again goes on. Raises CheckpointError and
@@ -82,7 +91,7 @@ def convert(
                 "wait for it, or stop it first",
             ) from error
     try:
-        paths = _convert(job, on_advance or (lambda _: None), cancelled)
+        paths = _convert(job, on_advance or (lambda _: None), cancelled, arrivals)
         with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
         return paths
@@ -90,23 +99,21 @@ def convert(
         lock.release()
 
 
-def _convert(job: Job, on_advance: Report, cancelled: Callable[[], bool]) -> tuple[Path, ...]:
+def _convert(
+    job: Job, on_advance: Report, cancelled: Callable[[], bool], arrivals: Arrivals | None
+) -> tuple[Path, ...]:
     progress = ConversionProgress.load(progress_path(job.target))
     if progress is None:
-        plan = make_plan(job)
+        plan = make_plan(job, arrivals=arrivals)
         _refuse_links(plan)
         _refuse_existing(plan)
-        headers = {role: file.header_sha256 for role, file in plan.files.items()}
-        progress = ConversionProgress(
-            progress_path(job.target),
-            plan.fingerprint,
-            {str(role): digest for role, digest in headers.items()},
-        )
+        progress = ConversionProgress(progress_path(job.target), plan.fingerprint, _headers(plan))
     else:
-        plan = make_plan(job, progress.consumed, progress.source)
+        plan = make_plan(job, progress.consumed, progress.source, arrivals)
         _refuse_links(plan)
-        progress.refuse_changed_source(plan.fingerprint)
-        if progress.headers != {role: file.header_sha256 for role, file in plan.files.items()}:
+        if not _only_promises_changed(plan, progress, arrivals):
+            progress.refuse_changed_source(plan.fingerprint)
+        if progress.headers != _headers(plan):
             raise ConversionError(
                 "options",
                 "The conversion cannot go on",
@@ -114,10 +121,28 @@ def _convert(job: Job, on_advance: Report, cancelled: Callable[[], bool]) -> tup
                 "choose the same options, or delete the .part and .progress.json files and begin anew",
             )
         _refuse_lost_parts(plan, progress)
+        if changed := progress.changed_source(plan.fingerprint):
+            progress.source["shards"] |= {name: plan.fingerprint["shards"][name] for name in changed}
+            plan = make_plan(job, progress.consumed, progress.source, arrivals)
+            progress.headers = _headers(plan)
+            progress.save()
     with contextlib.ExitStack() as stack:
-        run = _Run(plan, progress, on_advance, cancelled, stack)
+        run = _Run(plan, progress, on_advance, cancelled, arrivals, stack)
         run.all_groups()
     return _finish(plan, progress)
+
+
+def _headers(plan: Plan) -> dict[str, str]:
+    return {str(role): file.header_sha256 for role, file in plan.files.items()}
+
+
+def _only_promises_changed(plan: Plan, progress: ConversionProgress, arrivals: Arrivals | None) -> bool:
+    """Whether all that changed are shards on their way, of which nothing was used yet but the beginning."""
+    if arrivals is None:
+        return False
+    used = plan.shards_of(target for target in plan.mapped.targets if target.group in progress.groups)
+    unused = plan.fingerprint["shards"].keys() - {shard.name for shard in used}
+    return unused >= set(progress.changed_source(plan.fingerprint))
 
 
 class _Run:
@@ -129,10 +154,13 @@ class _Run:
         progress: ConversionProgress,
         on_advance: Report,
         cancelled: Callable[[], bool],
+        arrivals: Arrivals | None,
         stack: contextlib.ExitStack,
     ) -> None:
         self._plan, self._progress = plan, progress
         self._on_advance, self._cancelled, self._stack = on_advance, cancelled, stack
+        self._arrivals = arrivals
+        self._promised = {shard.path: shard for shard in plan.shards if shard.promised}
         self._read_back: set[str] = set()
         self._done_bytes = self._begun_bytes = 0
         self._tensors_done = sum(map(len, progress.groups.values()))
@@ -144,14 +172,16 @@ class _Run:
         done = [targets for name, targets in groups if name in self._progress.groups]
         self._done_bytes = self._begun_bytes = sum(t.size_bytes for targets in done for t in targets)
         # A kill may have come between what was done and the deletion of what it was done with.
-        consumes = self._plan.job.consume and all(part_of(f.path).exists() for f in self._plan.files.values())
-        if len(done) < len(groups) or consumes:
+        unnamed = all(part_of(file.path).exists() for file in self._plan.files.values())
+        if len(done) < len(groups) or unnamed:
             self._open_files()
-            if consumes:
+            if self._plan.job.consume and unnamed:
                 self._consume()
             for name, targets in groups:
                 if name not in self._progress.groups:
                     self._group(name, targets)
+        if not self._plan.job.consume:
+            self._await_shards(set(self._promised))
 
     def _open_files(self) -> None:
         self._files: dict[Role, TargetFile] = {}
@@ -164,6 +194,7 @@ class _Run:
             self._reserve_all()
         for role, planned in self._plan.files.items():
             self._files[role].write(0, memoryview(planned.header.content))
+            self._files[role].sync()
         if not begun:
             # From here on there is something to go on with.
             self._progress.save()
@@ -185,6 +216,8 @@ class _Run:
 
     def _group(self, name: str, targets: Sequence[Target]) -> None:
         records: dict[str, Record] = {}
+        used = self._plan.shards_of(targets)
+        self._await_shards(used)
         if self._plan.job.consume:
             for target in targets:
                 at = self._plan.files[target.role].offset(target)
@@ -196,7 +229,6 @@ class _Run:
             if any(target.role == role for target in targets):
                 file.sync()
         self._reader.close()
-        used = {self._plan.sources[source].shard for target in targets for source in target.sources}
         for shard in self._plan.shards:
             if shard.path in used and not shard.is_unchanged():
                 raise source_changed(shard.path.name)
@@ -204,6 +236,19 @@ class _Run:
         self._progress.save()
         if self._plan.job.consume:
             self._consume()
+
+    def _await_shards(self, paths: Collection[Path]) -> None:
+        """Return when these are there; those of which only the beginning was there must be what it promised."""
+        if self._arrivals is None or not paths:
+            return
+        self._arrivals.wait_for([path.name for path in sorted(paths)], self._cancelled)
+        if self._cancelled():
+            raise _stopped()
+        for path in paths:
+            if path in self._promised:
+                if not self._promised[path].is_as_promised():
+                    raise source_changed(path.name)
+                del self._promised[path]
 
     def _tensor(self, target: Target) -> Record:
         """Write one tensor; its record."""
@@ -220,12 +265,7 @@ class _Run:
                 self._await(under_way, target)
             if self._cancelled():
                 self._drain(under_way)
-                raise ConversionError(
-                    "stopped",
-                    "The conversion was stopped",
-                    "it was asked to",
-                    "convert again to go on where it was",
-                )
+                raise _stopped()
         while under_way:
             self._await(under_way, target)
         if at != end:
@@ -256,19 +296,14 @@ class _Run:
     def _consume(self) -> None:
         """Delete the shards of which everything is written, made durable and, read back, what it should be."""
         done, left_out = self._progress.groups, self._plan.mapped.left_out
-        needed = {
-            self._plan.sources[source].shard
-            for target in self._plan.mapped.targets
-            if target.group not in done
-            for source in target.sources
-            if source in self._plan.sources
-        }
+        needed = self._plan.shards_of(t for t in self._plan.mapped.targets if t.group not in done)
         needed |= {self._plan.sources[name].shard for name in left_out if name in self._plan.sources}
         for shard in self._plan.shards:
             name = shard.path.name
             if name in self._progress.consumed:
-                if self._plan.fingerprint["shards"][name] == self._progress.source["shards"][name]:
-                    _delete(shard.path)  # a kill came first
+                same = self._plan.fingerprint["shards"][name] == self._progress.source["shards"][name]
+                if same and shard.path.exists():
+                    self._delete(shard.path)  # a kill came first
                 continue
             if shard.path in needed:
                 continue
@@ -277,7 +312,12 @@ class _Run:
                     self._check_written(target)
             self._progress.consumed.append(name)
             self._progress.save()
-            _delete(shard.path)
+            self._delete(shard.path)
+
+    def _delete(self, shard: Path) -> None:
+        _delete(shard)
+        if self._arrivals is not None:
+            self._arrivals.deleted(shard.name)
 
     def _lies_in(self, source: str, shard: Path) -> bool:
         return source in self._plan.sources and self._plan.sources[source].shard == shard
@@ -296,6 +336,12 @@ class _Run:
                 "look after the disk; nothing more of the checkpoint was deleted",
             )
         self._read_back.add(key)
+
+
+def _stopped() -> ConversionError:
+    return ConversionError(
+        "stopped", "The conversion was stopped", "it was asked to", "convert again to go on where it was"
+    )
 
 
 def _delete(shard: Path) -> None:

@@ -6,11 +6,12 @@ the small files of the checkpoint; writes nothing. `conversion` carries it out.
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from convert.arrivals import Arrivals
 from convert.checkpoint import Checkpoint, Shard, Source
 from convert.conversion_error import ConversionError
 from convert.expected_tensors import Expected, compare, expected_tensors
@@ -74,14 +75,34 @@ class Plan:
         """Of all tensor data that are written."""
         return sum(target.size_bytes for target in self.mapped.targets)
 
+    def shards_of(self, targets: Iterable[Target]) -> set[Path]:
+        """The shards that hold what `targets` are made of; without those that were consumed."""
+        return {
+            self.sources[source].shard
+            for target in targets
+            for source in target.sources
+            if source in self.sources
+        }
 
-def make_plan(job: Job, consumed: Collection[str] = (), begun_with: Mapping[str, Any] | None = None) -> Plan:
+    @property
+    def needless(self) -> frozenset[str]:
+        """Names of the shards of which nothing but the header is needed: all in them is left out."""
+        needed = self.shards_of(self.mapped.targets)
+        return frozenset(shard.path.name for shard in self.shards if shard.path not in needed)
+
+
+def make_plan(
+    job: Job,
+    consumed: Collection[str] = (),
+    begun_with: Mapping[str, Any] | None = None,
+    arrivals: Arrivals | None = None,
+) -> Plan:
     """The plan for `job`. `consumed`: shards that may be gone; `begun_with`: the source's fingerprint from when
-    the conversion began, of which those are still a part.
+    the conversion began, of which those are still a part; `arrivals`: who brings shards that are not there yet.
 
     Raises CheckpointError and ConversionError.
     """
-    checkpoint = Checkpoint.open(job.source, consumed=consumed)
+    checkpoint = Checkpoint.open(job.source, consumed=consumed, arrivals=arrivals)
     shape = ModelShape.from_config(checkpoint.config, job.source.name)
     expected = expected_tensors(shape)
     mapped = map_tensors(expected, job.options)

@@ -93,6 +93,11 @@ class ConversionProgress:
 
     def refuse_changed_source(self, now: Mapping[str, Any]) -> None:
         """Raise unless the source, by its fingerprint, is what it was, but for shards that were consumed."""
+        if changed := self.changed_source(now):
+            raise source_changed(changed[0])
+
+    def changed_source(self, now: Mapping[str, Any]) -> list[str]:
+        """The files of the source that are not what they were; a shard that was consumed is none of them."""
         was, shards = cast(dict[str, Any], self.source.get("shards", {})), cast(dict[str, Any], now["shards"])
         gone = set(self.consumed)  # one that is back is not needed, and not looked at
         changed = [name for name, facts in shards.items() if was.get(name) != facts and name not in gone]
@@ -102,13 +107,21 @@ class ConversionProgress:
             cast(dict[str, Any], now["files"]),
         )
         changed += [name for name in {*files, *files_now} if files.get(name) != files_now.get(name)]
-        if changed:
-            raise source_changed(sorted(changed)[0])
+        return sorted(changed)
 
 
 def progress_path(target: Path) -> Path:
     """The progress file of a conversion to `target`."""
     return target.with_name(f"{target.name}.progress.json")
+
+
+def consumed_shards(target: Path) -> frozenset[str]:
+    """Names of the shards that an unfinished conversion to `target` needs no more: what was in them is safe.
+
+    Empty where no conversion was begun. Raises ConversionError for a progress file that cannot be used.
+    """
+    progress = ConversionProgress.load(progress_path(target))
+    return frozenset(progress.consumed) if progress is not None else frozenset()
 
 
 def source_changed(name: str) -> ConversionError:

@@ -94,22 +94,30 @@ def tensor_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     return bits // 8
 
 
-def read_safetensors_header(path: Path) -> SafetensorsHeader:
+def read_safetensors_header(
+    path: Path, *, name: str | None = None, size_bytes: int | None = None
+) -> SafetensorsHeader:
     """Read and check the header of the safetensors file at `path`, and that the file fits its tensors.
+
+    Of a file that is still on its way, `path` holds at least the header; `name` is what it will be called, and
+    `size_bytes` what it will have, against which its tensors are checked then.
 
     Beyond what it returns it takes at most 8 MB of memory, whatever the file says, and what it returns is at
     most 12 times as long as the header. Raises CheckpointError, and nothing else, for every file that is not
     a whole safetensors file.
     """
-    what = f"{quoted(path.name)} cannot be used as part of a checkpoint"
+    what = f"{quoted(name or path.name)} cannot be used as part of a checkpoint"
     try:
         # Opening a named pipe would wait for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
             raise CheckpointError("unreadable", what, "it is not an ordinary file")
         with path.open("rb", buffering=0) as file:
-            size_bytes = file.seek(0, 2)
+            found_bytes = file.seek(0, 2)
             file.seek(0)
-            return _read(file, size_bytes, what)
+            if size_bytes is not None and found_bytes > size_bytes:
+                why = f"it should have {byte_count(size_bytes)}, and {byte_count(found_bytes)} have arrived"
+                raise CheckpointError("damaged", what, why)
+            return _read(file, found_bytes if size_bytes is None else size_bytes, what)
     except FileNotFoundError as error:
         why = "it is a link to a file that is not there" if path.is_symlink() else "there is no such file"
         raise CheckpointError("unreadable", what, why) from error

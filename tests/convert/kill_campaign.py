@@ -4,7 +4,8 @@
 
 Each conversion runs as a process of its own and is killed (SIGKILL) at a moment drawn from the seed; it is begun
 again until it ends, and what it leaves is compared byte for byte with an undisturbed one. After each kill the
-progress file must be whole. One conversion in two consumes its checkpoint meanwhile.
+progress file must be whole. One conversion in two consumes its checkpoint meanwhile; of four, the last two are of
+checkpoints whose shards arrive meanwhile.
 """
 
 import argparse
@@ -28,9 +29,12 @@ _CHILD = """
 import sys
 from pathlib import Path
 from convert.conversion import convert
+from tests.convert.arriving_shards import ArrivingShards
 from tests.convert.conversions import job
+source, target, whole, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[4], int(sys.argv[5])
 print("ready", flush=True)
-convert(job(Path(sys.argv[1]), Path(sys.argv[2]), consume=sys.argv[3] == "consume"))
+arriving = ArrivingShards(Path(whole), source, seed=seed, target=target) if whole else None
+convert(job(source, target, consume=sys.argv[3] == "consume"), arrivals=arriving)
 """
 
 
@@ -40,11 +44,13 @@ class Count:
 
     kills: int = 0
     conversions: int = 0
+    arriving: int = 0
+    """Conversions of checkpoints that arrived meanwhile."""
     groups_kept: int = 0
     """Groups that were done when a kill came, summed over the kills."""
 
 
-def run(folder: Path, *, kills: int, seed: int) -> Count:
+def run(folder: Path, *, kills: int, seed: int, only_arriving: bool = False) -> Count:
     """Kill that many times; raises AssertionError when a conversion does not end as it should."""
     random_ = random.Random(seed)
     source = checkpoint(folder, "0731", layers=8, n_routed_experts=32, seed=seed)
@@ -56,13 +62,24 @@ def run(folder: Path, *, kills: int, seed: int) -> Count:
     wanted = {path.name: path.read_bytes() for path in straight.iterdir()}
     count = Count()
     while count.kills < kills:
-        consume = count.conversions % 2 == 1
-        eaten = shutil.copytree(source, folder / "eaten" / source.name) if consume else source
+        consume, arriving = count.conversions % 2 == 1, only_arriving or count.conversions % 4 > 1
+        eaten = source
+        if arriving:
+            eaten = folder / "eaten" / source.name
+            count.arriving += 1
+        elif consume:
+            eaten = shutil.copytree(source, folder / "eaten" / source.name)
+        mode = ["consume" if consume else "keep", str(source) if arriving else ""]
         # Another folder, but the same header: times are no part of it.
         target = folder / "broken" / "m.gguf"
         target.parent.mkdir()
         attempts = 0
-        while not _ends(eaten, target, random_.uniform(0, whole_s), consume=consume, spare=attempts > 200):
+        while not _ends(
+            [str(eaten), str(target), *mode, str(random_.randrange(10**9))],
+            target,
+            random_.uniform(0, whole_s),
+            spare=attempts > 200,
+        ):
             attempts += 1
             count.kills += 1
             count.groups_kept += _groups(target)
@@ -76,11 +93,11 @@ def run(folder: Path, *, kills: int, seed: int) -> Count:
     return count
 
 
-def _ends(source: Path, target: Path, after_s: float, *, consume: bool, spare: bool) -> bool:
+def _ends(arguments: list[str], target: Path, after_s: float, *, spare: bool) -> bool:
     """Run a conversion, and kill it `after_s` after it is ready unless it is to be spared; whether it ended."""
     if target.exists() and not progress_path(target).exists():
         return True  # it was killed after its last deed
-    command = [sys.executable, "-c", _CHILD, str(source), str(target), "consume" if consume else "keep"]
+    command = [sys.executable, "-c", _CHILD, *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -109,8 +126,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         count = run(Path(folder), kills=options.kills, seed=options.seed)
     print(
-        f"kills: {count.kills} in {count.conversions} conversions, seed {options.seed}, "
-        f"{count.groups_kept / count.kills:.1f} groups done at a kill, {time.monotonic() - began_s:.0f} s: all alike"
+        f"kills: {count.kills} in {count.conversions} conversions ({count.arriving} while shards arrive), "
+        f"seed {options.seed}, {count.groups_kept / count.kills:.1f} groups done at a kill, "
+        f"{time.monotonic() - began_s:.0f} s: all alike"
     )
 
 
