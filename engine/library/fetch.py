@@ -156,6 +156,11 @@ class Fetch:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def streams_wanted(self) -> int:
+        """How many files are fetched at the same time at most, as it is wished now."""
+        return min(MOST_STREAMS, max(1, self._streams_wanted()))
+
     def missing_bytes(self) -> int:
         """What has still to arrive, by what lies there."""
         with self._change:
