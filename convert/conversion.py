@@ -61,9 +61,11 @@ def convert(
     on_advance: Report | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     arrivals: Arrivals | None = None,
+    planned: Callable[[Plan], None] = lambda _: None,
 ) -> tuple[Path, ...]:
     """Carry out `job`, or go on with it where it was; returns the finished files, the model's first.
 
+    `planned` is told what will be done before anything is written; what it raises is passed on.
     `arrivals` brings shards that are not in the folder yet; the result is the same to the byte as of the whole
     folder. A beginning that was not true is ConversionError "changed"; called again, what has arrived counts,
     unless something was made of that shard already. What bringing fails with is passed on as it is.
@@ -91,7 +93,7 @@ def convert(
                 "wait for it, or stop it first",
             ) from error
     try:
-        paths = _convert(job, on_advance or (lambda _: None), cancelled, arrivals)
+        paths = _convert(job, on_advance or (lambda _: None), cancelled, arrivals, planned)
         with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
         return paths
@@ -100,7 +102,11 @@ def convert(
 
 
 def _convert(
-    job: Job, on_advance: Report, cancelled: Callable[[], bool], arrivals: Arrivals | None
+    job: Job,
+    on_advance: Report,
+    cancelled: Callable[[], bool],
+    arrivals: Arrivals | None,
+    planned: Callable[[Plan], None],
 ) -> tuple[Path, ...]:
     progress = ConversionProgress.load(progress_path(job.target))
     if progress is None:
@@ -126,6 +132,7 @@ def _convert(
             plan = make_plan(job, progress.consumed, progress.source, arrivals)
             progress.headers = _headers(plan)
             progress.save()
+    planned(plan)
     with contextlib.ExitStack() as stack:
         run = _Run(plan, progress, on_advance, cancelled, arrivals, stack)
         run.all_groups()

@@ -35,7 +35,7 @@ class ReceiptTensor:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A receipt, as far as a check of the file needs it."""
+    """A receipt, as far as it is needed for a check of the file, and to tell what it was made of and how."""
 
     file_name: str
     size_bytes: int
@@ -43,6 +43,9 @@ class Receipt:
     header_sha256: str
     lossless: bool
     tensors: Mapping[str, ReceiptTensor]
+    origin: Origin
+    dense: str
+    draft: str
 
 
 def receipt_path(gguf: Path) -> Path:
@@ -126,7 +129,7 @@ def read_receipt(gguf: Path) -> Receipt:
             raise ValueError("another format")
         if table["version"] != VERSION:
             raise _unusable(gguf, f"its receipt is of version {table['version']}, which is not known here")
-        file_entry = cast(dict[str, Any], table["file"])
+        file_entry, source = cast(dict[str, Any], table["file"]), cast(dict[str, Any], table["source"])
         return Receipt(
             file_name=str(file_entry["name"]),
             size_bytes=_whole(file_entry["size_bytes"]),
@@ -134,6 +137,16 @@ def read_receipt(gguf: Path) -> Receipt:
             header_sha256=str(file_entry["header_sha256"]),
             lossless=table["lossless"] is True,
             tensors={str(name): _tensor(entry) for name, entry in table["tensors"].items()},
+            origin=Origin(
+                release=str(table["release"]),
+                repository=str(source["repository"]),
+                revision=str(source["revision"]),
+                fingerprint=str(source["fingerprint"]),
+                config_sha256=str(source["config_sha256"]),
+                tokenizer_sha256=str(source["tokenizer_sha256"]),
+            ),
+            dense=str(table["options"]["dense"]),
+            draft=str(table["options"]["draft"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unusable(gguf, f"its receipt is damaged ({str(error)[:80]})") from error

@@ -42,6 +42,7 @@ MAY_LOAD = {
     "engine.generation": ("numpy",),
     "engine.library.conversion_work": ("numpy",),
     "engine.library.partial_file": ("numpy",),
+    "engine.library.streamed_conversion": ("numpy",),
     "engine.model_host": ("numpy", "jinja2"),
     "engine.sampling": ("numpy",),
     "engine.serve": ("numpy", "jinja2", "fastapi", "uvicorn"),

@@ -54,9 +54,10 @@ class ArrivingShards:
         return Beginning(path, found.st_size, found.st_mtime_ns)
 
     def wait_for(self, names: Collection[str], cancelled: Callable[[], bool]) -> None:
-        others = [name for name in self.coming if name not in names]
-        self.random.shuffle(others)
+        """As `Arrivals` has it; `cancelled` is asked before each one that is brought."""
         wanted = [name for name in names if name in self.coming]
+        others = [name for name in self.coming if name not in names] if wanted else []
+        self.random.shuffle(others)
         for name in others[: self.random.randint(0, self._others)] + wanted:
             if cancelled():
                 return
