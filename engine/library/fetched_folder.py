@@ -1,17 +1,15 @@
 """What the notes in a fetched folder say of it, for those who only list, name or remove it.
 
-Owns: which folders are ours, and whether all that was to be fetched lies there. Fetches nothing.
+Owns: nothing of its own; it reads a manifest (`fetch_manifest`) without an error where it is broken or newer: who
+goes on with the download is told of that.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from engine.library.repository_names import is_commit, is_repository
-
-NOTES = Path(".cache") / "seamount" / "fetch.json"
-MAX_BYTES = 16 << 20
+from engine.errors import FetchFailed
+from engine.library.fetch_manifest import read_manifest
+from engine.library.remote_file import place_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Fetched:
         """Whether one of the files is not there, or is not as long as it should be."""
         for name, size_bytes in self.files:
             try:
-                if (folder / name).stat().st_size != size_bytes:
+                if place_of(folder, name).stat().st_size != size_bytes:
                     return True
             except (OSError, ValueError):
                 return True
@@ -41,16 +39,10 @@ class Fetched:
 def read_notes(folder: Path) -> Fetched | None:
     """The notes in `folder`; None where there are none, or none that can be understood."""
     try:
-        with (folder / NOTES).open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        table: Any = json.loads(raw)
-        repository, commit = str(table["repository"]), str(table["commit"])
-        files = tuple(
-            (str(each["path"]), int(each["size_bytes"]))
-            for each in cast(list[dict[str, Any]], table["files"])
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        manifest = read_manifest(folder)
+    except FetchFailed:
         return None
-    if not is_repository(repository) or not is_commit(commit):
+    if manifest is None:
         return None
-    return Fetched(repository, commit, files)
+    files = tuple((each.path, each.size_bytes) for each in manifest.files)
+    return Fetched(manifest.repository, manifest.commit, files)

@@ -67,9 +67,9 @@ def fit_for(run_bytes: int | None, now: Circumstances, *, is_here: bool) -> Fit:
 
 
 def working_bytes(largest_shard_bytes: int | None, streams: int) -> int | None:
-    """What shards take at most while they are converted as they arrive and deleted: as many as there are streams
-    are on their way, and streams + 2 may wait whole."""
-    return None if largest_shard_bytes is None else (2 * streams + 2) * largest_shard_bytes
+    """What shards take at most while they are converted as they arrive and deleted: streams + 2 are on their way or
+    wait (`streamed_conversion`), and one may be wanted before its turn."""
+    return None if largest_shard_bytes is None else (streams + 3) * largest_shard_bytes
 
 
 def release_title(names: Sequence[str]) -> str | None:

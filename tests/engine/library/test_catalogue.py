@@ -1,6 +1,5 @@
 """What is asked for becomes exactly what is fetched, and where it goes."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import pytest
 from engine.errors import BadRequest, Conflict
 from engine.library.catalogue import CHECKPOINT_FILES, checkpoints_folder, resolve, wanted
 from engine.library.catalogue_entries import own_catalogue
-from engine.library.fetched_folder import NOTES
+from engine.library.fetch_manifest import Manifest, write_manifest
+from engine.library.remote_file import RemoteFile
 from engine.paths import DataFolder
 from engine.protocol import Settings
 from engine.protocol_jobs import ConvertAfter, FetchRequest
@@ -32,14 +32,7 @@ def ask(data: DataFolder, what: str, settings: Settings | None = None, **fields:
 
 
 def notes(place: Path, commit: str, *files: str) -> None:
-    path = place / NOTES
-    path.parent.mkdir(parents=True)
-    table = {
-        "repository": "a/b",
-        "commit": commit,
-        "files": [{"path": name, "size_bytes": 1} for name in files],
-    }
-    path.write_text(json.dumps(table))
+    write_manifest(place, Manifest("a/b", commit, tuple(RemoteFile(name, 1) for name in files)))
 
 
 def test_an_entry_by_name_repository_and_address(folder: DataFolder) -> None:
