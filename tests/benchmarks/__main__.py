@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion")
+BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion", "fetching")
 
 
 def main() -> int:
