@@ -22,7 +22,7 @@ from engine.library.overview import Overview
 from engine.model_host import ModelHost, OpenBackend
 from engine.paths import DataFolder
 from engine.protocol import EngineStatus, ErrorBody, Settings
-from engine.protocol_jobs import Job, JobRequest
+from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.settings import load_settings, save_settings
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
@@ -137,6 +137,8 @@ class Engine:
 
     def start_job(self, asked: JobRequest) -> Job:
         """Note a job down, once it is clear what is meant. Raises what `JobRequests.plan` and `Jobs.start` do."""
+        if isinstance(asked, FetchRequest) and (same := self.jobs.asked_again(asked)) is not None:
+            return same
         return self.jobs.start(self.job_requests.plan(asked))
 
     def status(self) -> EngineStatus:

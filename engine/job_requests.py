@@ -1,18 +1,19 @@
 """What a request for a job stands for, and what follows when the job is done.
 
-Owns: putting catalogue, library and settings together into a plan that can be noted down, and keeping the library's
-list true after a move. Does not run jobs (`library/jobs`) or know what catalogue and library hold.
+Owns: putting catalogue, library and settings together into a plan that can be noted down, and taking what a job has
+made or moved into the library. Does not run jobs (`library/jobs`) or know what catalogue and library hold.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import BadRequest, Conflict
 from engine.library.job_plan import JobPlan, move_plan, plan_of
-from engine.library.models import STARTER_ID, ModelLibrary
+from engine.library.model_files import is_later_part
+from engine.library.models import ModelLibrary
+from engine.library.overview import Overview
 from engine.paths import DataFolder
-from engine.protocol import Settings
-from engine.protocol_jobs import FetchRequest, Job, JobRequest, MoveRequest
+from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobRequest, MoveRequest, VerifyRequest
 
 CHECKPOINT = "checkpoint:"
 """What the ids of checkpoints begin with; their path follows."""
@@ -42,22 +43,41 @@ class JobRequests:
         return plan_of(asked)
 
     def settle(self, job: Job, plan: JobPlan) -> tuple[str, str] | None:
-        """Take what a move has moved into the library at its new place; (id before, id now) of a model.
+        """Take what a job has made into the library, where it does not lie in a folder that is looked through anyway.
 
-        May be called more than once for a job. Raises ModelFileError, DataFolderError.
+        Of a move (id before, id now) is told. May be called more than once for a job. Raises ModelFileError,
+        LibraryError, DataFolderError.
         """
         asked = plan.asked
-        if job.state != "done" or not isinstance(asked, MoveRequest) or asked.item_id.startswith(CHECKPOINT):
+        if job.state != "done" or isinstance(asked, VerifyRequest):
             return None
-        return asked.item_id, self._library.add(plan.place).id
+        if isinstance(asked, MoveRequest):
+            self._library.added.take_off(Path(plan.takes[0]))
+            return asked.item_id, self._taken_in(Path(plan.place))
+        whole = isinstance(asked, ConvertRequest) or asked.convert is not None
+        # Of a conversion the model comes first, then what belongs to it; of fetched GGUFs each is a model.
+        for file in job.files[:1] if whole else job.files:
+            if not is_later_part(Path(file)):
+                self._taken_in(Path(file))
+        return None
+
+    def _taken_in(self, path: Path) -> str:
+        """The id of the model or checkpoint at `path`, which is in the library then."""
+        if not path.is_dir():
+            return self._library.add(str(path)).id
+        item_id = f"{CHECKPOINT}{path}"
+        try:
+            return self._overview.holding(item_id).item.id
+        except NotFound:
+            self._library.added.add_checkpoint(path)
+            return item_id
 
     def _fetch(self, asked: FetchRequest) -> JobPlan:
         from engine.library.catalogue import resolve, wanted
 
-        settings = self._settings()
-        resolved = resolve(asked, settings, self._folder)
-        entry = wanted(resolved.what, None, settings, self._folder).entry if not asked.release else None
-        return plan_of(resolved, entry.title if entry is not None else None)
+        resolved = self._overview.resolved(asked)
+        entry = None if asked.release else load_catalogue(self._folder).find(asked.what.partition("@")[0])
+        return replace(plan_of(resolved, entry.title if entry is not None else None), wanted=asked)
 
     def _move(self, asked: MoveRequest) -> JobPlan:
         what = "The move could not be begun"

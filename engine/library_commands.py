@@ -15,6 +15,8 @@ from engine.paths import DataFolder
 from engine.protocol_jobs import Job
 from engine.protocol_library import Library, LibraryItem, Removed
 
+MOST_NAMED = 5
+
 
 def move(folder: DataFolder, named: str, to: str) -> int:
     """Move the item that `named` means into the folder `to`, and follow that; the exit status (see `follow`)."""
@@ -68,5 +70,6 @@ def _item(client: EngineClient, named: str, what: str) -> LibraryItem:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise BadRequest(what, f"{len(matching)} bear that name", "name it by its id; see `seamount models`")
+        ids = " or ".join(item.id for item in matching[:MOST_NAMED])
+        raise BadRequest(what, f"{len(matching)} bear that name", f"say {ids} instead")
     raise NotFound(what, "there is nothing of that name here", "see `seamount models`")

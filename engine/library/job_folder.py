@@ -23,7 +23,7 @@ from typing import Any, Literal, cast
 from engine.atomic_file import is_disk_full, write_atomically
 from engine.errors import DataFolderError, DiskFull
 from engine.library.job_plan import JobPlan, plan_of
-from engine.protocol_jobs import ConvertRequest, JobProgress, StartJob, Verdict
+from engine.protocol_jobs import ConvertRequest, FetchRequest, JobProgress, StartJob, Verdict
 
 FORMAT = 2
 MAX_JSON_BYTES = 64 << 10
@@ -89,6 +89,7 @@ class JobFolder:
             "place": plan.place,
             "takes": list(plan.takes),
             "fresh": plan.fresh,
+            "wanted": plan.wanted.model_dump() if plan.wanted is not None else None,
             "asked": plan.asked.model_dump(),
         }
         try:
@@ -214,6 +215,7 @@ def _plan(table: dict[str, Any]) -> JobPlan:
         str(table["place"]),
         tuple(str(each) for each in table.get("takes", [])),
         fresh=table.get("fresh") is True,
+        wanted=FetchRequest.model_validate(table["wanted"]) if table.get("wanted") is not None else None,
     )
 
 

@@ -25,13 +25,14 @@ _WHAT = {
 class JobPlan:
     """What is noted down of a job. `place`: the file or folder that it writes or checks. `takes`: of a move, the
     files, or the one folder, that it takes away from where they lie. `fresh`: of a download, its folder was empty: all
-    that lies there is its own."""
+    that lies there is its own. `wanted`: of a download, the request as it came, with what it left open."""
 
     asked: JobRequest
     title: str
     place: str
     takes: tuple[str, ...] = ()
     fresh: bool = False
+    wanted: FetchRequest | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from engine.library.job_states import (
     state_of,
     waits,
 )
-from engine.protocol_jobs import Exactness, Job, JobState
+from engine.protocol_jobs import Exactness, FetchRequest, Job, JobState
 
 WATCH_S = 0.4
 IDLE_S = 5.0
@@ -95,16 +95,25 @@ class Jobs:
             job = self._clashing(wanted, None)
             return None if job is None else self._tell(job)
 
+    def asked_again(self, asked: FetchRequest) -> Job | None:
+        """The download in the list that was asked for by the same words; None if there is none.
+
+        It goes on if it was paused, was interrupted or has failed. So two windows that ask for one model share one job,
+        and a command that is given again goes on where it was. Raises Conflict, DataFolderError.
+        """
+        with self._lock:
+            job = self._same_download(asked)
+            return None if job is None else self._go_on(job)
+
     def start(self, plan: JobPlan) -> Job:
         """Note a job down; it begins when it is its turn. Raises Conflict, DataFolderError.
 
-        A download that is asked for again, to the letter, is the one in the list: it goes on if it was paused, was
-        interrupted or has failed. So two windows that ask for one model share one job.
+        A download that is asked for again is the one in the list, as in `asked_again`.
         """
         with self._lock:
-            if (same := self._same_download(plan)) is not None:
-                state = self._state(same)
-                return self._tell(same) if state in ("queued", "running") else self.resume(same.id)
+            asked = plan.asked
+            if isinstance(asked, FetchRequest) and (same := self._same_download(asked)) is not None:
+                return self._go_on(same)
             self._refuse_clash(plan, None)
             job = JobFolder.create(self._folder / secrets.token_hex(8), plan, time.time())
             self._jobs[job.id] = job
@@ -194,13 +203,14 @@ class Jobs:
         self.changed(job.id)
         return told
 
-    def _same_download(self, plan: JobPlan) -> JobFolder | None:
-        if plan.asked.kind != "fetch":
-            return None
+    def _same_download(self, asked: FetchRequest) -> JobFolder | None:
         for job in self._jobs.values():
-            if job.plan.asked == plan.asked and self._state(job) in (*OPEN, "failed"):
+            if asked in (job.plan.asked, job.plan.wanted) and self._state(job) in (*OPEN, "failed"):
                 return job
         return None
+
+    def _go_on(self, job: JobFolder) -> Job:
+        return self._tell(job) if self._state(job) in ("queued", "running") else self.resume(job.id)
 
     def _clashing(self, wanted: Claims, but: JobFolder | None) -> JobFolder | None:
         for job in self._jobs.values():
