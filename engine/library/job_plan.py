@@ -103,11 +103,6 @@ def claims_of(plan: JobPlan) -> Claims:
     return Claims(_real([asked.folder or plan.place, *(_conversion_files(target) if target else [])]))
 
 
-def claims_on(paths: Iterable[Path]) -> Claims:
-    """The claim of someone who would have these files and folders alone."""
-    return Claims(_real(str(path) for path in paths))
-
-
 def _conversion_files(target: str) -> list[str]:
     from engine.library import partial_file
 

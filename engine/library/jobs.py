@@ -18,7 +18,7 @@ from pathlib import Path
 from engine.errors import Conflict, DataFolderError, NotFound, SeamountError
 from engine.library import job_process, job_remains
 from engine.library.job_folder import Course, JobFolder
-from engine.library.job_plan import Claims, JobPlan, claims_of, claims_on
+from engine.library.job_plan import Claims, JobPlan, claims_of
 from engine.library.job_states import (
     NAMES,
     OPEN,
@@ -88,13 +88,6 @@ class Jobs:
         with self._lock:
             return self._tell(self._job(job_id))
 
-    def working_on(self, *paths: Path) -> Job | None:
-        """A job, running or to be gone on with, that works on one of these files or folders, or in or around it."""
-        wanted = claims_on(paths)
-        with self._lock:
-            job = self._clashing(wanted, None)
-            return None if job is None else self._tell(job)
-
     def asked_again(self, asked: FetchRequest) -> Job | None:
         """The download in the list that was asked for by the same words; None if there is none.
 
@@ -103,7 +96,7 @@ class Jobs:
         """
         with self._lock:
             job = self._same_download(asked)
-            return None if job is None else self._go_on(job)
+            return None if job is None else self.resume(job.id)
 
     def start(self, plan: JobPlan) -> Job:
         """Note a job down; it begins when it is its turn. Raises Conflict, DataFolderError.
@@ -113,7 +106,7 @@ class Jobs:
         with self._lock:
             asked = plan.asked
             if isinstance(asked, FetchRequest) and (same := self._same_download(asked)) is not None:
-                return self._go_on(same)
+                return self.resume(same.id)
             self._refuse_clash(plan, None)
             job = JobFolder.create(self._folder / secrets.token_hex(8), plan, time.time())
             self._jobs[job.id] = job
@@ -209,9 +202,6 @@ class Jobs:
                 return job
         return None
 
-    def _go_on(self, job: JobFolder) -> Job:
-        return self._tell(job) if self._state(job) in ("queued", "running") else self.resume(job.id)
-
     def _clashing(self, wanted: Claims, but: JobFolder | None) -> JobFolder | None:
         for job in self._jobs.values():
             if job is but or not wanted.clash_with(claims_of(job.plan)):
@@ -301,7 +291,7 @@ class Jobs:
 
     def _end(self, job: JobFolder) -> None:
         """Its process has gone: what follows from that is done, then noted."""
-        self.ended(self._tell(job), job.plan)
+        self._tell_end(job)
         job.save(replace(job.course, ended=True))
 
     def _give_up(self, job: JobFolder) -> None:
@@ -314,7 +304,13 @@ class Jobs:
             except SeamountError as error:
                 problem = error.text
         job.save(replace(job.course, ended=True, problem=problem))
-        self.ended(self._tell(job), job.plan)
+        self._tell_end(job)
+
+    def _tell_end(self, job: JobFolder) -> None:
+        try:
+            self.ended(self._tell(job), job.plan)
+        except Exception:  # the other jobs are still to be looked after
+            _logger.exception("what follows from the end of %s was not done", job.plan.title)
 
     def _changes(self) -> list[str]:
         """The jobs of which something else would be told than the last time."""

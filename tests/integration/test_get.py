@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from engine.launch import read_address
 from engine.paths import DataFolder
 from tests.integration.conftest import StartEngine
-from tests.integration.live_engine import SCRIPT_MODEL, LiveEngine
+from tests.integration.live_engine import SCRIPT_MODEL, LiveEngine, read_events
 from tests.support.local_hub import LocalHub, write_random_files
 
 NAME = "somebody/Some-Model"
@@ -87,6 +87,10 @@ def wait_until_fetching(engine: LiveEngine) -> Any:
         time.sleep(0.02)
 
 
+def is_loaded(model_id: str) -> Callable[[Any], bool]:
+    return lambda status: bool(status["model"]) and status["model"]["id"] == model_id
+
+
 def worker_of(job: Any) -> psutil.Process:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -109,18 +113,27 @@ def test_get_jobs_verify_move_and_remove_in_a_terminal(hub: LocalHub, data: Path
     job_id = listed.split()[0]
     assert seamount(data, "jobs", job_id, "pause").returncode == 1
     assert seamount(data, "verify", to).stdout == f"{to.name}: all 1.6 MB are as the hub has them\n"
+    (tmp_path / "other disk").mkdir()
+    moved = seamount(data, "move", to, tmp_path / "other disk")
+    assert moved.returncode == 0, moved.stderr
+    assert not to.exists()
+    to = tmp_path / "other disk" / to.name
+    assert moved.stdout == f"{to}\n"
     (to / "config.json").write_bytes(b"{}")
     broken = seamount(data, "verify", to)
     assert broken.returncode == 1
     assert "config.json has 2 bytes, and 300 at the hub" in broken.stdout
     assert seamount(data, "jobs", job_id, "forget").returncode == 0
-    assert "There are no jobs" in seamount(data, "jobs").stdout
+    assert [line.split()[2] for line in seamount(data, "jobs").stdout.splitlines()] == ["move"]
     wrong = seamount(data, "jobs", "zz", "watch")
     assert (wrong.returncode, wrong.stderr) == (
         1,
         "seamount: No job was chosen: none begins with zz; see `seamount jobs`.\n",
     )
     assert "nobody is there to be asked; add --yes" in seamount(data, "remove", "starter").stderr
+    # It lies where the person wanted it: it is only taken off the list.
+    assert "is off the list" in seamount(data, "remove", NAME, "--yes").stdout
+    assert (to / "model-1.safetensors").is_file()
     unknown = seamount(data, "move", "nothing-of-this-name", tmp_path)
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "there is nothing of that name here" in unknown.stderr
@@ -154,6 +167,36 @@ def test_ctrl_c_pauses_and_the_same_command_goes_on(hub: LocalHub, data: Path, t
     assert is_whole(tmp_path / "to", tmp_path / "hub")
     assert hub.sent() < sum(SIZES.values()) + 400_000
     assert len(seamount(data, "jobs").stdout.splitlines()) == 1
+
+
+@needs_kill
+def test_the_command_goes_on_with_another_engine(hub: LocalHub, data: Path, tmp_path: Path) -> None:
+    hub.fault("trickle", path="model-1*", rate=300_000, times=0)
+    command = [
+        sys.executable,
+        "-m",
+        "seamount",
+        "--data",
+        str(data),
+        "get",
+        NAME,
+        "--to",
+        str(tmp_path / "to"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while hub.sent("model-1*") < 100_000:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        address = read_address(DataFolder(data))
+        assert address is not None
+        os.kill(address.pid, signal.SIGKILL)
+        said = child.communicate(timeout=TIMEOUT_S)
+    assert (child.returncode, said[0]) == (0, f"{tmp_path / 'to'}\n"), said
+    assert is_whole(tmp_path / "to", tmp_path / "hub")
+    later = read_address(DataFolder(data))
+    assert later is not None
+    assert later.pid != address.pid
 
 
 @needs_kill
@@ -204,8 +247,14 @@ def test_two_windows_share_one_download_and_others_keep_off(
             "another download in the list, of Some-Model, works on the same"
             in refused.json()["error"]["text"]
         )
+    # What needs only the disk does not wait for the network.
+    check = engine.post("/api/jobs", {"asked": {"kind": "verify", "path": str(tmp_path / "no.gguf")}})
+    assert check["state"] == "running"
+    assert [job["state"] for job in engine.get("/api/jobs")["jobs"] if job["id"] == first["id"]] == [
+        "running"
+    ]
+    engine.post(f"/api/jobs/{check['id']}/cancel", {})
     engine.post(f"/api/jobs/{first['id']}/cancel", {"remove_partial": True})
-    wait(engine, "cancelled")
     deadline_s = time.monotonic() + 20
     while (tmp_path / "to").exists():
         assert time.monotonic() < deadline_s, sorted((tmp_path / "to").rglob("*"))
@@ -235,7 +284,7 @@ def test_a_token_is_asked_for_once_and_nobody_else_sees_it(
     hub: LocalHub, start_engine: StartEngine, tmp_path: Path
 ) -> None:
     hub.gate(NAME, "gated", [TOKEN])
-    hub.fault("trickle", path="model-1*", rate=150_000, times=0)
+    hub.fault("trickle", path="model-1*", rate=400_000, times=0)
     engine = start_engine()
     job = engine.post("/api/jobs", asking(tmp_path / "to"))
     failed = wait(engine, "failed")
@@ -268,6 +317,38 @@ def test_a_token_comes_through_the_commands_standard_input(hub: LocalHub, data: 
     assert "for this run" in done.stderr or "keyring" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_person_is_asked_for_the_token_once_and_it_is_not_shown(
+    hub: LocalHub, data: Path, tmp_path: Path
+) -> None:
+    hub.gate(NAME, "gated", [TOKEN])
+    command = [
+        sys.executable,
+        "-m",
+        "seamount",
+        "--data",
+        str(data),
+        "get",
+        NAME,
+        "--to",
+        str(tmp_path / "to"),
+    ]
+    in_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    command = [sys.executable, "-c", in_terminal, *command]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        said = b""
+        while piece := child.stdout.read(4096):
+            before, said = said, said + piece
+            if b"Access token" in said and b"Access token" not in before:
+                child.stdin.write(TOKEN.encode() + b"\n")
+    assert child.returncode == 0, said
+    assert is_whole(tmp_path / "to", tmp_path / "hub")
+    assert said.count(b"Access token (it is not shown): ") == 1
+    assert TOKEN.encode() not in said
+
+
 def test_a_job_that_waits_keeps_its_engine_and_an_engine_that_is_gone_is_no_loss(
     hub: LocalHub, data: Path, tmp_path: Path
 ) -> None:
@@ -290,17 +371,15 @@ def test_a_moved_model_is_found_at_its_new_place_and_stays_the_default(
     gguf.write_bytes(starter_path.read_bytes())
     settings = engine.get("/api/settings")
     engine.put("/api/settings", {**settings, "model_id": "folder:m.gguf"})
-    engine.wait_status(lambda status: status["model"] and status["model"]["id"] == "folder:m.gguf")
+    engine.wait_status(is_loaded("folder:m.gguf"))
     asked = {"asked": {"kind": "move", "item_id": "folder:m.gguf", "folder": str(tmp_path)}}
     refused = engine.client.post("/api/jobs", json=asked)
     assert refused.status_code == 409
     assert "is in use" in refused.json()["error"]["text"]
     engine.post("/api/models/load", {"model_id": SCRIPT_MODEL})
-    engine.wait_status(lambda status: status["model"] and status["model"]["id"] == SCRIPT_MODEL)
+    engine.wait_status(is_loaded(SCRIPT_MODEL))
     engine.put("/api/settings", {**engine.get("/api/settings"), "model_id": SCRIPT_MODEL})
     with engine.client.stream("GET", "/api/events") as reply:
-        from tests.integration.live_engine import read_events
-
         told = (event for _, event in read_events(reply))
         job = engine.post("/api/jobs", asked)
         assert next(event for event in told if event["kind"] == "library")

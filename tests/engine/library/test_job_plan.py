@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BadRequest
-from engine.library.job_plan import JobPlan, claims_of, claims_on, move_plan, plan_of
+from engine.library.job_plan import JobPlan, claims_of, move_plan, plan_of
 from engine.protocol_jobs import ConvertAfter, ConvertRequest, FetchRequest, MoveRequest, VerifyRequest
 
 
@@ -82,7 +82,6 @@ def test_jobs_that_may_not_go_on_together(tmp_path: Path) -> None:
     ]
     for one, another in peaceful:
         assert not claims_of(one).clash_with(claims_of(another)), (one, another)
-    assert claims_on([checkpoint / "shard"]).clash_with(claims_of(fetching(checkpoint)))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
