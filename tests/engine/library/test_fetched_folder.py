@@ -12,6 +12,7 @@ from tests.engine.library.test_checkpoint_folders import COMMIT, fetched
 def test_notes_and_what_is_lacking(tmp_path: Path) -> None:
     folder = fetched(tmp_path / "a", config_json=b"{}", m_safetensors=b"123")
     notes = read_notes(folder)
+    assert notes is not None
     assert notes == Fetched("a/Thing", COMMIT, (("config.json", 2), ("m.safetensors", 3)))
     assert not notes.is_gguf
     assert not notes.lacks(folder)

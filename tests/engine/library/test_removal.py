@@ -82,7 +82,12 @@ def test_what_another_conversion_is_writing_stays(place: Place) -> None:
 def test_into_the_trash(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     gguf = put(place.models / "m.gguf", "M")
     taken: list[Path] = []
-    monkeypatch.setattr(trash, "to_trash", lambda path: taken.append(path) or path.unlink())
+
+    def take(path: Path) -> None:
+        taken.append(path)
+        path.unlink()
+
+    monkeypatch.setattr(trash, "to_trash", take)
     size = gguf.stat().st_size
     assert place.remove(gguf, for_good=False) == Removed(size_bytes=size, in_trash=True)
     assert taken == [gguf]
@@ -227,7 +232,11 @@ def test_what_people_live_in_stays(place: Place, monkeypatch: pytest.MonkeyPatch
     elif precious == "library":
         place.roots.append(folder / "models")
     else:
-        monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == folder.resolve())
+
+        def is_mount(path: Path) -> bool:
+            return path == folder.resolve()
+
+        monkeypatch.setattr(os.path, "ismount", is_mount)
     with pytest.raises(LibraryError, match="more than a model"):
         place.remove(folder)
     assert folder.exists()
