@@ -387,8 +387,8 @@ class Fetch:
         if stream.is_whole_already(item.part):
             self._mark(item, "whole")
             return
-        item.estimate_bytes = 0
         with stream.opened(item.part):
+            item.estimate_bytes = 0
             if self._beginnings_first and item.file.is_shard and item.head is None:
                 head = stream.bring_beginning(item.part)
                 with self._change:

@@ -11,6 +11,7 @@ else everything that was written is kept.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -129,7 +130,7 @@ class PartFile:
         self.close()
         os.utime(self.path, ns=(modified_ns, modified_ns))
         place = place_of(self.folder, self.file.path)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(self.folder, place)
         self.path.replace(place)
         sync_folder(place.parent)
         write_note(self.folder, self.file, commit, modified_ns)
@@ -149,7 +150,7 @@ class PartFile:
     def quarantine(self) -> Path:
         """The whole is wrong: set it aside, in the place of an earlier one, and begin anew; returns where it lies."""
         self.close()
-        self._aside.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(self.folder, self._aside)
         self.path.replace(self._aside)
         self._journal.unlink(missing_ok=True)
         self._begin_anew()
@@ -266,7 +267,7 @@ def note_path(folder: Path, file: RemoteFile) -> Path:
 def write_note(folder: Path, file: RemoteFile, commit: str, modified_ns: int) -> None:
     """Note down, as Hugging Face's tools do, that the file in the folder is the one of this commit."""
     path = long_path(note_path(folder, file))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(folder, path)
     # A note older than the file would not count, and clocks jump.
     when_s = max(time.time(), modified_ns / 1e9)
     write_atomically(path, f"{commit}\n{file.digest}\n{when_s}\n".encode("ascii"), mode=0o644)
@@ -296,7 +297,7 @@ def is_whole(folder: Path, file: RemoteFile, commit: str, stopped: Callable[[], 
     if is_noted(folder, file):
         return True
     if place.is_dir() and not place.is_symlink():
-        raise IsADirectoryError(21, "a folder lies in the place of a file", str(place))
+        raise IsADirectoryError(errno.EISDIR, "a folder lies in the place of a file", str(place))
     same_size = place.is_file() and place.stat().st_size == file.size_bytes
     if same_size and (not file.digest or digest_of(place, file, stopped) == file.digest):
         write_note(folder, file, commit, place.stat().st_mtime_ns)
@@ -324,11 +325,18 @@ def digest_of(
 
 def set_aside(folder: Path, place: Path, name: str) -> Path:
     """Move a file that is not what it should be to the quarantine; returns where it lies."""
-    aside = quarantine_folder(folder)
-    aside.mkdir(parents=True, exist_ok=True)
-    free = name_beside(aside / name.rpartition("/")[2][-100:], "wrong")
+    wanted = quarantine_folder(folder) / name.rpartition("/")[2][-100:]
+    _make_room(folder, wanted)
+    free = name_beside(wanted, "wrong")
     place.replace(free)
     return free
+
+
+def _make_room(folder: Path, path: Path) -> None:
+    """Make the folders above `path`, but not `folder`: where its disk was pulled, another one would be filled."""
+    if not long_path(folder).is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _sync(descriptor: int, *, whole: bool = False) -> None:
