@@ -10,6 +10,7 @@ to the hub alone, not to where the hub redirects to, and neither it nor a signed
 """
 
 import contextlib
+import importlib
 import os
 import re
 import socket
@@ -203,7 +204,9 @@ class Hub:
             raise RepositoryGone(
                 what, "its name cannot be one of a repository", "write it as OWNER/NAME"
             ) from None
-        except httpx2.ProxyError:
+        except httpx2.ProxyError as error:
+            if "407" in str(error):
+                raise _proxy_asks(what) from None
             raise HubBusyError(
                 what, "the proxy between here and the hub refuses or does not answer"
             ) from None
@@ -278,9 +281,7 @@ class Hub:
         if message == "Access to this resource is disabled.":
             return RepositoryGone(what, "the hub has closed access to it for everybody", "choose another one")
         if status == 407:
-            return HubUnreachable(
-                what, "the proxy wants to know who asks", "put name and password in HTTPS_PROXY"
-            )
+            return _proxy_asks(what)
         if status == 401 and message.startswith("Invalid"):
             return TokenNeeded(what, "the access token is not valid, or not any more", "give another one")
         if status in (401, 403) and code == "GatedRepo":
@@ -329,9 +330,9 @@ def _library() -> ModuleType:
     for name in _ENVIRONMENT:
         os.environ.setdefault(name, "1")
     import huggingface_hub
-    import huggingface_hub.constants
-    import huggingface_hub.utils
 
+    for name in ("constants", "utils"):  # it does not load them by itself when they are asked for
+        importlib.import_module(f"huggingface_hub.{name}")
     return huggingface_hub
 
 
@@ -403,6 +404,12 @@ def _other_size(what: str, file: RemoteFile, size: int) -> WrongContentError:
         what,
         f"the hub listed {file.size_bytes:,} bytes, and now offers {size:,}",
         "look the repository up again, and tell those who keep it if that does not help",
+    )
+
+
+def _proxy_asks(what: str) -> HubUnreachable:
+    return HubUnreachable(
+        what, "the proxy wants to know who asks", "put name and password into HTTPS_PROXY and HTTP_PROXY"
     )
 
 
