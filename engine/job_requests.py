@@ -7,32 +7,20 @@ made or moved into the library. Does not run jobs (`library/jobs`) or know what 
 from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import BadRequest, Conflict
+from engine.errors import Conflict
 from engine.library.job_plan import JobPlan, move_plan, plan_of
 from engine.library.model_files import is_later_part
-from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
 from engine.paths import DataFolder
 from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobRequest, MoveRequest, VerifyRequest
-
-CHECKPOINT = "checkpoint:"
-"""What the ids of checkpoints begin with; their path follows."""
 
 
 class JobRequests:
     """The requests of one data folder. `is_loaded` says whether a model with this id is, or is about to be."""
 
-    def __init__(
-        self,
-        folder: DataFolder,
-        library: ModelLibrary,
-        settings: Callable[[], Settings],
-        is_loaded: Callable[[str], bool],
-    ) -> None:
+    def __init__(self, folder: DataFolder, overview: Overview) -> None:
         self._folder = folder
-        self._library = library
-        self._settings = settings
-        self._is_loaded = is_loaded
+        self._overview = overview
 
     def plan(self, asked: JobRequest) -> JobPlan:
         """What is to be noted down. Raises BadRequest, NotFound, Conflict."""
@@ -52,25 +40,13 @@ class JobRequests:
         if job.state != "done" or isinstance(asked, VerifyRequest):
             return None
         if isinstance(asked, MoveRequest):
-            self._library.added.take_off(Path(plan.takes[0]))
-            return asked.item_id, self._taken_in(Path(plan.place))
+            return asked.item_id, self._overview.moved(Path(plan.takes[0]), Path(plan.place))
         whole = isinstance(asked, ConvertRequest) or asked.convert is not None
         # Of a conversion the model comes first, then what belongs to it; of fetched GGUFs each is a model.
         for file in job.files[:1] if whole else job.files:
             if not is_later_part(Path(file)):
-                self._taken_in(Path(file))
+                self._overview.add(file)
         return None
-
-    def _taken_in(self, path: Path) -> str:
-        """The id of the model or checkpoint at `path`, which is in the library then."""
-        if not path.is_dir():
-            return self._library.add(str(path)).id
-        item_id = f"{CHECKPOINT}{path}"
-        try:
-            return self._overview.holding(item_id).item.id
-        except NotFound:
-            self._library.added.add_checkpoint(path)
-            return item_id
 
     def _fetch(self, asked: FetchRequest) -> JobPlan:
         from engine.library.catalogue import resolve, wanted

@@ -8,6 +8,7 @@ when there is such a job. Does not know the engine, which may have gone.
 import contextlib
 import logging
 import os
+import stat
 import sys
 import time
 import traceback
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 from engine.errors import Conflict, DataFolderError, SeamountError
 from engine.interruption import STOPPED, wish_to_stop
 from engine.library.awake import Awake
-from engine.library.job_folder import LOG_MARK, JobFolder
+from engine.library.job_folder import LARGEST_EVENTS_BYTES, LOG_MARK, JobFolder
 from engine.library.job_states import NAMES
 from engine.paths import DataFolder
 from engine.progress_line import ProgressLine
@@ -67,14 +68,14 @@ class LiveSettings:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._settings = settings_now(path, Settings())
 
     def __call__(self) -> Settings:
         """What holds now; what held before where the file cannot be read."""
         try:
             status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError:
             stamp = None
         if stamp != self._stamp:
@@ -142,7 +143,10 @@ def _check(path: Path, line: ProgressLine, stopped: Stopped) -> Path:
 
 
 class _Voice:
-    """Lines on stdout, which is a file on a disk that may be full: then what is not the last word is left out."""
+    """Lines on stdout, which is a file on a disk that may be full: then what is not the last word is left out.
+
+    A job may take days: the file begins anew when it has grown large, since only its end counts.
+    """
 
     def __init__(self) -> None:
         self.is_last = False
@@ -157,7 +161,11 @@ class _Voice:
         # What a full disk has torn stays a line of its own.
         content = (("\n" if self._torn else "") + line + "\n").encode()
         with contextlib.suppress(OSError):
-            written = os.write(sys.stdout.fileno(), content)
+            output = sys.stdout.fileno()
+            status = os.fstat(output)
+            if stat.S_ISREG(status.st_mode) and status.st_size > LARGEST_EVENTS_BYTES and not self.is_last:
+                os.ftruncate(output, 0)
+            written = os.write(output, content)
             self._torn = written < len(content)
             return not self._torn
         return False

@@ -194,3 +194,20 @@ def test_on_a_full_disk_progress_is_left_out_and_the_last_word_waits(
     voice.is_last = True
     voice.say('{"event": "done"}')
     assert b"".join(written) == b'{"ev\n{"event": "done"}\n'
+
+
+def test_a_job_of_days_does_not_fill_the_disk_with_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "LARGEST_EVENTS_BYTES", 1000)
+    path = tmp_path / "events.jsonl"
+    with path.open("a") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        voice = working._Voice()  # pyright: ignore[reportPrivateUsage]
+        for number in range(200):
+            voice.say(f'{{"event": "progress", "number": {number}}}')
+            assert path.stat().st_size < 1100
+        voice.is_last = True
+        voice.say('{"event": "done"}')
+        monkeypatch.undo()
+    assert path.read_text().endswith('"number": 199}\n{"event": "done"}\n')
