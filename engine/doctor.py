@@ -85,6 +85,8 @@ def findings(folder: DataFolder) -> Iterator[Finding]:
     for question in questions:
         try:
             yield from question()
+        except SeamountError as error:
+            yield Finding(f"{error.what} ({error.why})", False, error.remedy)
         except Exception as error:  # noqa: BLE001 - a doctor who faints is of no help
             yield Finding(f"a question failed ({type(error).__name__}: {error})", False, "report this")
 

@@ -176,9 +176,15 @@ class Engine:
 
     def _changed(self) -> None:
         """The status has changed: so it is when a model is loaded, and when an answer begins or ends."""
-        if (model_id := self.host.loaded_id) is not None and self.overview.last_used.mark(model_id):
-            self.events.post_library()
+        model_id = self.host.loaded_id
+        if model_id is not None and self.overview.last_used.is_due(model_id):
+            # Neither the event loop nor an answer waits for the disk.
+            threading.Thread(target=self._mark_used, args=(model_id,), name="last used", daemon=True).start()
         self.events.post_status()
+
+    def _mark_used(self, model_id: str) -> None:
+        if self.overview.last_used.mark(model_id):
+            self.events.post_library()
 
     def _models_in_use(self) -> list[str]:
         host = self.host

@@ -64,7 +64,8 @@ class Holdings:
         ]
         added = self._library.added.read().checkpoints
         folders = self._folders.found(checkpoint_roots, added)
-        return holdings + [_checkpoint(folder, in_use) for folder in folders]
+        loaded = [each.path for each in held if in_use.by_model(each.entry.id)]
+        return holdings + [_checkpoint(folder, in_use, loaded) for folder in folders]
 
     def find(self, item_id: str, checkpoint_roots: Sequence[Path], in_use: InUse) -> Holding:
         """One item. Raises NotFound."""
@@ -181,7 +182,9 @@ def _notes_above(path: Path) -> tuple[Path | None, Fetched | None]:
     return None, None
 
 
-def _checkpoint(folder: CheckpointFolder, in_use: InUse) -> Holding:
+def _checkpoint(folder: CheckpointFolder, in_use: InUse, loaded: Sequence[Path]) -> Holding:
+    """The item of a folder; `loaded`: files of loaded models, of which one may lie in it."""
+    real = folder.path.resolve()
     names = (folder.notes.repository, folder.name) if folder.notes else (folder.name,)
     item_id = clean_text(folder.id)[0]
     added = folder.root is None
@@ -196,7 +199,8 @@ def _checkpoint(folder: CheckpointFolder, in_use: InUse) -> Holding:
         repository=folder.notes.repository if folder.notes else None,
         revision=folder.notes.commit if folder.notes else None,
         complete=folder.complete,
-        in_use=in_use.by_job(item_id, [folder.path]),
+        in_use=in_use.by_job(item_id, [folder.path])
+        or any(path.resolve().is_relative_to(real) for path in loaded),
     )
     origin: Origin = "added_checkpoint" if added else "checkpoint"
     return Holding(item, (folder.path,), origin, names, folder.path if folder.notes else None)

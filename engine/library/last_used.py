@@ -38,13 +38,18 @@ class LastUsed:
         with self._lock:
             return dict(self._read())
 
+    def is_due(self, model_id: str) -> bool:
+        """Whether it is time to write down that the model is used; reads nothing."""
+        # A clock that was set back counts from where it is now.
+        before = self._written
+        return before is None or before[0] != model_id or not 0 <= self._now() - before[1] < AT_MOST_EVERY_S
+
     def mark(self, model_id: str) -> bool:
-        """The model is used at this moment; whether that was written down. Raises nothing."""
+        """The model is used at this moment; whether that was written down now. Raises nothing."""
         with self._lock:
-            # A clock that was set back counts from where it is now.
-            now, before = self._now(), self._written
-            if before is not None and before[0] == model_id and 0 <= now - before[1] < AT_MOST_EVERY_S:
+            if not self.is_due(model_id):
                 return False
+            now = self._now()
             times = self._read()
             times[model_id] = now
             while len(times) > MOST_MODELS:

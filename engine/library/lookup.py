@@ -6,6 +6,7 @@ small config.json.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,7 @@ from convert.expected_tensors import expected_tensors
 from convert.inspection import result_sizes
 from convert.model_shape import ModelShape
 from convert.wording import printable
+from engine.errors import HubUnreachable
 from engine.library.catalogue import CHECKPOINT_FILES, Wanted
 from engine.library.model_files import parts_pattern
 from engine.library.offers import Circumstances, fit_for, offer_of, release_title, working_bytes
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 2_000
 MAX_CONFIG_BYTES = 1 << 20
+CONFIG_TIMEOUT_S = 30.0
 WEIGHTS = ".safetensors"
 SUFFIX = ".gguf"
 LONGEST_NAME = 1_000
@@ -110,12 +113,21 @@ def _of_checkpoint(
         offer.model_copy(
             update={
                 "results": results,
+                "item_id": _item_of(listing.repository, now),
                 "working_bytes": working_bytes(max(file.size_bytes for file in weights), now.streams),
                 "fit": fit_for(run_bytes, now, is_here=False),
             }
         ),
         problem,
     )
+
+
+def _item_of(repository: str, now: Circumstances) -> str | None:
+    """The item that came of a checkpoint's repository, a model first."""
+    of_it = [
+        each.item for each in now.holdings if (each.item.repository or "").casefold() == repository.casefold()
+    ]
+    return next((item.id for item in sorted(of_it, key=lambda each: each.kind != "model")), None)
 
 
 def _shape(hub: "Hub", listing: "Listing") -> tuple[ModelShape | None, str | None]:
@@ -128,11 +140,18 @@ def _shape(hub: "Hub", listing: "Listing") -> tuple[ModelShape | None, str | Non
     if file.size_bytes == 0:
         return None, f"The config.json of {listing.repository} is empty."
     raw = bytearray()
+    until_s = time.monotonic() + CONFIG_TIMEOUT_S
     with hub.stream(listing.repository, listing.revision, file, 0, file.size_bytes) as pieces:
         for piece in pieces:
             raw += piece
             if len(raw) > MAX_CONFIG_BYTES:
                 break
+            if time.monotonic() > until_s:
+                raise HubUnreachable(
+                    f"{listing.repository} cannot be looked up",
+                    "the hub sends its config.json too slowly",
+                    "try again later",
+                )
     try:
         config: Any = json.loads(bytes(raw))
         if not isinstance(config, dict):

@@ -166,14 +166,6 @@ class Overview:
             )
         return before.item
 
-    def moved(self, before: Path, after: Path) -> str:
-        """Take note that the first file of a model, or a checkpoint's folder, lies at `after` now; its id there.
-
-        Raises ModelFileError, LibraryError, DataFolderError.
-        """
-        self._models.added.take_off(before)
-        return self.add(str(after)).id
-
     def holding_of_model(self, model_id: str) -> Holding:
         """The item that a model of `/api/models` belongs to: a drafter's is its model's. Raises ModelFileError."""
         holdings = self.holdings()

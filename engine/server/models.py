@@ -61,7 +61,10 @@ async def settings(engine: EngineOf) -> Response:
 @router.put("/settings")
 def change_settings(asked: Annotated[Settings, Depends(body_of(Settings))], engine: EngineOf) -> Response:
     """Keep new Settings; a change of model, context or threads loads the model again."""
-    return reply(engine.change_settings(asked))
+    settings = engine.change_settings(asked)
+    # Where things go and which hub is asked may be others now.
+    engine.events.post_library()
+    return reply(settings)
 
 
 async def _frames(engine: Engine) -> AsyncGenerator[bytes, None]:

@@ -7,8 +7,12 @@ import pytest
 
 from engine import doctor
 from engine.doctor import Finding, examine, findings, qt_remedy
+from engine.library import credentials
+from engine.library.credentials import Credentials, KeyringUnusableError, TokenFacts
 from engine.paths import DataFolder
 from engine.placement import hardware
+from engine.protocol import Settings
+from engine.settings import save_settings
 from engine.store.sessions import SessionStore
 
 
@@ -95,3 +99,37 @@ def test_missing_libraries_are_one_line_to_paste() -> None:
 def test_a_finding_is_a_line() -> None:
     assert Finding("disk").line == "ok  disk"
     assert Finding("disk full", False, "free some space").line == "!!  disk full: free some space"
+
+
+def test_where_models_go_and_who_may_fetch_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    folder, disk = DataFolder(tmp_path / "data"), tmp_path / "disk"
+    folder.create()
+    settings = Settings(checkpoints_folder=str(disk), hub_endpoint="https://mirror.example", offline=True)
+    save_settings(folder.settings, settings)
+
+    def facts(_self: Credentials, _endpoint: str) -> TokenFacts:
+        return TokenFacts("this_run")
+
+    monkeypatch.setattr(Credentials, "facts", facts)
+    found = lines(folder)
+    assert any(line.startswith(f"ok  models go to {folder.models}, ") for line in found)
+    assert any(line.startswith(f"ok  checkpoints go to {disk}, ") for line in found)
+    assert "ok  hub https://mirror.example, which is not asked (offline mode)" in found
+    assert "ok  access token for it: for this run" in found
+    save_settings(folder.settings, Settings(hub_endpoint="nonsense"))
+    assert any(
+        line.startswith("!!  The hub cannot be asked") and "https://HOST" in line for line in lines(folder)
+    )
+
+
+def test_a_keyring_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "keyring_name", lambda: "SecretService")
+    assert "ok  keyring SecretService" in lines(DataFolder(tmp_path))
+
+    def none() -> str:
+        raise KeyringUnusableError("this system has no keyring")
+
+    monkeypatch.setattr(credentials, "keyring_name", none)
+    assert any("until the engine ends" in line for line in lines(DataFolder(tmp_path)))

@@ -136,3 +136,13 @@ def test_checkpoints(converted: Path, folder: DataFolder, holdings: Holdings) ->
         holdings.add_checkpoint(folder.models)
     with pytest.raises(NotFound):
         holdings.find("checkpoint:/nowhere", [], FREE)
+
+
+def test_a_folder_with_the_loaded_model_in_it_is_in_use(folder: DataFolder, holdings: Holdings) -> None:
+    place = folder.models / "a" / "b"
+    gguf = put(place / "1.gguf", "M")
+    files = (RemoteFile("1.gguf", gguf.stat().st_size), RemoteFile("2.gguf", 3))
+    write_manifest(place, Manifest("a/b", "2" * 40, files))
+    item_id = f"checkpoint:{place}"
+    assert not holdings.find(item_id, [folder.models], FREE).item.in_use
+    assert holdings.find(item_id, [folder.models], InUse(["folder:a/b/1.gguf"], [])).item.in_use

@@ -22,7 +22,9 @@ def test_it_is_remembered_and_written_now_and_then(tmp_path: Path) -> None:
     assert used.times() == {}
     assert used.mark("a")
     clock.now += AT_MOST_EVERY_S - 1
+    assert not used.is_due("a")
     assert not used.mark("a")
+    assert used.is_due("b")
     assert used.times() == {"a": 1000.0}
     clock.now += 2
     assert used.mark("a")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import RepositoryGone, TokenNeeded
+from engine.errors import HubUnreachable, RepositoryGone, TokenNeeded
+from engine.library import lookup
 from engine.library.catalogue import wanted
 from engine.library.hub import Hub
 from engine.library.lookup import look_up
@@ -147,3 +148,12 @@ def test_what_is_not_there_or_not_for_everybody(hub: LocalHub, folder: DataFolde
     assert ask(hub, folder, "someone/gated", token="hf_reader").offer.download_bytes == 100
     with pytest.raises((TokenNeeded, RepositoryGone)):
         ask(hub, folder, "someone/nothing")
+
+
+def test_a_hub_that_is_too_slow_is_not_waited_for(
+    hub: LocalHub, folder: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(hub, tmp_path, "someone/slow", m_dot_safetensors=9, config_dot_json=FLASH_0731)
+    monkeypatch.setattr(lookup, "CONFIG_TIMEOUT_S", -1.0)
+    with pytest.raises(HubUnreachable, match="too slowly"):
+        ask(hub, folder, "someone/slow")

@@ -151,23 +151,3 @@ def test_removing(place: Place) -> None:
     assert not gguf.exists()
     with pytest.raises(NotFound):
         place.overview.remove(asked)
-
-
-def test_what_was_moved_is_found_at_its_new_place(place: Place, tmp_path: Path) -> None:
-    away, later = tmp_path / "away", tmp_path / "later"
-    gguf = put(place.folder.models / "m.gguf", "M")
-    away.mkdir()
-    later.mkdir()
-    first = gguf.rename(away / "m.gguf")
-    item_id = place.overview.moved(gguf, first)
-    assert place.overview.holding(item_id).takes == (first,)
-    second = first.rename(later / "m.gguf")
-    again = place.overview.moved(first, second)
-    assert again != item_id
-    assert place.models.added.read().models == (str(second),)
-    folder = plain(place.folder.models / "ckpt", "model.safetensors")
-    moved = folder.rename(away / "ckpt")
-    assert place.overview.moved(folder, moved) == f"checkpoint:{moved}"
-    back = moved.rename(place.folder.models / "ckpt")
-    assert place.overview.moved(moved, back) == f"checkpoint:{back}"
-    assert place.models.added.read().checkpoints == ()
