@@ -74,7 +74,7 @@ class Fault:
     first `after` such requests and strikes the `times` ones after them (0: all).
 
     kinds: "cut": the connection ends after `at` bytes of the body. "stall": nothing comes after `at` bytes, for
-    `seconds`. "status": answers `status` (with `retry_after`, `code` as X-Error-Code). "wrong_bytes": the byte at
+    `seconds`. "status": answers `status` (with `retry_after`, `code` as X-Error-Code, `message`). "wrong_bytes": the byte at
     place `at` of the file is another one. "wrong_length": the body has `at` bytes less than the file, and says so.
     "ignore_range": 200 and all of it. "etag": another ETag and X-Linked-Etag. "trickle": `rate` bytes a second.
     "drop": the connection is closed without an answer. "expired": the signed address has expired (403).
@@ -89,6 +89,7 @@ class Fault:
     seconds: float = 3600.0
     status: int = 500
     code: str = ""
+    message: str = "A fault was asked for"
     retry_after: int | None = None
     rate: int = 1 << 16
     seen: int = 0
@@ -145,7 +146,8 @@ class LocalHub:
         self.repositories = Repositories()
         self.signed_for_s = signed_for_s
         self.send_buffer_bytes = send_buffer_bytes
-        """Of each socket; 0: as the system has it. Small: what a killed client has not read counts for little."""
+        """Of each socket; 0: as the system has it. Small: what a killed client has not read counts for little, but a
+        system that puts off its receipts makes it slow."""
         self.key = secrets.token_bytes(16)
         self.lock = threading.Lock()
         self.faults: list[Fault] = []
@@ -479,7 +481,7 @@ class _Handler(BaseHTTPRequestHandler):
         for fault in faults:
             if fault.kind == "status":
                 more = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-                self._refuse(fault.status, fault.code, "A fault was asked for", **more)
+                self._refuse(fault.status, fault.code, fault.message, **more)
                 return True
             if fault.kind == "expired":
                 self._plain(403, b"<Error><Code>AccessDenied</Code></Error>")

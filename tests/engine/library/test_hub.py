@@ -115,6 +115,18 @@ def test_a_gated_repository_says_what_is_missing(local: LocalHub) -> None:
     assert "not valid" in invalid.why
 
 
+def test_a_refusal_without_a_reason_asks_for_a_token_or_another_one(local: LocalHub) -> None:
+    local.fault("status", status=403, door="resolve", times=0)
+    local.tokens([TOKEN])
+    assert "without an access token" in failure(local).text
+    assert "has not the right" in failure(local, TOKEN).text
+
+
+def test_a_repository_that_the_hub_has_closed_is_gone(local: LocalHub) -> None:
+    local.fault("status", status=403, door="resolve", message="Access to this resource is disabled.")
+    assert isinstance(failure(local), RepositoryGone)
+
+
 def test_a_private_repository_cannot_be_told_from_none_without_a_token(local: LocalHub) -> None:
     local.gate(NAME, "private", ["hf_other"])
     local.tokens([TOKEN])
