@@ -117,7 +117,7 @@ def read_safetensors_header(
             if size_bytes is not None and found_bytes > size_bytes:
                 why = f"it should have {byte_count(size_bytes)}, and {byte_count(found_bytes)} have arrived"
                 raise CheckpointError("damaged", what, why)
-            return _read(file, found_bytes if size_bytes is None else size_bytes, what)
+            return _read(file, found_bytes, found_bytes if size_bytes is None else size_bytes, what)
     except FileNotFoundError as error:
         why = "it is a link to a file that is not there" if path.is_symlink() else "there is no such file"
         raise CheckpointError("unreadable", what, why) from error
@@ -128,8 +128,8 @@ def read_safetensors_header(
         raise CheckpointError("unreadable", what, f"it cannot be read ({why})") from error
 
 
-def _read(file: BinaryIO, size_bytes: int, what: str) -> SafetensorsHeader:
-    length = _header_bytes(file, size_bytes, what)
+def _read(file: BinaryIO, found_bytes: int, size_bytes: int, what: str) -> SafetensorsHeader:
+    length = _header_bytes(file, found_bytes, size_bytes, what)
     file.seek(_LENGTH.size)
     data_offset = _LENGTH.size + length
     cursor = JsonCursor(file, length)
@@ -145,18 +145,18 @@ def _read(file: BinaryIO, size_bytes: int, what: str) -> SafetensorsHeader:
     return SafetensorsHeader(tensors, metadata, data_offset, size_bytes, sha256)
 
 
-def _header_bytes(file: BinaryIO, size_bytes: int, what: str) -> int:
+def _header_bytes(file: BinaryIO, found_bytes: int, size_bytes: int, what: str) -> int:
     """The length of the JSON, checked against the file; raises for what does not begin as the format does."""
     head = b""
-    while len(head) < min(512, size_bytes):
-        piece = file.read(min(512, size_bytes) - len(head))
+    while len(head) < min(512, found_bytes):
+        piece = file.read(min(512, found_bytes) - len(head))
         if not piece:
             raise JsonError("the file became shorter while it was being read")
         head += piece
     if sign := recognised(head, SAFETENSORS):
         raise CheckpointError("not_safetensors", what, sign)
     if len(head) < 9:
-        raise CheckpointError("truncated", what, f"it is truncated after {byte_count(size_bytes)}")
+        raise CheckpointError("truncated", what, f"it is truncated after {byte_count(found_bytes)}")
     if head[8:9] != b"{":
         raise CheckpointError("not_safetensors", what, what_it_is(head, SAFETENSORS))
     length: int = _LENGTH.unpack_from(head)[0]

@@ -85,5 +85,6 @@ class ArrivingShards:
         raw = path.read_bytes()
         header_bytes = 8 + int.from_bytes(raw[:8], "little")
         fresh = self.folder / "fresh"  # a kill leaves it, and it is no shard
-        fresh.write_bytes(raw[: self.random.randrange(header_bytes, len(raw) + 1)])
+        have_bytes = self.random.choice([header_bytes, self.random.randrange(header_bytes, len(raw) + 1)])
+        fresh.write_bytes(raw[:have_bytes])
         fresh.replace(coming)

@@ -53,8 +53,8 @@ def wanted(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def arriving(sources: dict[str, Path], tmp_path: Path) -> ArrivingShards:
-    """Shards of the preview's checkpoint on their way; none has arrived."""
-    return ArrivingShards(sources["preview"], tmp_path / "coming" / sources["preview"].name)
+    """Shards of the preview's checkpoint on their way; none has arrived, and none comes unasked."""
+    return ArrivingShards(sources["preview"], tmp_path / "coming" / sources["preview"].name, others=0)
 
 
 def digests(folder: Path) -> dict[str, bytes]:
@@ -282,6 +282,8 @@ def test_a_beginning_that_was_not_true_is_found_out_and_the_whole_shard_counts(
     assert FOURTH in arriving.order
     assert FOURTH not in consumed_shards(target)
     assert len(consumed_shards(target)) == 3
+    for name in arriving.coming:
+        arriving.bring(name)
     with pytest.raises(ConversionError, match="has changed"):  # nobody vouches for it
         convert(asked)
     with pytest.raises(ConversionError, match="other options"):
@@ -346,12 +348,24 @@ def test_more_than_was_promised_is_refused(arriving: ArrivingShards) -> None:
         Checkpoint.open(arriving.folder, arrivals=arriving)
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 7, 20])
-def test_a_beginning_without_its_header_is_refused(arriving: ArrivingShards, kept_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("kept_bytes", "problem"), [(0, "not_safetensors"), (7, "truncated"), (20, "damaged"), (600, "damaged")]
+)
+def test_a_beginning_without_its_header_is_refused(
+    arriving: ArrivingShards, kept_bytes: int, problem: str
+) -> None:
     os.truncate(arriving.folder / "arriving" / FOURTH, kept_bytes)
     with pytest.raises(CheckpointError) as caught:
         Checkpoint.open(arriving.folder, arrivals=arriving)
-    assert (caught.value.problem, caught.value.shard) == ("damaged", FOURTH)
+    assert (caught.value.problem, caught.value.shard) == (problem, FOURTH)
+
+
+def test_a_header_is_enough_however_short_it_is(sources: dict[str, Path], arriving: ArrivingShards) -> None:
+    for coming in (arriving.folder / "arriving").iterdir():
+        raw = (arriving.whole / coming.name).read_bytes()
+        coming.write_bytes(raw[: 8 + int.from_bytes(raw[:8], "little")])
+    opened = Checkpoint.open(arriving.folder, arrivals=arriving)
+    assert opened.fingerprint() == Checkpoint.open(sources["preview"]).fingerprint()
 
 
 @pytest.mark.parametrize("what", ["size", "time", "gone"])
