@@ -383,7 +383,7 @@ class Fetch:
         return self._beginnings_first and any(map(self._lacks_beginning, self._items.values()))
 
     def _bring(self, stream: Stream, item: _Item) -> None:
-        """Fetch the file, or only its beginning where those of others are still missing."""
+        """Fetch the file, or first its beginning: what comes after that follows from the order of all."""
         if stream.is_whole_already(item.part):
             self._mark(item, "whole")
             return
@@ -393,9 +393,7 @@ class Fetch:
                 head = stream.bring_beginning(item.part)
                 with self._change:
                     item.head = head
-                    self._change.notify_all()
-                    if self._lacks_beginnings():
-                        return
+                return
             stream.bring_whole(item.part)
         self._mark(item, "whole")
 
