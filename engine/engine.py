@@ -48,7 +48,7 @@ class Engine:
         self.overview = Overview(
             folder, library, self.credentials, self.settings, self.jobs.entries, self._models_in_use
         )
-        self.job_requests = JobRequests(folder, self.overview)
+        self.job_requests = JobRequests(folder, library, self.overview)
         self.events: EngineEvents
         self.turns: Turns
         self.thread: GenerationThread

@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.errors import Conflict
 from engine.library.job_plan import JobPlan, move_plan, plan_of
 from engine.library.model_files import is_later_part
+from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
 from engine.paths import DataFolder
 from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobRequest, MoveRequest, VerifyRequest
@@ -18,8 +19,9 @@ from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobRequest, 
 class JobRequests:
     """The requests of one data folder. `is_loaded` says whether a model with this id is, or is about to be."""
 
-    def __init__(self, folder: DataFolder, overview: Overview) -> None:
+    def __init__(self, folder: DataFolder, library: ModelLibrary, overview: Overview) -> None:
         self._folder = folder
+        self._library = library
         self._overview = overview
 
     def plan(self, asked: JobRequest) -> JobPlan:
@@ -40,7 +42,8 @@ class JobRequests:
         if job.state != "done" or isinstance(asked, VerifyRequest):
             return None
         if isinstance(asked, MoveRequest):
-            return asked.item_id, self._overview.moved(Path(plan.takes[0]), Path(plan.place))
+            self._library.added.take_off(Path(plan.takes[0]))
+            return asked.item_id, self._overview.add(plan.place).id
         whole = isinstance(asked, ConvertRequest) or asked.convert is not None
         # Of a conversion the model comes first, then what belongs to it; of fetched GGUFs each is a model.
         for file in job.files[:1] if whole else job.files:

@@ -36,7 +36,7 @@ def library(data: DataFolder) -> ModelLibrary:
 def requests(data: DataFolder, library: ModelLibrary) -> Made:
     def make(loaded: str = "") -> JobRequests:
         overview = Overview(data, library, Credentials({}), Settings, list[Job], lambda: [loaded])
-        return JobRequests(data, overview)
+        return JobRequests(data, library, overview)
 
     return make
 
