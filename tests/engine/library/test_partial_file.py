@@ -38,6 +38,12 @@ def test_what_is_nowhere_else_stays(tmp_path: Path) -> None:
         refuse_if_needed(target)
 
 
+def test_what_can_be_fetched_again_goes(tmp_path: Path) -> None:
+    target = left_by_a_conversion(tmp_path, ["a", "b"])
+    remove(target, even_if_consumed=True)
+    assert names(tmp_path) == {"other.gguf.part", "m.gguf"}
+
+
 def test_what_another_conversion_writes_stays(tmp_path: Path) -> None:
     target = left_by_a_conversion(tmp_path, [])
     with FileLock(tmp_path / "m.gguf.part.lock"), pytest.raises(Conflict, match="another conversion"):
