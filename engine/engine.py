@@ -98,6 +98,7 @@ class Engine:
         )
         self.thread.start()
         self.overview.machine.found = self.events.post_library
+        self.credentials.answered = self.events.post_library
         self.jobs.changed = self.events.post_job
         self.jobs.ended = self._after_job
         self.jobs.token_for = self._hub_token

@@ -6,6 +6,7 @@ printed. A keyring may ask a person for its password and answer only then, so ea
 a limit on how long it is waited for.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -23,6 +24,8 @@ LONGEST_TOKEN = 500
 CHANGE_TIMEOUT_S = 60.0
 """How long a person may take to unlock the keyring when a token is to be kept."""
 LOOK_TIMEOUT_S = 5.0
+SHOW_TIMEOUT_S = 1.0
+"""The same, where a window waits for what it shows."""
 SAFE_BACKENDS = (
     "keyring.backends.SecretService",
     "keyring.backends.libsecret",
@@ -68,10 +71,15 @@ class _Known:
     looked: bool = False
     problem: str | None = None
     pending: "Future[str | None] | None" = field(default=None, repr=False)
+    awaited: bool = False
+    """Somebody was told that the keyring has not answered yet."""
 
 
 class Credentials:
-    """The tokens of one engine. Any thread may call it; not the event loop's, since a keyring may take its time."""
+    """The tokens of one engine. Any thread may call it; not the event loop's, since a keyring may take its time.
+
+    `answered` is called, from any thread, when a keyring that kept somebody waiting has answered.
+    """
 
     def __init__(
         self,
@@ -79,6 +87,7 @@ class Credentials:
         look_timeout_s: float = LOOK_TIMEOUT_S,
         change_timeout_s: float = CHANGE_TIMEOUT_S,
     ) -> None:
+        self.answered: Callable[[], None] = lambda: None
         self._environment = environment
         self._look_timeout_s = look_timeout_s
         self._change_timeout_s = change_timeout_s
@@ -101,20 +110,26 @@ class Credentials:
                 "write that address with https",
             )
         host = host_of(endpoint)
+        known = _Known(token, "keyring", looked=True)
+        keeping = _begun(lambda: _keep(host, token))
         try:
-            _waited(lambda: _keep(host, token), self._change_timeout_s)
-            known = _Known(token, "keyring", looked=True)
+            keeping.result(self._change_timeout_s)
+        except StillRunning:
+            known.place, known.problem = "this_run", _not_kept(_unanswered(self._change_timeout_s))
         except KeyringUnusableError as error:
-            known = _Known(token, "this_run", looked=True, problem=_not_kept(error))
+            known.place, known.problem = "this_run", _not_kept(error)
         with self._lock:
             self._hosts[host] = known
-        return TokenFacts(known.place, known.problem)
+        facts = TokenFacts(known.place, known.problem)
+        if facts.state == "this_run":
+            keeping.add_done_callback(lambda done: self._kept_late(host, known, done))
+        return facts
 
     def token(self, endpoint: str) -> str | None:
         """The token to show to this hub; None where there is none, or it would be sent in the open."""
         if not may_carry_secrets(endpoint):
             return None
-        known = self._look(host_of(endpoint))
+        known = self._look(host_of(endpoint), self._look_timeout_s)
         return known.token or self._environment_token(endpoint)
 
     def forget(self, endpoint: str) -> TokenFacts:
@@ -138,14 +153,30 @@ class Credentials:
             return TokenFacts(
                 "none", "No token is sent to an address without https, since it could be read on the way."
             )
-        known = self._look(host_of(endpoint))
+        known = self._look(host_of(endpoint), min(SHOW_TIMEOUT_S, self._look_timeout_s))
         if known.token is not None:
             return TokenFacts(known.place, known.problem)
         return TokenFacts("environment" if self._environment_token(endpoint) else "none", known.problem)
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _look(self, host: str) -> _Known:
+    def _kept_late(self, host: str, known: _Known, kept: "Future[None]") -> None:
+        """A keyring took a token after its caller had gone on: say so, or make good what was changed meanwhile."""
+        if kept.exception() is not None:
+            return
+        with self._lock:
+            now = self._hosts[host]
+            if now is known:
+                known.place, known.problem = "keyring", None
+        if now is not known:
+            with contextlib.suppress(KeyringUnusableError):
+                if now.token is None:
+                    _forget(host)
+                else:
+                    _keep(host, now.token)
+        self.answered()
+
+    def _look(self, host: str, timeout_s: float) -> _Known:
         """What is known of a host; the keyring is asked once, and waited for a little each time until it answers."""
         with self._lock:
             known = self._hosts.setdefault(host, _Known())
@@ -155,8 +186,12 @@ class Credentials:
                 known.pending = _begun(lambda: _find(host))
             pending = known.pending
         try:
-            token, problem = pending.result(self._look_timeout_s), None
+            token, problem = pending.result(timeout_s), None
         except StillRunning:
+            with self._lock:
+                first, known.awaited = not known.awaited, True
+            if first:
+                pending.add_done_callback(lambda _: self.answered())
             return _Known(problem="The keyring has not answered yet; it may be asking for its password.")
         except KeyringUnusableError as error:
             token, problem = None, _not_kept(error)
@@ -257,7 +292,11 @@ def _waited(call: "Callable[[], _Answer]", timeout_s: float) -> _Answer:
     try:
         return _begun(call).result(timeout_s)
     except StillRunning:
-        raise KeyringUnusableError(f"the keyring did not answer within {timeout_s:.0f} s") from None
+        raise _unanswered(timeout_s) from None
+
+
+def _unanswered(timeout_s: float) -> KeyringUnusableError:
+    return KeyringUnusableError(f"the keyring did not answer within {timeout_s:.0f} s")
 
 
 def _is_token(text: str) -> bool:

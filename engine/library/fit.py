@@ -31,6 +31,9 @@ def fit_of(
     if result_bytes <= room:
         return Fit(verdict="memory", text=f"{needs}; {has}, so it can be held in memory as a whole.")
     if 2 * room >= result_bytes:
-        text = f"{needs}; {has}, so a part of it is read from disk again and again."
+        text = f"{needs}; {has}, so a part of what it computes with is read from disk again and again."
         return Fit(verdict="memory_and_disk", text=text)
-    return Fit(verdict="disk", text=f"{needs}; {has}, so most of it is read from disk with every token.")
+    return Fit(
+        verdict="disk",
+        text=f"{needs}; {has}, so most of what it computes with is read from disk again and again.",
+    )

@@ -119,10 +119,37 @@ def test_a_keyring_that_asks_is_not_waited_for_without_end(ring: Ring) -> None:
     assert facts.problem is not None
     assert "asking for its password" in facts.problem
     assert credentials.keep(MIRROR, TOKEN).state == "this_run"
-    # Once the person has unlocked it, what was asked is there.
+    # Once the person has unlocked it, what was asked for is there, and that is told.
+    answered = threading.Event()
+    credentials.answered = answered.set
     ring.wait.set()
-    patient = Credentials({}, look_timeout_s=20)
-    assert patient.token(HUB) == TOKEN
+    assert answered.wait(20)
+    assert credentials.token(HUB) == TOKEN
+    assert credentials.facts(HUB).state == "keyring"
+
+
+@pytest.mark.parametrize("then", ["nothing", "forget", "another"])
+def test_a_keyring_that_takes_a_token_late(ring: Ring, then: str) -> None:
+    ring.wait = threading.Event()
+    credentials = Credentials({}, look_timeout_s=0.01, change_timeout_s=0.01)
+    facts = credentials.keep(HUB, TOKEN)
+    assert facts.state == "this_run"
+    assert "did not answer" in (facts.problem or "")
+    told: list[str] = []
+    credentials.answered = lambda: told.append("answered")
+    if then == "forget":
+        credentials.forget(HUB)
+    elif then == "another":
+        credentials.keep(HUB, "hf_newer")
+    ring.wait.set()
+    threads = [each for each in threading.enumerate() if each.name == "keyring"]
+    for thread in threads:
+        thread.join(20)
+    assert told
+    expected = {"nothing": TOKEN, "forget": None, "another": "hf_newer"}[then]
+    assert ring.kept.get((SERVICE, "huggingface.co")) == expected
+    assert credentials.token(HUB) == expected
+    assert credentials.facts(HUB).state == ("none" if expected is None else "keyring")
 
 
 @pytest.mark.parametrize(
