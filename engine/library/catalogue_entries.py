@@ -85,6 +85,15 @@ class Entry(BaseModel):
                 raise ValueError("one of them is no pattern of files in a repository")
         return patterns
 
+    @field_validator("results")
+    @classmethod
+    def _sizes(cls, results: list[ResultBytes]) -> list[ResultBytes]:
+        if any(
+            not 0 <= size <= MOST_BYTES for each in results for size in (each.model_bytes, each.draft_bytes)
+        ):
+            raise ValueError("one of them has a size that none can have")
+        return results
+
     @model_validator(mode="after")
     def _files_of_a_gguf(self) -> "Entry":
         if self.kind == "gguf" and not self.files:

@@ -123,6 +123,8 @@ def test_a_persons_file_adds_and_replaces(folder: DataFolder) -> None:
         ("download_bytes = -1", "download_bytes"),
         ("download_bytes = 1e9", "download_bytes"),
         ("download_bytes = 9223372036854775807", "download_bytes"),
+        ('results = [{ dense = "q8_0", model_bytes = -1, draft_bytes = 0 }]', "results"),
+        ('results = [{ dense = "q2_k", model_bytes = 1, draft_bytes = 0 }]', "results"),
         ('kind = "program"', "kind"),
         ('kind = "gguf"', "files must say"),
         ('command = "rm"', "command"),
