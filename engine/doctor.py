@@ -13,12 +13,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from engine.cli import has_display
 from engine.errors import SeamountError
+from engine.finding import Finding
 from engine.launch import running_engine
 from engine.model_table import size_text
 from engine.paths import DataFolder
@@ -42,21 +42,6 @@ _TOKEN_PLACES = {
     "this_run": "for this run",
     "environment": "as Hugging Face's own tools keep it",
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: `what` was found; `remedy` says what to do when it is not well."""
-
-    what: str
-    well: bool = True
-    remedy: str = ""
-
-    @property
-    def line(self) -> str:
-        """As it is printed."""
-        mark = "ok" if self.well else "!!"
-        return f"{mark}  {self.what}" + (f": {self.remedy}" if self.remedy else "")
 
 
 def examine(folder: DataFolder) -> int:

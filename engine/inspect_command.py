@@ -21,9 +21,9 @@ from convert.inspection import (
 )
 from convert.wording import printable, shown
 from engine.checkpoint_remedies import told
-from engine.doctor import Finding
 from engine.encoding.release import ARCHITECTURES, Release, choose_release
 from engine.errors import ModelFileError, SeamountError, UnknownRelease
+from engine.finding import Finding
 from engine.library.model_files import REMEDIES, parts_of
 from engine.model_table import size_text
 from engine.protocol import ErrorBody

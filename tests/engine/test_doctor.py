@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine import doctor
-from engine.doctor import Finding, examine, findings, qt_remedy
+from engine.doctor import examine, findings, qt_remedy
+from engine.finding import Finding
 from engine.library import credentials
 from engine.library.credentials import Credentials, KeyringUnusableError, TokenFacts
 from engine.paths import DataFolder
