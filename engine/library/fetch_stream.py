@@ -20,7 +20,7 @@ from engine.atomic_file import write_atomically
 from engine.errors import FetchDiskFull, FetchFailed
 from engine.library.fetch_plan import SPARE_BYTES, FetchPlan, check_room
 from engine.library.file_fetch import PartFile, ReadStoppedError, is_whole
-from engine.library.hub import REQUEST_BYTES, Hub, HubBusyError, WrongContentError
+from engine.library.hub import REQUEST_BYTES, Hub, HubBusyError, WrongContentError, cached_file
 from engine.library.rate_limit import RateLimit, Speed
 
 BATCH_BYTES = 1 << 20
@@ -117,6 +117,7 @@ class Stream:
         """Have the file arrive as a whole, and put it in its place."""
         file, manifest = part.file, self._plan.manifest
         wrong = 0
+        self._copy_cached(part)
         while True:
             self._receive(part, file.size_bytes)
             if part.is_right():
@@ -135,6 +136,13 @@ class Stream:
                 )
             part.open()
         part.finish(manifest.commit, manifest.modified_ns)
+
+    def _copy_cached(self, part: PartFile) -> None:
+        """Take what Hugging Face's own cache on this machine has of the file; it is hashed like everything else."""
+        manifest = self._plan.manifest
+        place = cached_file(manifest.repository, manifest.commit, part.file)
+        if place is not None:
+            self._take(part, _read(place, part.have_bytes), limited=False)
 
     def _receive(self, part: PartFile, until: int) -> None:
         """Have the first `until` bytes of the file arrive, however long that takes."""
@@ -162,7 +170,7 @@ class Stream:
                     raise
                 self._be_patient(HubBusyError(error.what, error.why), wrong)
 
-    def _take(self, part: PartFile, pieces: Iterator[bytes]) -> None:
+    def _take(self, part: PartFile, pieces: Iterator[bytes], *, limited: bool = True) -> None:
         """Write what comes, in batches; what has come is written whatever happens."""
         batch: list[bytes] = []
         gathered, since_s = 0, time.monotonic()
@@ -170,7 +178,8 @@ class Stream:
             for piece in pieces:
                 batch.append(piece)
                 gathered += len(piece)
-                self._limit.take(len(piece), self._stopping.is_set)
+                if limited:
+                    self._limit.take(len(piece), self._stopping.is_set)
                 if gathered >= BATCH_BYTES or time.monotonic() - since_s >= BATCH_S:
                     content, batch = b"".join(batch), []
                     self._write(part, content)
@@ -201,6 +210,17 @@ class Stream:
     def _end_if_asked(self) -> None:
         if self._stopping.is_set() or self.is_surplus():
             raise EndedError
+
+
+def _read(place: Path, start: int) -> Iterator[bytes]:
+    """The bytes of a file from `start` on; they end where it cannot be read."""
+    try:
+        with place.open("rb", buffering=0) as content:
+            content.seek(start)
+            while piece := content.read(BATCH_BYTES):
+                yield piece
+    except OSError:
+        return
 
 
 def check_room_left(folder: Path) -> None:

@@ -18,6 +18,7 @@ import ssl
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -83,6 +84,23 @@ def default_token() -> str | None:
 def default_endpoint() -> str:
     """The hub's address as HF_ENDPOINT has it, else the hub itself."""
     return str(_library().constants.ENDPOINT)
+
+
+def cached_file(repository: str, revision: str, file: RemoteFile) -> Path | None:
+    """Where Hugging Face's own cache on this machine holds the file, by its size and the name of its content.
+
+    The content is not read: it may still be another one.
+    """
+    found = _library().try_to_load_from_cache(repository, file.path, revision=revision)
+    if not isinstance(found, str) or not file.digest:
+        return None
+    place = Path(found)
+    try:
+        # In the cache a file is a link to its content, which is named by its digest (copies where links cannot be).
+        named = place.resolve().name == file.digest or not place.is_symlink()
+        return place if named and place.stat().st_size == file.size_bytes else None
+    except OSError:
+        return None
 
 
 class Hub:

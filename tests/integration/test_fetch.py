@@ -198,3 +198,25 @@ def test_of_two_processes_for_one_folder_one_works_and_one_says_so(local: LocalH
     ended(first)
     assert ended(child(tmp_path / "got", local.address)) == (0, "")  # a killed one holds nothing
     assert_same(tmp_path / "hub", tmp_path / "got")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_hugging_faces_cache_has_is_taken_from_there_and_checked(
+    local: LocalHub, tmp_path: Path, broken: bool
+) -> None:
+    home = str(tmp_path / "home")
+    program = (
+        "import sys; from huggingface_hub import snapshot_download; print(snapshot_download(sys.argv[1]))"
+    )
+    environment = os.environ | {"HF_ENDPOINT": local.address, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", program, NAME]
+    cached = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    local.forget()
+    if broken:
+        with (Path(cached) / next(iter(SHARDS))).open("r+b") as file:
+            file.write(b"other")
+    assert ended(child(tmp_path / "got", local.address, HF_HOME=home)) == (0, "")
+    assert_same(tmp_path / "hub", tmp_path / "got")
+    assert local.sent() == (12_000_000 if broken else 0)

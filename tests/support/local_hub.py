@@ -74,10 +74,10 @@ class Fault:
     first `after` such requests and strikes the `times` ones after them (0: all).
 
     kinds: "cut": the connection ends after `at` bytes of the body. "stall": nothing comes after `at` bytes, for
-    `seconds`. "status": answers `status` (with `retry_after`, `code` as X-Error-Code, `message`). "wrong_bytes": the byte at
-    place `at` of the file is another one. "wrong_length": the body has `at` bytes less than the file, and says so.
-    "ignore_range": 200 and all of it. "etag": another ETag and X-Linked-Etag. "trickle": `rate` bytes a second.
-    "drop": the connection is closed without an answer. "expired": the signed address has expired (403).
+    `seconds`. "status": answers `status` (with `retry_after`, `code` as X-Error-Code, `message`). "wrong_bytes": the
+    byte at place `at` of the file is another one. "wrong_length": the body has `at` bytes less than the file, and
+    says so. "ignore_range": 200 and all of it. "etag": another ETag and X-Linked-Etag. "trickle": `rate` bytes a
+    second. "drop": the connection is closed without an answer. "expired": the signed address has expired (403).
     """
 
     kind: FaultKind
