@@ -25,7 +25,7 @@ SIZES = {"config.json": 900, "a.safetensors": 200_000, "b.safetensors": 100_000,
 
 @pytest.fixture
 def local(tmp_path: Path) -> Generator[LocalHub]:
-    with LocalHub(send_buffer_bytes=32 << 10) as hub:
+    with LocalHub() as hub:
         hub.add(NAME, str(write_random_files(tmp_path / "hub", SIZES)))
         yield hub
 
