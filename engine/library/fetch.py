@@ -225,10 +225,12 @@ class Fetch:
                 self._wanted = [each for each in self._wanted if each not in names]
 
     def deleted(self, name: str) -> None:
-        """The shard was used up and deleted: its room is free again."""
+        """The shard was used up and deleted, or is not needed at all: its room is free again."""
         with self._change:
             if name in self._items:
                 self._items[name].state = "used"
+                for stream in self._streams:
+                    stream.dropped = stream.dropped or stream.item == name
             self._change.notify_all()
 
     # --- its end -------------------------------------------------------------------------------------
@@ -351,7 +353,7 @@ class Fetch:
             while not self._stopping.is_set():
                 item = None if stream.is_surplus() else self._choice()
                 if item is not None:
-                    item.state, stream.item = "active", item.file.path
+                    item.state, stream.item, stream.dropped = "active", item.file.path, False
                     return item
                 if all(each.state not in ("waiting", "active") for each in self._items.values()):
                     return None
@@ -399,5 +401,6 @@ class Fetch:
 
     def _mark(self, item: _Item, state: _State) -> None:
         with self._change:
-            item.state = state
+            if item.state != "used":
+                item.state = state
             self._change.notify_all()

@@ -55,6 +55,8 @@ class Stream:
         stopping: threading.Event,
     ) -> None:
         self.number, self.item, self.note, self.checking = number, "", "", False
+        self.dropped = False
+        """The file that it is at is not needed any more."""
         self.first_wait_s = 1.0
         self.streams_wanted: Callable[[], int] = lambda: number + 1
         self._plan, self._hub, self._limit, self._speed, self._stopping = plan, hub, limit, speed, stopping
@@ -208,7 +210,7 @@ class Stream:
         self._end_if_asked()
 
     def _end_if_asked(self) -> None:
-        if self._stopping.is_set() or self.is_surplus():
+        if self._stopping.is_set() or self.is_surplus() or self.dropped:
             raise EndedError
 
 

@@ -436,6 +436,19 @@ def test_what_is_skipped_is_not_fetched(local: LocalHub, tmp_path: Path) -> None
     assert {each["path"] for each in local.asked("*.safetensors")} == set(SHARDS[3:])
 
 
+def test_a_shard_that_is_not_needed_after_all_is_given_up(local: LocalHub, tmp_path: Path) -> None:
+    made = plan(local, tmp_path / "got")
+    local.fault("trickle", path=SHARDS[0], rate=100_000)
+    with download(local, made) as running:
+        running.begin(most_waiting=3)
+        wait_until(lambda: len(local.asked(SHARDS[0], "cdn")) == 1)
+        running.deleted(SHARDS[0])
+        running.wait_for(SHARDS, never)
+        running.finish(never)
+    assert not (made.folder / SHARDS[0]).exists()
+    assert local.sent(SHARDS[0]) < 400_000
+
+
 def test_who_waits_hears_what_went_wrong_or_can_be_called_off(local: LocalHub, tmp_path: Path) -> None:
     made = plan(local, tmp_path / "got")
     local.fault("stall", path=SHARDS[0], at=0, times=0)
