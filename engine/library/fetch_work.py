@@ -27,6 +27,7 @@ from engine.protocol_jobs import FetchRequest, JobProgress, Verdict
 LISTING_WAIT_S = 60.0
 ASK_EVERY_S = 0.1
 REPORT_EVERY_S = 0.25
+WISHES_EVERY_S = 1.0
 MOST_DIFFERENCES = 100
 Report = Callable[[JobProgress], None]
 
@@ -47,14 +48,14 @@ def fetch(
     """
     if asked.folder is None:
         raise BadRequest(f"{asked.what} cannot be fetched", "no folder was named", "say where it goes")
-    now = settings()
-    hub = Hub(now.hub_endpoint or None, token, now.offline)
+    wishes = _Wishes(settings)
+    hub = Hub(wishes.now().hub_endpoint or None, token, wishes.now().offline)
     plan = plan_of(asked, Path(asked.folder), hub, report, stopped)
     with Fetch(
         plan,
         hub,
-        streams=lambda: settings().download_streams,
-        limit_bytes_per_s=lambda: settings().download_limit_mb_s * 1e6,
+        streams=lambda: wishes.now().download_streams,
+        limit_bytes_per_s=lambda: wishes.now().download_limit_mb_s * 1e6,
     ) as running:
         if asked.convert is not None:
             return _converted(running, plan, asked, report, stopped)
@@ -62,6 +63,21 @@ def fetch(
         running.finish(stopped, lambda progress: report(job_progress(progress)))
     ggufs = sorted(each.path for each in plan.manifest.files if each.path.endswith(".gguf"))
     return [place_of(plan.folder, each) for each in ggufs] or [plan.folder]
+
+
+class _Wishes:
+    """The settings, asked for once a second at most: streams want to know them for every piece that comes."""
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._known, self._until_s = settings(), time.monotonic() + WISHES_EVERY_S
+
+    def now(self) -> Settings:
+        """As they are, or were a second ago."""
+        if time.monotonic() >= self._until_s:
+            self._until_s = time.monotonic() + WISHES_EVERY_S
+            self._known = self._settings()
+        return self._known
 
 
 def _converted(

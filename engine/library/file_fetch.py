@@ -113,6 +113,8 @@ class PartFile:
         else:
             with self._journal.open("a", encoding="utf-8") as journal:
                 journal.write(self._line(self.have_bytes))
+                journal.flush()
+                os.fsync(journal.fileno())
 
     def is_right(self) -> bool:
         """Whether the whole file has arrived and has the digest that the hub told; without one, its size counts."""

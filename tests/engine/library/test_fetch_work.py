@@ -188,6 +188,21 @@ def test_the_limit_and_the_streams_follow_the_settings(
     assert seen == [(7, 12_500_000.0)]
 
 
+def test_settings_are_not_read_for_every_piece(
+    local: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_work, "WISHES_EVERY_S", 3600.0)
+    asked: list[int] = []
+
+    def settings() -> Settings:
+        asked.append(1)
+        return Settings(hub_endpoint=local.address)
+
+    request = FetchRequest(what=NAME, folder=str(tmp_path / "got"))
+    fetch(request, settings=settings, token=None, report=ignore, stopped=lambda: False)
+    assert len(asked) == 1
+
+
 def test_a_fetched_folder_is_checked_against_the_hubs_digests(local: LocalHub, tmp_path: Path) -> None:
     work(local, tmp_path / "got")
     heard: list[JobProgress] = []
