@@ -11,8 +11,10 @@ from convert.conversion import convert
 from convert.conversion_plan import Job
 from convert.conversion_progress import consumed_shards, progress_path
 from convert.metadata import Origin
+from convert.tensor_map import Options
 from engine.errors import Conflict, ConversionFailed, FetchDiskFull, FetchStopped, RepositoryGone
 from engine.library import fetch_work, streamed_conversion
+from engine.library.fetch_stream import FIRST_BYTES
 from engine.protocol import Settings
 from engine.protocol_jobs import ConvertAfter, FetchRequest, JobProgress
 from tests.support import fetch_kill_campaign
@@ -109,6 +111,25 @@ def test_few_shards_lie_on_the_disk_however_slow_the_conversion_is(
 
 def _whole(work: Work) -> int:
     return len(list(work.folder.glob("*.safetensors")))
+
+
+def test_of_what_is_left_out_only_the_headers_come_where_shards_are_consumed(
+    hub: LocalHub, source: Path, tmp_path: Path
+) -> None:
+    work = Work(hub, source, tmp_path)
+    assert work.asked.convert is not None
+    after = work.asked.convert.model_copy(update={"draft": "skip"})
+    work.asked = work.asked.model_copy(update={"convert": after})
+    assert work() == [work.target]
+    assert not work.folder.exists()
+    for number in (8, 9, 10):
+        size = (source / SHARD.format(number)).stat().st_size
+        assert 0 < hub.sent(SHARD.format(number)) <= FIRST_BYTES < size / 2
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    origin = Origin("DeepSeek-V4-Flash-0731", REPOSITORY, work.commit)
+    convert(Job(source, straight / "m.gguf", origin, Options(draft="skip")))
+    assert contents(work.target.parent) == contents(straight)
 
 
 def test_a_repository_that_is_gone_meanwhile_ends_both_and_it_goes_on_when_it_is_back(

@@ -303,6 +303,22 @@ def test_a_result_that_is_there_already_is_not_made_again(
     assert contents(source).items() <= contents(whole.folder).items()
 
 
+def test_another_commit_does_not_go_on_where_this_one_was(source: Path, tmp_path: Path) -> None:
+    """Shards of both would look alike: the same names, sizes and headers."""
+    asked = Asked(source, tmp_path, consume=True)
+    asked.stopped = lambda: bool(consumed_shards(asked.target))
+    with pytest.raises(FetchStopped):
+        asked.run(asked.copying())
+    consumed = consumed_shards(asked.target)
+    manifest = Manifest(REPOSITORY, "f" * 40, asked.plan.manifest.files)
+    asked.plan = FetchPlan(asked.folder, manifest)
+    write_manifest(asked.folder, manifest)
+    asked.stopped = lambda: False
+    with pytest.raises(ConversionFailed, match="begun with other options"):
+        asked.run(asked.copying())
+    assert consumed_shards(asked.target) == consumed
+
+
 @pytest.mark.parametrize("what", ["options", "commit", "no receipt", "another size"])
 def test_another_file_in_its_place_is_refused_before_anything_is_fetched(
     source: Path, tmp_path: Path, what: str
