@@ -176,17 +176,22 @@ class Stream:
         """Write what comes, in batches; what has come is written whatever happens."""
         batch: list[bytes] = []
         gathered, since_s = 0, time.monotonic()
+        held_back = limited and self._limit.is_on()
         try:
             for piece in pieces:
                 batch.append(piece)
                 gathered += len(piece)
-                if limited:
+                if held_back:
                     self._limit.take(len(piece), self._stopping.is_set)
                 if gathered >= BATCH_BYTES or time.monotonic() - since_s >= BATCH_S:
                     content, batch = b"".join(batch), []
                     self._write(part, content)
                     gathered, since_s = 0, time.monotonic()
-                self._end_if_asked()
+                    # What is asked of others costs something for each of thousands of pieces a second.
+                    held_back = limited and self._limit.is_on()
+                    self._end_if_asked()
+                elif self._stopping.is_set():
+                    raise EndedError
         finally:
             if batch:
                 self._write(part, b"".join(batch))

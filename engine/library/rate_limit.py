@@ -31,6 +31,10 @@ class RateLimit:
         self._lock = threading.Lock()
         self._free_at_s = clock()
 
+    def is_on(self) -> bool:
+        """Whether there is a limit now."""
+        return self._limit() > 0
+
     def take(self, count_bytes: int, stopped: Callable[[], bool] = lambda: False) -> None:
         """Return when so many bytes more are within the limit, or at once when `stopped()`."""
         limit = self._limit()

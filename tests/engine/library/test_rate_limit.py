@@ -27,7 +27,10 @@ def test_it_goes_no_faster_than_the_limit() -> None:
 
 def test_without_a_limit_nothing_waits() -> None:
     clock = Clock()
-    RateLimit(lambda: 0.0, clock=clock, wait=clock.wait).take(10**12)
+    limit = RateLimit(lambda: 0.0, clock=clock, wait=clock.wait)
+    assert not limit.is_on()
+    assert RateLimit(lambda: 1.0).is_on()
+    limit.take(10**12)
     assert clock.now == 1000.0
 
 
