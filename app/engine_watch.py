@@ -95,6 +95,7 @@ class EngineWatch(QObject):
     """Session id, and how it changed (EngineEvent.change)."""
     job_changed = Signal(str)
     """Job id."""
+    library_changed = Signal()
     stopped = Signal(str)
     """The engine is gone and was not replaced: the sentence to show."""
 
@@ -236,6 +237,7 @@ class EngineWatch(QObject):
 
     def _take_events(self, events: list[ServerEvent]) -> None:
         latest: EngineStatus | None = None
+        library = False
         for event in events:
             try:
                 news = EngineEvent.model_validate_json(event.data)
@@ -248,6 +250,10 @@ class EngineWatch(QObject):
                 self.session_changed.emit(news.session_id, news.change)
             elif news.job_id is not None:
                 self.job_changed.emit(news.job_id)
+            elif news.kind == "library":
+                library = True
+        if library:
+            self.library_changed.emit()
         if latest is not None:
             self._ready(latest)
 

@@ -1,17 +1,20 @@
-"""The conversions that the engine knows, and what is asked of them.
+"""The jobs that the engine knows, and what is asked of them.
 
-Owns: the list as the engine last told it, and the requests. Does not know how it is shown (`conversion_words`,
-`views/`). News of a job only says that it has changed: the list is fetched anew, never twice at the same time.
+Owns: the list as the engine last told it, and the requests. Does not know how it is shown (`job_words`, `views/`).
+News of a job only says that it has changed: the list is fetched anew, never twice at the same time, and not more
+often than it can be read.
 """
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.api import EngineApi, Failed
 from engine.protocol import ErrorBody, Wire
 from engine.protocol_jobs import CancelJob, Inspection, InspectRequest, Job, JobList, StartJob
 
+PAUSE_MS = 150
+"""Between two fetches of the list: four streams make more news than anybody reads."""
 INSPECT_TIMEOUT_S = 120.0
 """Headers of a thousand shards on a slow disk."""
 
@@ -33,7 +36,7 @@ class JobShelf(QObject):
         self._stale = False
 
     def refresh(self) -> None:
-        """Fetch the list; once more afterwards if it is under way."""
+        """Fetch the list; once more a moment later if it is under way, or was fetched just now."""
         if self._asked:
             self._stale = True
             return
@@ -49,15 +52,18 @@ class JobShelf(QObject):
             again()
 
         def again() -> None:
-            self._asked = False
-            stale, self._stale = self._stale, False
-            if stale:
-                self.refresh()
+            QTimer.singleShot(PAUSE_MS, self, lambda: self._refresh_if_stale())
 
         self._api.get("/api/jobs", JobList, ok, failed)
 
+    def _refresh_if_stale(self) -> None:
+        self._asked = False
+        stale, self._stale = self._stale, False
+        if stale:
+            self.refresh()
+
     def start(self, asked: StartJob, ok: Callable[[Job], None], failed: Failed) -> None:
-        """Begin a conversion."""
+        """Begin one."""
 
         def begun(job: Job) -> None:
             self._take(job)
@@ -76,6 +82,11 @@ class JobShelf(QObject):
     def cancel(self, job_id: str, *, remove_partial: bool) -> None:
         """Give it up."""
         self._wish(job_id, "cancel", CancelJob(remove_partial=remove_partial))
+
+    @property
+    def running(self) -> list[Job]:
+        """Those that run now, the oldest first."""
+        return [job for job in reversed(self.jobs) if job.state == "running"]
 
     def forget(self, job_id: str) -> None:
         """Take one that is over off the list."""

@@ -33,6 +33,17 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
+def rough_duration(seconds: float) -> str:
+    """`3 min 5 s`, `2 h 05 min`, `3 days 4 h`: for what takes long."""
+    if seconds < 5400:
+        return duration(max(seconds, 0))
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = round(minutes / 60)
+    return f"{hours // 24} days {hours % 24} h"
+
+
 def whole_duration(seconds: float) -> str:
     """`4 s`, `3 min 5 s`: for what is still counted."""
     whole = int(seconds)

@@ -61,6 +61,15 @@ class WindowState:
         self._ini.setValue("window/sidebar", "shown" if value else "hidden")
 
     @property
+    def welcomed(self) -> bool:
+        """The welcome was seen and is over; it does not come again."""
+        return self._text("window/welcomed") == "yes"
+
+    @welcomed.setter
+    def welcomed(self, value: bool) -> None:
+        self._ini.setValue("window/welcomed", "yes" if value else "")
+
+    @property
     def theme(self) -> ThemeChoice:
         """The person's choice; "system" unless another was made."""
         value = self._text("look/theme")

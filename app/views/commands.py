@@ -142,4 +142,4 @@ class Commands:
     def _step(self, step: int) -> None:
         session_id = self._sidebar.neighbour(step)
         if session_id and session_id != self._conversation.session_id:
-            self._conversation.open(session_id)
+            self._sidebar.open_requested.emit(session_id)

@@ -28,16 +28,17 @@ from shiboken6 import isValid
 from app.api import Failed
 from app.conversion_words import (
     CONSUME_WARNING,
+    DENSE_WORDS,
     NAME_IT,
-    breakable,
     inspection_words,
     result_bytes,
     space_words,
     suggested_target,
 )
 from app.quantities import size_name
+from app.wrapping import breakable
 from engine.protocol import ErrorBody
-from engine.protocol_jobs import DenseFormat, DraftPlace, Inspection, StartJob
+from engine.protocol_jobs import ConvertRequest, DenseFormat, DraftPlace, Inspection, StartJob
 
 Inspect = Callable[[str, str, Callable[[Inspection], None], Failed], None]
 """(path, target, ok, failed)."""
@@ -47,7 +48,6 @@ ABOUT = (
 )
 FIRST_WORDS = "Choose the folder that holds config.json and the .safetensors files."
 MOST_PROBLEMS = 6
-_DENSE = (("q8_0", "Q8_0: smaller, rounded to 8 bits"), ("bf16", "BF16: exact"))
 _DRAFTS = (
     ("separate", "In a file of its own"),
     ("keep", "In the model’s file"),
@@ -77,7 +77,7 @@ class ConvertDialog(QDialog):
         self.release = _path_field("Model’s name", "DeepSeek-V4-Flash-0731")
         self.dense = QComboBox()
         self.draft = QComboBox()
-        for key, words in _DENSE:
+        for key, words in DENSE_WORDS:
             self.dense.addItem(words, key)
         for key, words in _DRAFTS:
             self.draft.addItem(words, key)
@@ -188,12 +188,14 @@ class ConvertDialog(QDialog):
         """What the form asks for."""
         release = self.release.text().strip()
         return StartJob(
-            source=self.source.text().strip(),
-            target=self.target.text().strip(),
-            dense=self._dense(),
-            draft=self._draft(),
-            consume=self.consume.isChecked(),
-            release=release if release and not self.release.isHidden() else None,
+            asked=ConvertRequest(
+                source=self.source.text().strip(),
+                target=self.target.text().strip(),
+                dense=self._dense(),
+                draft=self._draft(),
+                consume=self.consume.isChecked(),
+                release=release if release and not self.release.isHidden() else None,
+            )
         )
 
     # --- inspection -----------------------------------------------------------------------------------
@@ -256,8 +258,8 @@ class ConvertDialog(QDialog):
 
     def _update(self) -> None:
         found = self._found
-        for place, (key, words) in enumerate(_DENSE):
-            size = result_bytes(found, key, self._draft()) if found else None
+        for place, (key, words) in enumerate(DENSE_WORDS):
+            size = result_bytes(found.results, key, self._draft()) if found else None
             self.dense.setItemText(place, f"{words} ({size_name(size)})" if size else words)
         self.draft.setEnabled(found is None or found.drafter != "none")
         unknown = found is not None and found.release is None

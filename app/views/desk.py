@@ -6,6 +6,7 @@ that need no more than the open conversation (`commands.py`), or keep what is no
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
@@ -16,13 +17,16 @@ from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch, Launcher
 from app.engine_words import empty_list, empty_page, resting_words
 from app.job_shelf import JobShelf
+from app.job_words import progress_words, share, short_words, state_words
+from app.library_shelf import LibraryShelf
 from app.model_shelf import ModelShelf
 from app.session_catalogue import SessionCatalogue
 from app.transcript_model import ShownMessage
 from app.turn_stream import TurnProgress
 from app.views.asking import Asking
 from app.views.commands import Commands
-from app.views.conversions import Conversions
+from app.views.first_run import FirstRun
+from app.views.library_desk import LibraryDesk
 from app.views.turn_setup import TurnSetup
 from app.window_state import WindowState
 from engine.paths import DataFolder
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.views.composer import Composer
+    from app.views.library_page import LibraryPage
     from app.views.mode_switch import ModeSwitch
     from app.views.model_picker import ContextMeter, ModelPicker
     from app.views.notice import NoticeBar
@@ -52,6 +57,8 @@ class Parts:
     notices: "NoticeBar"
     composer: "Composer"
     status: "StatusLine"
+    make_library: "Callable[[], LibraryPage]"
+    """Makes the library's page and gives it its place in the window."""
 
 
 class Desk(QObject):
@@ -76,7 +83,10 @@ class Desk(QObject):
         self.catalogue = SessionCatalogue(self.api, self)
         self.shelf = ModelShelf(self.api, self)
         self.jobs = JobShelf(self.api, self)
-        self.conversions = Conversions(self.jobs, self.add_model, parts.composer.window(), self)
+        self.library_shelf = LibraryShelf(self.api, self)
+        self.library = LibraryDesk(
+            self.library_shelf, self.jobs, self.shelf, parts.notices, parts.make_library, self.add_model, self
+        )
         self.setup = TurnSetup(
             self.api, self.conversation, parts.switch, parts.notices, parts.composer, memory, self
         )
@@ -84,9 +94,14 @@ class Desk(QObject):
             self.conversation, self.catalogue, self.setup, parts.sidebar, parts.transcript, parts.notices
         )
         self._asking = Asking(parts.composer, self.conversation, self.watch, memory.session_id, self)
+        self.first_run = FirstRun(
+            memory, self.library_shelf, self.shelf, self.catalogue, self.conversation, self.library,
+            parts.transcript, parts.composer, self,
+        )  # fmt: skip
         self._first_session_id = memory.session_id
         self._was_ready = False
-        self._held_models: list[str] = []
+        self._held: list[Callable[[], None]] = []
+        """What was asked for before there was an engine to do it."""
         self._stopped_sentence = ""
         self._wire_engine()
         self._wire_conversation()
@@ -117,13 +132,23 @@ class Desk(QObject):
     def new_conversation(self) -> None:
         """An empty page, ready to be written to."""
         self._first_session_id = None
+        self.library.leave()
         self.conversation.new()
         self.parts.composer.setFocus()
 
     def open_conversation(self, session_id: str) -> None:
         """Show a conversation of the list."""
+        self.library.leave()
         if session_id != self.conversation.session_id:
             self.conversation.open(session_id)
+
+    def take_in(self, path: str) -> None:
+        """Add a dropped file or folder to the library, as soon as there is an engine to do it."""
+        if self.watch.state == EngineState.READY:
+            self.library.add(path)
+        else:
+            self._held.append(partial(self.take_in, path))
+            self._tell_stopped()
 
     def add_model(self, path: str) -> None:
         """Register a model file and load it, as soon as there is an engine to do it."""
@@ -131,7 +156,7 @@ class Desk(QObject):
             self.parts.status.say("Reading the file's headers…")
             self.shelf.add(path)
         else:
-            self._held_models.append(path)
+            self._held.append(partial(self.add_model, path))
             self._tell_stopped()
 
     def restart_engine(self) -> None:
@@ -158,6 +183,10 @@ class Desk(QObject):
         watch.stopped.connect(self._engine_stopped)
         watch.session_changed.connect(self._session_event)
         watch.job_changed.connect(self.jobs.refresh)
+        watch.library_changed.connect(self._library_changed)
+        self.jobs.changed.connect(self._show_running_jobs)
+        parts.sidebar.library_requested.connect(self.library.show_library)
+        parts.sidebar.jobs_requested.connect(self.library.show_conversions)
         parts.picker.set_shelf(self.shelf)
         parts.picker.load_requested.connect(self.shelf.load)
         self.shelf.changed.connect(self._models_changed)
@@ -184,6 +213,8 @@ class Desk(QObject):
             self.catalogue.refresh()
             self.shelf.refresh()
             self.jobs.refresh()
+            self.first_run.begin()
+            self.library.library_changed()
             first, self._first_session_id = self._first_session_id, None
             if not self._was_ready and first and self.conversation.session_id is None:
                 self.conversation.open(first)
@@ -191,14 +222,29 @@ class Desk(QObject):
                 self.conversation.reload()
             self._was_ready = True
             self._asking.send_held()
-            held, self._held_models = self._held_models, []
-            for path in held:
-                self.add_model(path)
+            held, self._held = self._held, []
+            for do in held:
+                do()
         elif state in (EngineState.STOPPED, EngineState.STARTING):
             self.shelf.set_status(None)
         self._rest()
         self._teach()
         self.changed.emit()
+
+    def _library_changed(self) -> None:
+        self.shelf.refresh()
+        self.library.library_changed()
+
+    def _show_running_jobs(self) -> None:
+        """The sidebar's strip."""
+        strip, running = self.parts.sidebar.job_strip, self.jobs.running
+        if not running:
+            strip.show_words("", "", 0)
+            return
+        job = running[0]
+        more = f" (+{len(running) - 1})" if len(running) > 1 else ""
+        told = f"{state_words(job)} {job.title}: {progress_words(job)}"
+        strip.show_words(short_words(job) + more, told, share(job))
 
     def _engine_status(self, status: EngineStatus) -> None:
         self.shelf.set_status(status)

@@ -1,6 +1,6 @@
 """The one place where the window says that something went wrong, or can be undone.
 
-Owns: a short stack of sentences, each with at most one button and a way to dismiss it. Does not know what
+Owns: a short stack of sentences, each with two buttons at most and a way to dismiss it. Does not know what
 they mean; a sentence with the same key replaces the earlier one.
 """
 
@@ -12,6 +12,7 @@ from PySide6.QtGui import QAccessible, QAccessibleEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
     QGridLayout,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
@@ -36,7 +37,11 @@ class Notice(QFrame):
     dismissed = Signal()
 
     def __init__(
-        self, kind: Kind, sentence: str, button: str, on_button: Callable[[], None] | None, theme: Theme
+        self,
+        kind: Kind,
+        sentence: str,
+        buttons: list[tuple[str, Callable[[], None] | None]],
+        theme: Theme,
     ) -> None:
         super().__init__()
         self.kind: Kind = kind
@@ -62,19 +67,33 @@ class Notice(QFrame):
         self._grid.setColumnStretch(1, 1)
         self._grid.addWidget(self._picture, 0, 0)
         self._grid.addWidget(self.label, 0, 1)
-        self.button: QPushButton | None = None
-        if button:
-            self.button = QPushButton(button)
-            self.button.clicked.connect(self.dismissed.emit)
-            if on_button:
-                self.button.clicked.connect(on_button)
-            self._grid.addWidget(self.button, 0, 2)
+        self.buttons: list[QPushButton] = []
+        self._foot = QWidget()
+        row = QHBoxLayout(self._foot)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        for text, on_click in buttons:
+            button = QPushButton(text)
+            button.clicked.connect(self.dismissed.emit)
+            if on_click:
+                button.clicked.connect(on_click)
+            row.addWidget(button)
+            self.buttons.append(button)
+        if buttons:
+            self._grid.addWidget(self._foot, 0, 2)
+        else:
+            self._foot.hide()
         self.close_button = QToolButton()
         self.close_button.setAccessibleName("Dismiss")
         self.close_button.setToolTip("Dismiss")
         self.close_button.clicked.connect(self.dismissed.emit)
         self._grid.addWidget(self.close_button, 0, 3)
         self.set_theme(theme)
+
+    @property
+    def button(self) -> QPushButton | None:
+        """The first one."""
+        return self.buttons[0] if self.buttons else None
 
     def set_theme(self, theme: Theme) -> None:
         """Tint the pictures."""
@@ -83,14 +102,14 @@ class Notice(QFrame):
         self.close_button.setIcon(icon("close", theme.muted))
 
     def set_narrow(self, narrow: bool) -> None:
-        """The button stands below the sentence, which needs the width."""
-        if self.button is not None and narrow != self._narrow:
+        """The buttons stand below the sentence, which needs the width."""
+        if self.buttons and narrow != self._narrow:
             self._narrow = narrow
-            self._grid.removeWidget(self.button)
+            self._grid.removeWidget(self._foot)
             if narrow:
-                self._grid.addWidget(self.button, 1, 1, Qt.AlignmentFlag.AlignLeft)
+                self._grid.addWidget(self._foot, 1, 1, Qt.AlignmentFlag.AlignLeft)
             else:
-                self._grid.addWidget(self.button, 0, 2)
+                self._grid.addWidget(self._foot, 0, 2)
 
 
 class NoticeBar(QWidget):
@@ -134,12 +153,15 @@ class NoticeBar(QWidget):
         kind: Kind = "error",
         button: str = "",
         on_button: Callable[[], None] | None = None,
+        second: str = "",
+        on_second: Callable[[], None] | None = None,
     ) -> None:
         """Show `sentence` until it is dismissed or another one comes under `key`."""
         self.dismiss(key)
         while len(self._notices) >= MOST:
             self.dismiss(next(iter(self._notices)))
-        notice = Notice(kind, sentence, button, on_button, self._theme)
+        buttons = [(text, slot) for text, slot in ((button, on_button), (second, on_second)) if text]
+        notice = Notice(kind, sentence, buttons, self._theme)
         notice.dismissed.connect(lambda: self._dismissed(key, notice))
         self._notices[key] = notice
         self._column.addWidget(notice)

@@ -1,4 +1,4 @@
-"""The conversations at the left: new, search, and the list by day.
+"""The conversations at the left: new, search, and the list by day; the way to the library, and what runs there.
 
 Owns: the widgets and how a row is drawn. Does not fetch or change anything; it asks.
 """
@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 from app.icons import icon
 from app.session_list import SessionList, SessionRole
 from app.theme import Theme
+from app.views.job_strip import JobStrip
 from app.views.style import CHROME_SCALE
 
 WIDTH_PX = 260
@@ -161,6 +162,8 @@ class Sidebar(QWidget):
     open_requested = Signal(str)
     delete_requested = Signal(str)
     search_changed = Signal(str)
+    library_requested = Signal()
+    jobs_requested = Signal()
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -171,6 +174,14 @@ class Sidebar(QWidget):
         self.new_button.setObjectName("newConversation")
         self.new_button.setAccessibleName("New conversation")
         self.new_button.clicked.connect(self.new_requested)
+        self.library_button = QPushButton(" Library")
+        self.library_button.setObjectName("openLibrary")
+        self.library_button.setAccessibleName("Library")
+        self.library_button.setToolTip("The models on this machine, and those that can be had")
+        self.library_button.setCheckable(True)
+        self.library_button.clicked.connect(self._ask_for_library)
+        self.job_strip = JobStrip()
+        self.job_strip.clicked.connect(self.jobs_requested)
         self.search = SearchField()
         self.search.setPlaceholderText("Search")
         self.search.setAccessibleName("Search conversations")
@@ -200,8 +211,10 @@ class Sidebar(QWidget):
         column.setContentsMargins(10, 10, 6, 6)
         column.setSpacing(8)
         column.addLayout(head)
+        column.addWidget(self.library_button)
         column.addWidget(self.search)
         column.addWidget(self.list, 1)
+        column.addWidget(self.job_strip)
         self.set_theme(theme)
 
     def sizeHint(self) -> QSize:
@@ -212,6 +225,7 @@ class Sidebar(QWidget):
         """Follow the window's look."""
         self._delegate.theme = theme
         self.new_button.setIcon(icon("new", theme.accent))
+        self.library_button.setIcon(icon("library", theme.accent))
         # Zoomed text has to fit, too.
         text_px = QFontMetrics(theme.text_font(CHROME_SCALE)).horizontalAdvance(self.new_button.text())
         self.setMinimumWidth(max(LEAST_PX, text_px + AROUND_NEW_PX))
@@ -229,6 +243,15 @@ class Sidebar(QWidget):
         self.list.words = words
         self.list.setAccessibleDescription(words)
         self.list.viewport().update()
+
+    def set_library_open(self, is_open: bool) -> None:
+        """The library's page is what is seen."""
+        self.library_button.setChecked(is_open)
+
+    def _ask_for_library(self) -> None:
+        # Whether it is open is told by those who open it.
+        self.library_button.setChecked(not self.library_button.isChecked())
+        self.library_requested.emit()
 
     def set_open(self, session_id: str | None) -> None:
         """Mark the open conversation."""

@@ -98,10 +98,14 @@ QPushButton:default:focus, QPushButton#send:focus {{ border: 2px solid {c["text"
 QPushButton#send:disabled {{ background: transparent; color: {c["muted"]}; border-color: {c["border"]}; }}
 QPushButton#send[stops="true"] {{ background: {c["surface"]}; color: {c["text"]};
     border-color: {c["border"]}; }}
-QPushButton#newConversation {{ background: transparent; border: 1px solid {c["border"]}; text-align: left;
-    padding: 7px {grid}px; }}
-QPushButton#newConversation:hover {{ background: {hover}; }}
-QPushButton#newConversation:focus {{ border-color: {c["accent"]}; }}
+QPushButton#newConversation, QPushButton#openLibrary, QPushButton#jobStrip {{ background: transparent;
+    border: 1px solid {c["border"]}; text-align: left; padding: 7px {grid}px; }}
+QPushButton#openLibrary, QPushButton#jobStrip {{ border-color: transparent; }}
+QPushButton#openLibrary:checked {{ background: {c["selection"]}; }}
+QPushButton#newConversation:hover, QPushButton#openLibrary:hover:!checked,
+    QPushButton#jobStrip:hover {{ background: {hover}; }}
+QPushButton#newConversation:focus, QPushButton#openLibrary:focus,
+    QPushButton#jobStrip:focus {{ border-color: {c["accent"]}; }}
 
 QLineEdit, QDialog QPlainTextEdit {{ background: {c["surface"]};
     color: {c["text"]}; border: 1px solid {c["border"]}; border-radius: {radius - 2}px; padding: 6px {grid}px;
@@ -124,6 +128,7 @@ QAbstractSpinBox::up-arrow {{ image: url("{up}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::down-arrow {{ image: url("{down}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::up-arrow:disabled, QAbstractSpinBox::up-arrow:off, QAbstractSpinBox::down-arrow:disabled,
     QAbstractSpinBox::down-arrow:off {{ image: none; }}
+QRadioButton {{ spacing: {grid}px; }}
 QCheckBox {{ spacing: {grid}px; }}
 QCheckBox::indicator {{ width: 14px; height: 14px; border: 1px solid {c["muted"]}; border-radius: 3px;
     background: {c["surface"]}; }}
@@ -143,12 +148,16 @@ QDialog QScrollArea, QDialog QScrollArea > QWidget > QWidget {{ background: tran
 QLabel {{ background: transparent; color: {c["text"]}; }}
 QLabel[muted="true"] {{ color: {c["muted"]}; }}
 QLabel[danger="true"] {{ color: {c["danger"]}; }}
-QFrame#jobCard {{ background: {c["surface"]}; border: 1px solid {c["border"]}; border-radius: {radius}px; }}
-QLabel#jobTitle {{ font-weight: 600; }}
+QWidget#libraryPage {{ background: {c["background"]}; }}
+QScrollArea#libraryArea, QScrollArea#libraryArea > QWidget > QWidget {{ background: transparent; }}
+QLabel#pageTitle {{ font-size: {theme.base_px * 1.4:.1f}px; font-weight: 600; }}
+QLabel#sectionTitle {{ font-size: {theme.base_px * 1.1:.1f}px; font-weight: 600; }}
+QFrame#card {{ background: {c["surface"]}; border: 1px solid {c["border"]}; border-radius: {radius}px; }}
+QLabel#cardTitle {{ font-weight: 600; }}
 QLabel#badge {{ color: {c["accent"]}; border: 1px solid {c["accent"]}; border-radius: {radius - 2}px;
     padding: 1px {grid}px; font-weight: 600; }}
-QPushButton#useModel {{ background: {c["accent"]}; color: {c["accent_text"]}; border: 1px solid {c["accent"]}; }}
-QPushButton#useModel:focus {{ border: 2px solid {c["text"]}; }}
+QPushButton#primary {{ background: {c["accent"]}; color: {c["accent_text"]}; border: 1px solid {c["accent"]}; }}
+QPushButton#primary:focus {{ border: 2px solid {c["text"]}; }}
 QProgressBar {{ background: {c["border"]}; border: none; border-radius: 3px; min-height: 6px;
     max-height: 6px; }}
 QProgressBar::chunk {{ background: {c["accent"]}; border-radius: 3px; }}

@@ -5,6 +5,7 @@ interface is all that the window knows of the transcript. Does not know the engi
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
@@ -15,6 +16,9 @@ from app.theme import Theme
 from app.transcript_model import ShownMessage
 from app.views.quiet_button import QuietButton
 from app.views.transcript_page import TranscriptPage
+
+if TYPE_CHECKING:
+    from app.views.welcome import Welcome
 
 ZOOM_RANGE = (0.5, 3.0)
 HIDDEN_ROWS = 5
@@ -64,6 +68,7 @@ class TranscriptView(QWidget):
         column.addStretch(3)
         self._empty_text.setProperty("muted", True)
         self._empty.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self._cover: Welcome | None = None
         self._restyle()
         self._update_empty()
 
@@ -76,6 +81,8 @@ class TranscriptView(QWidget):
         """Show everything in another look."""
         self._theme = theme
         self._restyle()
+        if self._cover is not None:
+            self._cover.set_theme(theme)
 
     def set_zoom(self, factor: float) -> None:
         """Text and column `factor` times as large, within half and three times."""
@@ -127,6 +134,22 @@ class TranscriptView(QWidget):
         self._empty_title.setText(title)
         self._empty_text.setText(text)
 
+    def set_cover(self, cover: "Welcome | None") -> None:
+        """Show this in place of the empty state's words while there are no messages; None: the words again.
+
+        The widget is this view's from then on, and is deleted when another takes its place.
+        """
+        if self._cover is not None:
+            self._cover.hide()
+            self._cover.deleteLater()
+        self._cover = cover
+        if cover is not None:
+            cover.setParent(self)
+            cover.setGeometry(self.rect())
+            # Before the keyboard comes to the composer, it goes through this.
+            QWidget.setTabOrder(self, cover)
+        self._update_empty()
+
     def _restyle(self) -> None:
         style = PageStyle(self._theme.zoomed(self._zoom))
         self._page.restyle(style)
@@ -140,7 +163,10 @@ class TranscriptView(QWidget):
         self._place_jump()
 
     def _update_empty(self) -> None:
-        self._empty.setVisible(self._page.is_empty)
+        self._empty.setVisible(self._page.is_empty and self._cover is None)
+        if self._cover is not None:
+            self._cover.setVisible(self._page.is_empty)
+            self._cover.raise_()
 
     def _update_jump(self) -> None:
         # Not for the buttons of the last message alone: there is nothing to read.
@@ -165,6 +191,8 @@ class TranscriptView(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._page.setGeometry(self.rect())
+        if self._cover is not None:
+            self._cover.setGeometry(self.rect())
         side = max(0, (self.width() - self._theme.column_px * 3 // 4) // 2)
         self._empty.setGeometry(self.rect().adjusted(side, 0, -side, 0))
         self._place_jump()

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from PySide6.QtCore import QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QFileInfo, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QAction,
     QActionGroup,
@@ -26,6 +26,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QMainWindow,
     QSplitter,
+    QStackedWidget,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -49,6 +50,7 @@ from engine.paths import DataFolder
 if TYPE_CHECKING:
     from app.engine_watch import Launcher
     from app.views.desk import Desk
+    from app.views.library_page import LibraryPage
     from engine.protocol import Settings
 
 FIRST_SIZE = QSize(1120, 760)
@@ -77,6 +79,7 @@ class MainWindow(QMainWindow):
         self.memory = WindowState(folder.window_state)
         self.desk: Desk | None = None
         self._launcher = launcher
+        self._library_page: LibraryPage | None = None
         self._painted = False
         self._purged = False
         # Before there are widgets: styling them afterwards costs time before the first paint.
@@ -133,7 +136,9 @@ class MainWindow(QMainWindow):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(0)
         rows.addLayout(head)
-        rows.addWidget(self.transcript, 1)
+        self.pages = QStackedWidget()
+        self.pages.addWidget(self.transcript)
+        rows.addWidget(self.pages, 1)
         rows.addLayout(foot)
         self.splitter = QSplitter(Qt.Orientation.Horizontal)
         self.splitter.setHandleWidth(1)
@@ -145,7 +150,8 @@ class MainWindow(QMainWindow):
         self.splitter.setSizes([WIDTH_PX, FIRST_SIZE.width() - WIDTH_PX])
         self.setCentralWidget(self.splitter)
         order = (
-            self.sidebar.new_button, self.sidebar.search, self.sidebar.list, self._sidebar_button,
+            self.sidebar.new_button, self.sidebar.library_button, self.sidebar.search, self.sidebar.list,
+            self._sidebar_button,
             self.picker, self.switch, self.transcript, self.composer.edit, self.composer.button,
         )  # fmt: skip
         for before, after in pairwise(order):
@@ -184,7 +190,7 @@ class MainWindow(QMainWindow):
     def _do(self, row: ActionRow) -> None:
         """Carry out an action, here or at the desk."""
         desk = self.desk
-        for doer in (self, self.look, desk, desk and desk.commands, desk and desk.conversions):
+        for doer in (self, self.look, desk, desk and desk.commands, desk and desk.library):
             method = getattr(doer, row.slot, None)
             if method is not None:
                 method()
@@ -221,11 +227,13 @@ class MainWindow(QMainWindow):
 
         parts = Parts(
             self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
-            self.status,
+            self.status, self._make_library,
         )  # fmt: skip
         self.desk = Desk(parts, self.folder, self.memory, self, self._launcher)
         self.composer.send_requested.disconnect(self._sent_early)
         self.desk.changed.connect(self.update_actions)
+        self.desk.library.opened.connect(self._show_library)
+        self.desk.library.left.connect(self._show_conversation)
         self.update_actions()
         self.desk.begin()
         self.setWindowIcon(application_icon())
@@ -237,11 +245,14 @@ class MainWindow(QMainWindow):
     # --- actions of the window itself -----------------------------------------------------------------
 
     def send(self) -> None:
-        """What stands in the composer."""
-        self.composer.send()
+        """What stands in the composer, where it is seen."""
+        if self.composer.isVisible():
+            self.composer.send()
 
     def focus_composer(self) -> None:
         """The cursor into the composer."""
+        if self.desk is not None:
+            self.desk.library.leave()
         self.composer.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def search_conversations(self) -> None:
@@ -298,6 +309,25 @@ class MainWindow(QMainWindow):
         """Close every window."""
         QApplication.closeAllWindows()
 
+    def _make_library(self) -> "LibraryPage":
+        from app.views.library_page import LibraryPage
+
+        self._library_page = LibraryPage(self.theme)
+        self.pages.addWidget(self._library_page)
+        return self._library_page
+
+    def _show_library(self) -> None:
+        if self._library_page is not None:
+            self.pages.setCurrentWidget(self._library_page)
+            self.composer.hide()
+            self.sidebar.set_library_open(True)
+
+    def _show_conversation(self) -> None:
+        self.pages.setCurrentWidget(self.transcript)
+        self.composer.show()
+        self.composer.setFocus()
+        self.sidebar.set_library_open(False)
+
     def _open_settings(self, settings: "Settings") -> None:
         from shiboken6 import isValid
 
@@ -339,9 +369,10 @@ class MainWindow(QMainWindow):
         return self.look.theme
 
     def _parts(self) -> tuple[Themed, ...]:
+        library = () if self._library_page is None else (self._library_page,)
         return (
             self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
-            self.status,
+            self.status, *library,
         )  # fmt: skip
 
     def _set_theme(self, theme: Theme) -> None:
@@ -376,14 +407,15 @@ class MainWindow(QMainWindow):
         self.notices.set_room(event.size().height() // 2)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Model files may be dropped."""
+        """Model files and checkpoints' folders may be dropped."""
         if _model_files(event):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Add the model files."""
+        """Take them into the library."""
         for path in _model_files(event):
-            self._add_model(path)
+            if self.desk is not None:
+                self.desk.take_in(path)
         event.acceptProposedAction()
 
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -415,4 +447,4 @@ class MainWindow(QMainWindow):
 def _model_files(event: QDropEvent) -> list[str]:
     urls = event.mimeData().urls()
     paths = [url.toLocalFile() for url in urls if url.isLocalFile()]
-    return [path for path in paths if path.lower().endswith(MODEL_SUFFIX)]
+    return [path for path in paths if path.lower().endswith(MODEL_SUFFIX) or QFileInfo(path).isDir()]

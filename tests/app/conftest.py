@@ -126,6 +126,14 @@ class FakeEngine:
             "active_turn_id": None, "active_answer_id": None, "queue_length": 0,
         }  # fmt: skip
         self.jobs: list[dict[str, Any]] = []
+        self.library: dict[str, Any] = {
+            "items": [], "offers": [], "hub": {"endpoint": "https://hub"},
+            "rooms": [{"role": "models", "path": "/models", "free_bytes": 812_000_000_000,
+                       "total_bytes": 2_000_000_000_000}],
+            "machine": {"processor": "Some CPU", "cores": 16, "memory_bytes": 64_000_000_000},
+        }  # fmt: skip
+        self.lookup: dict[str, Any] = {}
+        """What a name is answered with."""
         self.listeners: list[queue.Queue[bytes | None]] = []
         self.tools: dict[str, list[Any]] = {}
         self.reuse: dict[str, dict[str, int]] = {}
@@ -202,11 +210,17 @@ class FakeEngine:
         """Send a job event to every window."""
         self._tell({"kind": "job", "job_id": job_id})
 
+    def tell_library(self) -> None:
+        """Send a library event to every window."""
+        self._tell({"kind": "library"})
+
     def add_job(self, **more: Any) -> str:
-        """A conversion that runs."""
+        """A job that runs: a conversion, where nothing else is `asked`."""
+        asked = more.get("asked", {"kind": "convert", "source": "/c/Flash", "target": "/c/Flash.gguf"})
+        what = asked.get("what") or asked.get("source") or asked.get("path") or asked.get("item_id")
         job = {
-            "id": self.new_id("j"), "state": "running", "created_at": 0.0, "source": "/c/Flash",
-            "target": "/c/Flash.gguf", "dense": "q8_0", "draft": "separate", "consume": False, **more,
+            "id": self.new_id("j"), "state": "running", "created_at": 0.0, "title": what.rpartition("/")[2],
+            "place": asked.get("target") or asked.get("folder") or what, **more, "asked": asked,
         }  # fmt: skip
         self.jobs.insert(0, job)
         return job["id"]
@@ -416,6 +430,29 @@ class _Handler(BaseHTTPRequestHandler):
             case ("DELETE", "jobs", job_id):
                 engine.jobs = [job for job in engine.jobs if job["id"] != job_id]
                 self._send(204, None)
+            case ("GET", "library"):
+                self._send(200, engine.library)
+            case ("POST", "library", "lookup"):
+                self._send(200, engine.lookup)
+            case ("PUT", "library", "token"):
+                engine.library["hub"]["token"] = "keyring"
+                self._send(200, engine.library["hub"])
+            case ("DELETE", "library", "token"):
+                engine.library["hub"]["token"] = "none"
+                self._send(204, None)
+            case ("POST", "library", "add"):
+                path, is_model = body["path"], body["path"].lower().endswith(".gguf")
+                item = {
+                    "id": "m2" if is_model else f"checkpoint:{path}", "kind": "model" if is_model else "checkpoint",
+                    "name": path.rpartition("/")[2], "path": path, "size_bytes": 5,
+                }  # fmt: skip
+                engine.library["items"].insert(0, item)
+                self._send(201, item)
+            case ("POST", "library", "remove"):
+                items = engine.library["items"]
+                [item] = [each for each in items if each["id"] == body["item_id"]]
+                items.remove(item)
+                self._send(200, {"size_bytes": item["size_bytes"], "in_trash": not body["for_good"]})
             case ("POST", "inspect"):
                 self._send(200, {
                     "path": body["path"], "name": "Flash", "release": "0731", "shards": 1, "tensors": 1,

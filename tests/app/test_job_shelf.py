@@ -1,4 +1,4 @@
-"""The list of conversions as the engine tells it, and what is asked of them."""
+"""The list of jobs as the engine tells it, and what is asked of them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pytestqt.qtbot import QtBot
 from app.api import EngineApi
 from app.job_shelf import JobShelf
 from engine.protocol import ErrorBody
-from engine.protocol_jobs import Inspection, Job, StartJob
+from engine.protocol_jobs import ConvertRequest, Inspection, Job, StartJob
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def shelf(qtbot: QtBot, fake_engine: Any) -> Any:
 
 def test_begun_paused_resumed_cancelled_removed(shelf: JobShelf, qtbot: QtBot, fake_engine: Any) -> None:
     begun: list[Job] = []
-    shelf.start(StartJob(source="/c", target="/m.gguf"), begun.append, lambda _: None)
+    shelf.start(StartJob(asked=ConvertRequest(source="/c", target="/m.gguf")), begun.append, lambda _: None)
     qtbot.waitUntil(lambda: bool(begun))
     [job] = shelf.jobs
     for wish, state in (
@@ -40,9 +40,10 @@ def test_much_news_is_few_requests(shelf: JobShelf, qtbot: QtBot, fake_engine: A
     fake_engine.add_job()
     for _ in range(50):
         shelf.refresh()
-    qtbot.waitUntil(lambda: shelf.known)
-    qtbot.wait(100)
+    with qtbot.waitSignals([shelf.changed, shelf.changed]):
+        pass
     assert len(fake_engine.asked("GET", "/api/jobs")) == 2
+    assert [job.id for job in shelf.running] == ["j1"]
 
 
 def test_a_refusal_is_told(shelf: JobShelf, qtbot: QtBot, fake_engine: Any) -> None:

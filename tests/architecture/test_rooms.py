@@ -92,7 +92,10 @@ def test_a_package_is_imported_in_its_room_only(package: str) -> None:
 
 def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
     allowed = {"engine"} | {
-        f"engine.{m}" for m in ("conversation", "errors", "launch", "paths", "protocol", "protocol_jobs")
+        f"engine.{m}"
+        for m in (
+            "conversation", "errors", "launch", "paths", "protocol", "protocol_jobs", "protocol_library",
+        )
     }
     seen = {
         (str(module), name)

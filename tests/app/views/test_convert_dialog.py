@@ -9,7 +9,7 @@ from pytestqt.qtbot import QtBot
 
 from app.views.convert_dialog import ConvertDialog
 from engine.protocol import ErrorBody
-from engine.protocol_jobs import Inspection, StartJob
+from engine.protocol_jobs import ConvertRequest, Inspection, StartJob
 
 FOUND: dict[str, Any] = {
     "path": "/c/Flash", "name": "Flash", "release": "DeepSeek-V4 0731", "shards": 4, "tensors": 9,
@@ -67,7 +67,11 @@ def test_look_choose_start(dialog: ConvertDialog, looker: Looker, qtbot: QtBot) 
     with qtbot.waitSignal(dialog.started) as started:
         dialog.convert_button.click()
     assert started.args == [
-        StartJob(source="/c/Flash", target="/m/f.gguf", dense="bf16", draft="skip", consume=True)
+        StartJob(
+            asked=ConvertRequest(
+                source="/c/Flash", target="/m/f.gguf", dense="bf16", draft="skip", consume=True
+            )
+        )
     ]
     assert not dialog.convert_button.isEnabled()
     dialog.refuse("It could not be begun.")
@@ -103,7 +107,9 @@ def test_an_unknown_release_is_asked_for(dialog: ConvertDialog, looker: Looker) 
     assert not dialog.convert_button.isEnabled()
     dialog.release.setText("DeepSeek-V4-Flash-0731")
     assert dialog.convert_button.isEnabled()
-    assert dialog.asked().release == "DeepSeek-V4-Flash-0731"
+    asked = dialog.asked().asked
+    assert isinstance(asked, ConvertRequest)
+    assert asked.release == "DeepSeek-V4-Flash-0731"
 
 
 def test_every_field_has_a_name(dialog: ConvertDialog) -> None:

@@ -218,8 +218,11 @@ def test_a_dropped_model_file_is_added(opened: Opened, qtbot: QtBot, fake_engine
         Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier,
     )  # fmt: skip
     opened.window.dropEvent(event)
-    qtbot.waitUntil(lambda: bool(fake_engine.asked("POST", "/api/models/load")))
-    assert fake_engine.asked("POST", "/api/models/add") == [{"path": "/somewhere/New.GGUF"}]
+    qtbot.waitUntil(lambda: opened.desk.library.is_open)
+    assert fake_engine.asked("POST", "/api/library/add") == [{"path": "/somewhere/New.GGUF"}]
+    assert opened.desk.library.page is not None
+    cards = opened.desk.library.page.items.cards
+    qtbot.waitUntil(lambda: "m2" in cards or "m2" in opened.desk.library.page.items.cards)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_a_model_dropped_before_the_engine_is_ready_waits_for_it(
