@@ -3,7 +3,7 @@
 Owns: the words. Pure; knows no widget and changes nothing.
 """
 
-from pathlib import PurePath, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 from app.quantities import rough_duration, size_name
 from engine.protocol_jobs import ConvertRequest, Exactness, FetchRequest, Job, MoveRequest, VerifyRequest
@@ -68,27 +68,38 @@ def _doing(job: Job) -> str:
 
 
 def origin_words(job: Job) -> str:
-    """What of, how, and where to."""
+    """What of, and how; where to is `place_words`."""
     match job.asked:
         case FetchRequest() as asked:
             words = [f"from {asked.what}"]
             if asked.revision:
-                words.append(f"as of {asked.revision[:12]}")
+                words.append(f"as of {asked.revision[:8]}")
             if asked.convert is not None:
                 words.append(_DENSE[asked.convert.dense])
                 if asked.convert.consume:
                     words.append("deletes each part once it is converted")
-            words.append(f"in {job.place}")
         case ConvertRequest() as asked:
             words = [f"of {path_name(asked.source)}", _DENSE[asked.dense]]
             if asked.consume:
                 words.append("deletes the checkpoint")
-            words.append(f"in {PurePath(asked.target).parent}")
         case VerifyRequest() as asked:
-            words = [f"of {asked.path}"]
+            words = [f"of {path_name(asked.path)}"]
         case MoveRequest() as asked:
-            words = [f"into {asked.folder}"]
+            words = [f"into {path_name(asked.folder)}"]
     return " · ".join(words)
+
+
+def place_words(job: Job) -> str:
+    """The file or folder that it writes or checks."""
+    match job.asked:
+        case FetchRequest() as asked:
+            return (asked.convert.target if asked.convert else None) or job.place
+        case ConvertRequest() as asked:
+            return asked.target
+        case VerifyRequest() as asked:
+            return asked.path
+        case MoveRequest() as asked:
+            return asked.folder
 
 
 def path_name(path: str) -> str:
@@ -113,7 +124,8 @@ def progress_words(job: Job) -> str:
         return _FIRST_WORDS[job.asked.kind] if job.state == "running" else ""
     words = [f"{size_name(progress.done_bytes)} of {size_name(progress.total_bytes)}", f"{share(job):.0%}"]
     if job.state == "running" and not job.stopping:
-        words.append(f"{size_name(round(progress.bytes_per_s))}/s")
+        if progress.bytes_per_s >= 1:
+            words.append(f"{size_name(round(progress.bytes_per_s))}/s")
         if progress.seconds_left is not None:
             words.append(f"{rough_duration(progress.seconds_left)} left")
     return " · ".join(words)
@@ -152,11 +164,6 @@ def item_words(job: Job) -> str:
 def note_words(job: Job) -> str:
     """What it waits for; "" while it gets on."""
     return job.progress.note if job.progress is not None and job.state == "running" else ""
-
-
-def short_words(job: Job) -> str:
-    """A running job in one short line: "DeepSeek-V4-Flash · 31%"."""
-    return f"{job.title} · {share(job):.0%}" if job.progress else job.title
 
 
 def badge_words(exactness: Exactness) -> tuple[str, str]:

@@ -81,13 +81,14 @@ def used_words(last_used_at: float | None, now_s: float) -> str:
     return f"used {days // 30} months ago" if days < 730 else f"used {days // 365} years ago"
 
 
-def offer_words(offer: Offer) -> str:
-    """What it weighs, on the line and on the disk, and its licence."""
+def offer_words(offer: Offer, *, tells_time: bool = False) -> str:
+    """What it weighs, on the line and on the disk, and its licence. `tells_time`: how long it takes, as well."""
     words: list[str] = []
     if offer.download_bytes is None:
         words.append("size known once the hub is asked")
     else:
-        words.append(f"{size_name(offer.download_bytes)} to download")
+        takes = f", {time_words(offer.download_bytes)}" if tells_time else ""
+        words.append(f"{size_name(offer.download_bytes)} to download{takes}")
     converted = result_bytes(offer.results, "q8_0")
     if converted is not None:
         words.append(f"{size_name(converted)} once converted")
@@ -129,17 +130,16 @@ def cost_lines(plan: FetchPlan) -> list[tuple[str, str]]:
         lines.append(("On the disk", _size(plan.end_bytes)))
     seconds = plan.seconds_at(LINE_MBIT_S * 1e6)
     if seconds is not None:
+        # Labelled as what it is: nobody here knows the line.
         lines.append(
             ("Time", f"about {rough_duration(seconds)} on a line of {LINE_MBIT_S} Mbit/s, as an example")
         )
     return lines
 
 
-def time_words(offer: Offer) -> str:
-    """How long its download takes on the example's line; "" where its size is not known."""
-    if offer.download_bytes is None:
-        return ""
-    return f"about {rough_duration(offer.download_bytes * 8 / (LINE_MBIT_S * 1e6))} at {LINE_MBIT_S} Mbit/s"
+def time_words(download_bytes: int) -> str:
+    """How long a download takes on the example's line."""
+    return f"about {rough_duration(download_bytes * 8 / (LINE_MBIT_S * 1e6))} at {LINE_MBIT_S} Mbit/s"
 
 
 def shortfall_words(shortfalls: list[tuple[int, int]]) -> str:

@@ -12,7 +12,7 @@ def size_name(size_bytes: int) -> str:
         return f"{size_bytes / 1e3:.1f} kB"
     if size_bytes < 999_950_000:
         return f"{size_bytes / 1e6:.1f} MB"
-    return f"{size_bytes / 1e9:.1f} GB"
+    return f"{size_bytes / 1e9:,.1f} GB"
 
 
 def rate(tokens_per_s: float) -> str:

@@ -17,7 +17,7 @@ from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch, Launcher
 from app.engine_words import empty_list, empty_page, resting_words
 from app.job_shelf import JobShelf
-from app.job_words import progress_words, share, short_words, state_words
+from app.job_words import progress_words, share, state_words
 from app.library_shelf import LibraryShelf
 from app.model_shelf import ModelShelf
 from app.session_catalogue import SessionCatalogue
@@ -244,7 +244,7 @@ class Desk(QObject):
         job = running[0]
         more = f" (+{len(running) - 1})" if len(running) > 1 else ""
         told = f"{state_words(job)} {job.title}: {progress_words(job)}"
-        strip.show_words(short_words(job) + more, told, share(job))
+        strip.show_words(job.title + more, told, share(job))
 
     def _engine_status(self, status: EngineStatus) -> None:
         self.shelf.set_status(status)

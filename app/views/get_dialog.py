@@ -98,11 +98,11 @@ class GetDialog(QDialog):
         self.target = ElidedLine(Qt.TextElideMode.ElideMiddle)
         self.folder.set_words(fetched.path if fetched else "")
         self.target.set_words(_joined(models.path, file_name(offer) + MODEL_SUFFIX) if models else "")
-        self.free, self.fit, self.room, self.message = (QLabel() for _ in range(4))
+        self.fit, self.room, self.message = (QLabel() for _ in range(3))
         self.fit.setText(breakable(offer.fit.text) if offer.fit else "")
         self.fit.setVisible(offer.fit is not None)
         for label in (
-            self.title, self.source, self.about, self.consume_words, self.free, self.fit, self.room,
+            self.title, self.source, self.about, self.consume_words, self.fit, self.room,
             self.message,
         ):  # fmt: skip
             label.setTextFormat(Qt.TextFormat.PlainText)
@@ -155,6 +155,7 @@ class GetDialog(QDialog):
         column.setSpacing(8)
         for part in (self.title, self.source, self.about):
             column.addWidget(part)
+        column.addSpacing(8)
         for choice in (self.convert, self.fetch_only):
             choice.setVisible(is_checkpoint)
             column.addWidget(choice)
@@ -164,8 +165,7 @@ class GetDialog(QDialog):
         column.addWidget(self.consume_words)
         column.addSpacing(8)
         column.addLayout(self._costs)
-        for part in (self.free, self.fit, self.room):
-            column.addWidget(part)
+        column.addWidget(self.fit)
         column.addStretch(1)
         # With large text it scrolls; what begins it stays in sight.
         area = QScrollArea()
@@ -179,6 +179,7 @@ class GetDialog(QDialog):
         outer.setContentsMargins(24, 20, 24, 20)
         outer.setSpacing(16)
         outer.addWidget(area, 1)
+        outer.addWidget(self.room)
         outer.addWidget(self.message)
         outer.addWidget(buttons)
 
@@ -239,8 +240,7 @@ class GetDialog(QDialog):
         ):  # fmt: skip
             part.setVisible(converts)
         self.consume_words.setVisible(converts and self.consume.isChecked())
-        self._show_costs(cost_lines(plan))
-        self._show_free(converts)
+        self._show_costs([*cost_lines(plan), ("Free there now", self._free_words(converts))])
         words = shortfall_words(plan.shortfalls(self._fetched_room, self._result_room))
         self.room.setText(words)
         self.room.setVisible(bool(words))
@@ -264,17 +264,16 @@ class GetDialog(QDialog):
                 name.setText(lines[place][0])
                 value.setText(lines[place][1])
 
-    def _show_free(self, converts: bool) -> None:
+    def _free_words(self, converts: bool) -> str:
         fetched, result = self._fetched_room, self._result_room
         if fetched is None:
-            self.free.setText("How much is free there is not known.")
-        elif converts and result is not None and not fetched.is_same(result):
-            self.free.setText(
-                f"{size_name(fetched.free_bytes)} are free where it is downloaded to, "
-                f"{size_name(result.free_bytes)} where the result goes."
+            return "not known"
+        if converts and result is not None and not fetched.is_same(result):
+            return (
+                f"{size_name(fetched.free_bytes)} where it is downloaded to, "
+                f"{size_name(result.free_bytes)} where the result goes"
             )
-        else:
-            self.free.setText(f"{size_name(fetched.free_bytes)} are free there now.")
+        return size_name(fetched.free_bytes)
 
     # --- doing ----------------------------------------------------------------------------------------
 

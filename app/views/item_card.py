@@ -13,6 +13,7 @@ from app.job_words import badge_words
 from app.library_words import item_words
 from app.views.card_list import Card
 from app.views.elided_line import ElidedLine
+from app.views.flow_row import FlowRow
 from app.wrapping import breakable
 from engine.protocol_library import LibraryItem
 
@@ -67,14 +68,13 @@ class ItemCard(Card):
         return (self.use_button, self.convert_button, self.more_button)
 
     def _lay_out(self) -> None:
-        head = QHBoxLayout()
-        head.setSpacing(8)
-        head.addWidget(self.title, 1)
-        head.addWidget(self.loaded)
-        head.addWidget(self.badge)
+        badges = FlowRow()
+        badges.addWidget(self.loaded)
+        badges.addWidget(self.badge)
         words = QVBoxLayout()
         words.setSpacing(4)
-        words.addLayout(head)
+        words.addWidget(self.title)
+        words.addLayout(badges)
         words.addWidget(self.words)
         words.addWidget(self.path)
         words.addWidget(self.problem)
@@ -83,8 +83,12 @@ class ItemCard(Card):
         row.setSpacing(8)
         row.addLayout(words, 1)
         row.addSpacing(8)
+        # Beside each other; where that is too narrow, below each other.
+        buttons = FlowRow()
         for button in self.buttons():
-            row.addWidget(button, 0, Qt.AlignmentFlag.AlignVCenter)
+            buttons.addWidget(button)
+        row.addLayout(buttons)
+        row.setAlignment(buttons, Qt.AlignmentFlag.AlignVCenter)
 
     def show_entry(self, entry: tuple[LibraryItem, bool]) -> None:
         """Show the latest of it."""

@@ -14,6 +14,7 @@ from app.job_words import (
     note_words,
     origin_words,
     outcome_words,
+    place_words,
     progress_words,
     share,
     size_words,
@@ -21,6 +22,7 @@ from app.job_words import (
 )
 from app.views.card_list import Card
 from app.views.elided_line import ElidedLine
+from app.views.flow_row import FlowRow
 from app.wrapping import breakable
 from engine.protocol_jobs import Job
 
@@ -51,14 +53,15 @@ class JobCard(Card):
         for label in (self.state, self.badge):
             label.setTextFormat(Qt.TextFormat.PlainText)
         self.badge.setObjectName("badge")
-        self.origin = ElidedLine(Qt.TextElideMode.ElideMiddle)
+        self.origin = ElidedLine()
+        self.place = ElidedLine(Qt.TextElideMode.ElideMiddle)
         self.bar = QProgressBar()
         self.bar.setRange(0, BAR_STEPS)
         self.bar.setTextVisible(False)
         self.progress = _line()
         self.halves = _line(muted=True)
         self.item = ElidedLine(Qt.TextElideMode.ElideMiddle)
-        for line in (self.origin, self.item):
+        for line in (self.origin, self.place, self.item):
             line.setProperty("muted", True)
         self.note = _line()
         self.outcome = _line()
@@ -95,19 +98,20 @@ class JobCard(Card):
         head = QHBoxLayout()
         head.setSpacing(8)
         head.addWidget(self.title, 1)
-        head.addWidget(self.badge)
         head.addWidget(self.state)
-        foot = QHBoxLayout()
-        foot.setSpacing(8)
+        proof = FlowRow()
+        proof.addWidget(self.badge)
+        foot = FlowRow()
         for button in self._buttons:
             foot.addWidget(button)
-        foot.addStretch(1)
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 12, 16, 12)
         column.setSpacing(4)
         column.addLayout(head)
         column.addWidget(self.origin)
+        column.addWidget(self.place)
         column.addSpacing(4)
+        column.addLayout(proof)
         for part in (self.bar, self.progress, self.halves, self.item, self.note, self.outcome):
             column.addWidget(part)
         column.addSpacing(4)
@@ -120,6 +124,7 @@ class JobCard(Card):
         self.title.setAccessibleName(job.title)
         _say(self.state, state_words(job), hides=False)
         self.origin.set_words(origin_words(job))
+        self.place.set_words(place_words(job))
         is_done = job.state == "done"
         has_bar = job.state not in ("done", "cancelled")
         self.bar.setVisible(has_bar)

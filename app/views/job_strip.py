@@ -5,7 +5,15 @@ before the first paint.
 """
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtWidgets import QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.views.elided_line import ElidedLine
 
@@ -20,16 +28,22 @@ class JobStrip(QPushButton):
         self.setObjectName("jobStrip")
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setAccessibleName("What is under way")
-        self.line = ElidedLine(Qt.TextElideMode.ElideMiddle)
+        self.line = ElidedLine()
+        self.share = QLabel()
+        self.share.setTextFormat(Qt.TextFormat.PlainText)
         self.bar = QProgressBar()
         self.bar.setRange(0, BAR_STEPS)
         self.bar.setTextVisible(False)
-        for part in (self.line, self.bar):
+        for part in (self.line, self.share, self.bar):
             part.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(8, 8, 8, 8)
         self._column.setSpacing(6)
-        self._column.addWidget(self.line)
+        head = QHBoxLayout()
+        head.setSpacing(8)
+        head.addWidget(self.line, 1)
+        head.addWidget(self.share)
+        self._column.addLayout(head)
         self._column.addWidget(self.bar)
         self.hide()
 
@@ -47,6 +61,7 @@ class JobStrip(QPushButton):
         if words:
             self.line.set_words(words)
             self.bar.setValue(round(share * BAR_STEPS))
+            self.share.setText(f"{share:.0%}")
             if explanation != self.toolTip():
                 self.setToolTip(explanation)
                 self.setAccessibleName(explanation)

@@ -111,7 +111,7 @@ class LibraryDesk(QObject):
         page.item_asked.connect(self._item_asked)
         page.get_requested.connect(self.get_model)
         page.job_asked.connect(self._job_asked)
-        page.use_requested.connect(self._use_file)
+        page.use_requested.connect(self._use_result)
         page.reveal_requested.connect(reveal)
 
     def _show(self) -> None:
@@ -296,6 +296,7 @@ class LibraryDesk(QObject):
         match verb:
             case "use":
                 self._models.load(item.id)
+                self.leave()
             case "convert":
                 self.convert_checkpoint(item.path)
             case "verify":
@@ -306,6 +307,11 @@ class LibraryDesk(QObject):
                 self._choose_place(item)
             case _:
                 self._ask_to_remove(item)
+
+    def _use_result(self, path: str) -> None:
+        """Load what a job has made; the conversation is where it is talked to."""
+        self._use_file(path)
+        self.leave()
 
     def _choose_place(self, item: LibraryItem) -> None:
         dialog = QFileDialog(

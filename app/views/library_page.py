@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -20,10 +19,12 @@ from PySide6.QtWidgets import (
 from app.library_words import ITEMS_EMPTY, JOBS_EMPTY, LOADING, OFFERS_EMPTY, choice_offers
 from app.theme import Theme
 from app.views.card_list import CardList
+from app.views.flow_row import FlowRow
 from app.views.item_card import ItemCard
 from app.views.job_card import JobCard
 from app.views.offer_card import OfferCard
 from app.views.room_bars import RoomBars
+from app.views.scrolled_column import ScrolledColumn
 from app.views.sidebar import SearchField
 from app.wrapping import breakable
 from engine.protocol import ErrorBody
@@ -97,18 +98,19 @@ class LibraryPage(QWidget):
         self.finding.hide()
 
     def _lay_out(self) -> None:
+        buttons = FlowRow()
+        buttons.addWidget(self.convert_button)
+        buttons.addWidget(self.back_button)
         head = QHBoxLayout()
-        head.setSpacing(8)
-        head.addWidget(self.title)
-        head.addStretch(1)
-        head.addWidget(self.convert_button)
-        head.addWidget(self.back_button)
+        head.setSpacing(16)
+        head.addWidget(self.title, 1)
+        head.addLayout(buttons)
         search = QHBoxLayout()
         search.setSpacing(8)
         search.addWidget(self.field, 1)
         search.addWidget(self.look_button)
-        self._column = QWidget()
-        column = QVBoxLayout(self._column)
+        self.area = ScrolledColumn()
+        column = self.area.rows
         column.setContentsMargins(0, 8, 0, 24)
         column.setSpacing(8)
         column.addLayout(head)
@@ -118,30 +120,17 @@ class LibraryPage(QWidget):
         column.addWidget(self.finding)
         column.addWidget(self.found)
         column.addWidget(self.message)
-        for section in (self.jobs, self.items, self.offers):
+        for section in (self.items, self.jobs, self.offers):
             column.addSpacing(16)
             column.addWidget(section)
         column.addStretch(1)
-        inner = QWidget()
-        row = QHBoxLayout(inner)
-        row.setContentsMargins(16, 0, 16, 0)
-        row.addStretch(1)
-        row.addWidget(self._column, 1000)
-        row.addStretch(1)
-        self.area = QScrollArea()
-        self.area.setObjectName("libraryArea")
-        self.area.setWidget(inner)
-        self.area.setWidgetResizable(True)
-        self.area.setFrameShape(QScrollArea.Shape.NoFrame)
-        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         page = QVBoxLayout(self)
         page.setContentsMargins(0, 0, 0, 0)
         page.addWidget(self.area)
 
     def set_theme(self, theme: Theme) -> None:
         """Follow the window's look."""
-        self._column.setMaximumWidth(round(theme.column_px * COLUMN_SHARE))
+        self.area.set_most_px(round(theme.column_px * COLUMN_SHARE))
 
     # --- from outside ---------------------------------------------------------------------------------
 

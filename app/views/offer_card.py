@@ -6,7 +6,7 @@ Owns: the card's widgets. Does not carry anything out.
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from app.library_words import offer_source, offer_words, time_words
+from app.library_words import offer_source, offer_words
 from app.views.card_list import Card
 from app.views.elided_line import ElidedLine
 from app.wrapping import breakable
@@ -20,6 +20,7 @@ class OfferCard(Card):
     """Offer."""
 
     def __init__(self, offer: Offer, parent: QWidget | None = None, *, tells_time: bool = False) -> None:
+        """`tells_time`: for somebody who does not know yet what such a download means."""
         super().__init__(parent)
         self.offer = offer
         self._tells_time = tells_time
@@ -29,6 +30,7 @@ class OfferCard(Card):
         self.have.setObjectName("badge")
         self.source = ElidedLine(Qt.TextElideMode.ElideMiddle)
         self.source.setProperty("muted", True)
+        self.source.setVisible(not tells_time)
         self.about, self.cost, self.fit = (QLabel() for _ in range(3))
         for label in (self.about, self.cost, self.fit, self.have):
             label.setTextFormat(Qt.TextFormat.PlainText)
@@ -60,9 +62,7 @@ class OfferCard(Card):
         offer = self.offer = entry
         self.title.set_words(offer.title)
         self.have.setVisible(offer.item_id is not None)
-        cost = offer_words(offer)
-        if self._tells_time and (takes := time_words(offer)):
-            cost += f" · {takes}"
+        cost = offer_words(offer, tells_time=self._tells_time)
         fit = offer.fit.text if offer.fit else ""
         for label, words in ((self.about, offer.about), (self.cost, cost), (self.fit, fit)):
             label.setText(breakable(words))

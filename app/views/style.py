@@ -16,8 +16,10 @@ CHROME_SCALE = 0.9
 def apply(theme: Theme, app: QApplication) -> None:
     """Draw the whole program in `theme`."""
     app.setPalette(palette(theme))
+    # Before: widgets that a stylesheet has polished already take the font of that moment, and not a later one.
+    app.setFont(theme.text_font(CHROME_SCALE))
     app.setStyleSheet(stylesheet(theme))
-    # Last: the first stylesheet puts a new style in place, and that brings the platform's fonts back.
+    # And after: the first stylesheet puts a new style in place, and that brings the platform's fonts back.
     app.setFont(theme.text_font(CHROME_SCALE))
 
 
@@ -149,7 +151,7 @@ QLabel {{ background: transparent; color: {c["text"]}; }}
 QLabel[muted="true"] {{ color: {c["muted"]}; }}
 QLabel[danger="true"] {{ color: {c["danger"]}; }}
 QWidget#libraryPage {{ background: {c["background"]}; }}
-QScrollArea#libraryArea, QScrollArea#libraryArea > QWidget > QWidget {{ background: transparent; }}
+QScrollArea#scrolledColumn, QScrollArea#scrolledColumn > QWidget > QWidget {{ background: transparent; }}
 QLabel#pageTitle {{ font-size: {theme.base_px * 1.4:.1f}px; font-weight: 600; }}
 QLabel#sectionTitle {{ font-size: {theme.base_px * 1.1:.1f}px; font-weight: 600; }}
 QFrame#card {{ background: {c["surface"]}; border: 1px solid {c["border"]}; border-radius: {radius}px; }}

@@ -51,10 +51,10 @@ class TokenDialog(QDialog):
         self.field.textChanged.connect(self._typed)
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 20)
-        column.setSpacing(12)
+        column.setSpacing(8)
         for part in (self.why, caption, self.field, self.where, self.keeping, self.message):
             column.addWidget(part)
-        column.addSpacing(4)
+        column.addStretch(1)
         column.addWidget(buttons)
         self.setMinimumWidth(WIDTH_PX)
 

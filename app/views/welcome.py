@@ -5,12 +5,14 @@ away; the library has all of it. Does not carry anything out.
 """
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from app.library_words import machine_words, welcome_offers
 from app.theme import Theme
 from app.views.card_list import CardList
+from app.views.flow_row import FlowRow
 from app.views.offer_card import OfferCard
+from app.views.scrolled_column import ScrolledColumn
 from engine.protocol_library import Library
 
 
@@ -27,6 +29,7 @@ class Welcome(QWidget):
         self.setAccessibleName("Welcome")
         self.title = QLabel("Welcome to Seamount")
         self.title.setObjectName("pageTitle")
+        self.title.setWordWrap(True)
         self.found = QLabel()
         self.start = QLabel()
         self.large = QLabel(
@@ -42,41 +45,30 @@ class Welcome(QWidget):
         self.library_button.clicked.connect(self.library_requested)
         self.away_button = QPushButton("Put this away")
         self.away_button.clicked.connect(self.put_away)
-        buttons = QHBoxLayout()
-        buttons.setSpacing(8)
+        buttons = FlowRow()
         buttons.addWidget(self.library_button)
         buttons.addWidget(self.away_button)
-        buttons.addStretch(1)
-        self._column = QWidget()
-        column = QVBoxLayout(self._column)
-        column.setContentsMargins(0, 16, 0, 16)
+        head = QHBoxLayout()
+        head.setSpacing(16)
+        head.addWidget(self.title, 1)
+        head.addLayout(buttons)
+        self._area = ScrolledColumn()
+        column = self._area.rows
+        column.setContentsMargins(0, 8, 0, 8)
         column.setSpacing(12)
         column.addStretch(1)
-        for part in (self.title, self.found, self.start, self.large, self.offers):
+        column.addLayout(head)
+        for part in (self.found, self.start, self.large, self.offers):
             column.addWidget(part)
-        column.addLayout(buttons)
         column.addStretch(2)
-        inner = QWidget()
-        row = QHBoxLayout(inner)
-        row.setContentsMargins(16, 0, 16, 0)
-        row.addStretch(1)
-        row.addWidget(self._column, 1000)
-        row.addStretch(1)
-        area = QScrollArea()
-        area.setObjectName("libraryArea")
-        area.setWidget(inner)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         page = QVBoxLayout(self)
         page.setContentsMargins(0, 0, 0, 0)
-        page.addWidget(area)
+        page.addWidget(self._area)
         self.set_theme(theme)
 
     def set_theme(self, theme: Theme) -> None:
         """Follow the window's look."""
-        self._column.setMaximumWidth(theme.column_px)
+        self._area.set_most_px(theme.column_px)
 
     def show_library(self, library: Library, model_name: str) -> None:
         """What was found. `model_name`: of the model that answers now; "" for none."""

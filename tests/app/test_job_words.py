@@ -13,9 +13,9 @@ from app.job_words import (
     origin_words,
     outcome_words,
     path_name,
+    place_words,
     progress_words,
     share,
-    short_words,
     size_words,
     state_words,
 )
@@ -48,8 +48,6 @@ def test_progress_is_done_total_rate_and_time_left() -> None:
     assert progress_words(job("queued", progress=None)) == ""
     assert item_words(job()) == "421 of 1,372 tensors · blk.13.ffn_gate_exps.weight"
     assert item_words(job("paused")) == ""
-    assert short_words(job()) == "Flash · 31%"
-    assert short_words(job(progress=None)) == "Flash"
 
 
 def test_numbers_that_lie_stay_within_the_bar() -> None:
@@ -86,20 +84,22 @@ def test_states_and_origin() -> None:
     assert state_words(job("queued")) == "Waiting for its turn"
     assert state_words(job("interrupted")) == "Interrupted"
     assert state_words(job(asked=MOVE, progress=None)) == "Moving"
-    assert origin_words(job()) == "of DeepSeek-V4-Flash-0731 · dense part Q8_0 · in /m"
+    assert origin_words(job()) == "of DeepSeek-V4-Flash-0731 · dense part Q8_0"
     assert "deletes the checkpoint" in origin_words(job(asked={**CONVERT, "consume": True}))
-    assert (
-        origin_words(job(asked=FETCH))
-        == "from deepseek-ai/DeepSeek-V4-Flash · as of 60d8d7071234 · in /m/flash.gguf"
-    )
-    assert origin_words(job(asked=VERIFY)) == "of /m/flash.gguf"
-    assert origin_words(job(asked=MOVE)) == "into /disk2"
+    assert origin_words(job(asked=FETCH)) == "from deepseek-ai/DeepSeek-V4-Flash · as of 60d8d707"
+    assert origin_words(job(asked=VERIFY)) == "of flash.gguf"
+    assert origin_words(job(asked=MOVE)) == "into disk2"
+    places = [place_words(job(asked=asked)) for asked in (CONVERT, FETCH, VERIFY, MOVE)]
+    assert places == ["/m/flash.gguf", "/m/flash.gguf", "/m/flash.gguf", "/disk2"]
+    assert place_words(job(asked={**FETCH, "convert": {"target": "/m/x.gguf"}})) == "/m/x.gguf"
     assert path_name("C:\\models\\flash.gguf") == path_name("/models/flash.gguf") == "flash.gguf"
 
 
 def test_what_it_waits_for_is_said_while_it_runs() -> None:
     waits = PROGRESS.model_copy(update={"note": "No network; it goes on when there is one."})
     assert note_words(job(progress=waits)) == "No network; it goes on when there is one."
+    still = progress_words(job(progress=waits.model_copy(update={"bytes_per_s": 0, "seconds_left": None})))
+    assert still == "48.3 GB of 156.4 GB · 31%"
     assert note_words(job("paused", progress=waits)) == ""
 
 

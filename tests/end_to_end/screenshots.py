@@ -16,7 +16,7 @@ import psutil
 from PySide6.QtCore import QCoreApplication, QEventLoop, QSize
 from PySide6.QtWidgets import QApplication, QDialog, QWidget
 
-from tests.end_to_end import v4_screenshots
+from tests.end_to_end import library_screenshots, v4_screenshots
 from tests.end_to_end.live_window import LiveWindow, end_engine, scripted_folder
 from tests.end_to_end.virtual_display import virtual_display
 
@@ -146,6 +146,7 @@ def _pictures(scale: int) -> None:
                     tour(window, Camera(window, f"{theme}-{scale}x").take)
                     window.close()
                     end_engine(folder)
+            library_screenshots.take_all(theme, scale, _pump, FOLDER)
 
 
 def main() -> int:

@@ -1,0 +1,40 @@
+"""A column in the middle of a page, that scrolls where it is too high.
+
+Owns: its width, and that it is no higher than what stands in it.
+"""
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+
+SIDE_PX = 16
+
+
+class ScrolledColumn(QScrollArea):
+    """Fill `rows`; `set_most_px` says how wide it may become."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("scrolledColumn")
+        self._column = QWidget()
+        self.rows = QVBoxLayout(self._column)
+        inner = _Inner()
+        row = QHBoxLayout(inner)
+        row.setContentsMargins(SIDE_PX, 0, SIDE_PX, 0)
+        row.addStretch(1)
+        row.addWidget(self._column, 1000)
+        row.addStretch(1)
+        self.setWidget(inner)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+
+    def set_most_px(self, width_px: int) -> None:
+        """Wider than this it does not become."""
+        self._column.setMaximumWidth(width_px)
+
+
+class _Inner(QWidget):
+    def minimumSizeHint(self) -> QSize:
+        """The least height of lines that wrap is that of a narrow column; what counts is this one's width."""
+        return QSize(super().minimumSizeHint().width(), 0)
