@@ -242,9 +242,8 @@ class Desk(QObject):
             strip.show_words("", "", 0)
             return
         job = running[0]
-        more = f" (+{len(running) - 1})" if len(running) > 1 else ""
         told = f"{state_words(job)} {job.title}: {progress_words(job)}"
-        strip.show_words(job.title + more, told, share(job))
+        strip.show_words(job.title, told, share(job), len(running) - 1)
 
     def _engine_status(self, status: EngineStatus) -> None:
         self.shelf.set_status(status)

@@ -55,13 +55,13 @@ class JobStrip(QPushButton):
         """Line and bar, however narrow."""
         return self._column.minimumSize()
 
-    def show_words(self, words: str, explanation: str, share: float) -> None:
-        """`words` and how much is done, 0 to 1; "" hides it."""
+    def show_words(self, words: str, explanation: str, share: float, more: int = 0) -> None:
+        """`words` and how much is done, 0 to 1; "" hides it. `more`: so many others run as well."""
         self.setVisible(bool(words))
         if words:
             self.line.set_words(words)
             self.bar.setValue(round(share * BAR_STEPS))
-            self.share.setText(f"{share:.0%}")
+            self.share.setText(f"{share:.0%}" + (f" +{more}" if more else ""))
             if explanation != self.toolTip():
                 self.setToolTip(explanation)
                 self.setAccessibleName(explanation)

@@ -1,4 +1,4 @@
-"""The settings: what the model is told first, how it draws its words, how much it may hold.
+"""The settings: what the model is told first, how it draws its words, how much it may hold, how it is downloaded.
 
 Owns: the form and the values in it. Does not send anything; `applied` carries the Settings.
 """
@@ -16,10 +16,12 @@ from PySide6.QtWidgets import (
     QPlainTextEdit,
     QScrollArea,
     QSpinBox,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
+from app.views.download_fields import DownloadFields
 from engine.conversation import clean_text
 from engine.protocol import LoadedModel, Sampling, Settings
 
@@ -78,8 +80,13 @@ class SettingsDialog(QDialog):
         self.thinking.setValue(settings.thinking_tokens)
         self.titles = QCheckBox("The model names new conversations")
         self.titles.setChecked(settings.model_titles)
+        self.downloads = DownloadFields(settings)
         self.suits.toggled.connect(self._show_sampling)
-        self._area = _FormArea(self._form(model))
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.tabs.tabBar().setDrawBase(False)
+        self.tabs.addTab(_FormArea(self._form(self._rows(model))), "&Answers")
+        self.tabs.addTab(_FormArea(self._form(list(self.downloads.rows))), "&Downloads")
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setAccessibleName("Outcome")
@@ -88,6 +95,7 @@ class SettingsDialog(QDialog):
         note = QLabel(reload if model else "")
         note.setProperty("muted", True)
         note.setVisible(model is not None)
+        self.tabs.currentChanged.connect(lambda place: note.setVisible(model is not None and place == 0))
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.apply_button = buttons.addButton("Apply", QDialogButtonBox.ButtonRole.AcceptRole)
         self.apply_button.setDefault(True)
@@ -96,30 +104,22 @@ class SettingsDialog(QDialog):
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 20)
         column.setSpacing(16)
-        column.addWidget(self._area, 1)
+        column.addWidget(self.tabs, 1)
         column.addWidget(note)
         column.addWidget(self.message)
         column.addWidget(buttons)
         self._show_sampling()
 
-    def _form(self, model: LoadedModel | None) -> QWidget:
+    def _form(self, rows: list[tuple[str, QWidget, str]]) -> QWidget:
         form = QWidget()
         grid = QGridLayout(form)
-        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setContentsMargins(0, 12, 0, 0)
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(4)
         grid.setColumnStretch(1, 1)
         grid.setColumnMinimumWidth(1, FIELD_PX)
         row = 0
-        for label, field, hint in (
-            ("&System message", self.system_message, "Said to the model before every conversation."),
-            ("Sam&pling", self.suits, ""),
-            ("", self._numbers(), "Higher varies more; top-p and min-p leave unlikely words out."),
-            ("&Context size", self.context, "How much conversation the model can hold; takes memory."),
-            ("&Longest answer", self.answer, "It stops there and can be continued."),
-            *self._reasoning_rows(model),
-            ("Th&reads", self.threads, "Processor threads that compute the answer."),
-        ):
+        for label, field, hint in rows:
             if label:
                 tall = field is self.system_message
                 align = Qt.AlignmentFlag.AlignTop if tall else Qt.AlignmentFlag.AlignVCenter
@@ -131,7 +131,20 @@ class SettingsDialog(QDialog):
                 grid.addWidget(line, row + 1, 1)
             grid.setRowMinimumHeight(row + 2, 6)
             row += 3
+        grid.setRowStretch(row, 1)
         return form
+
+    def _rows(self, model: LoadedModel | None) -> list[tuple[str, QWidget, str]]:
+        """Label, field and hint of each row about answers."""
+        return [
+            ("&System message", self.system_message, "Said to the model before every conversation."),
+            ("Sam&pling", self.suits, ""),
+            ("", self._numbers(), "Higher varies more; top-p and min-p leave unlikely words out."),
+            ("&Context size", self.context, "How much conversation the model can hold; takes memory."),
+            ("&Longest answer", self.answer, "It stops there and can be continued."),
+            *self._reasoning_rows(model),
+            ("Th&reads", self.threads, "Processor threads that compute the answer."),
+        ]
 
     def _numbers(self) -> QWidget:
         """The sampling's numbers beside each other, each below its name."""
@@ -178,6 +191,7 @@ class SettingsDialog(QDialog):
                 "thinking_tokens": self.thinking.value(),
                 "model_titles": self.titles.isChecked(),
                 "threads": self.threads.value(),
+                **self.downloads.values(),
             }
         )
 

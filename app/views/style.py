@@ -130,7 +130,18 @@ QAbstractSpinBox::up-arrow {{ image: url("{up}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::down-arrow {{ image: url("{down}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::up-arrow:disabled, QAbstractSpinBox::up-arrow:off, QAbstractSpinBox::down-arrow:disabled,
     QAbstractSpinBox::down-arrow:off {{ image: none; }}
+QTabWidget::pane {{ border: none; border-top: 1px solid {c["border"]}; }}
+QTabBar::tab {{ background: transparent; color: {c["muted"]}; padding: 6px {2 * grid}px; border: none;
+    border-bottom: 2px solid transparent; }}
+QTabBar::tab:selected {{ color: {c["text"]}; border-bottom: 2px solid {c["accent"]}; }}
+QTabBar::tab:hover:!selected {{ background: {hover}; }}
+QTabBar::tab:focus {{ color: {c["accent"]}; }}
 QRadioButton {{ spacing: {grid}px; }}
+QRadioButton::indicator {{ width: 14px; height: 14px; border: 1px solid {c["muted"]}; border-radius: 8px;
+    background: {c["surface"]}; }}
+QRadioButton::indicator:checked {{ width: 6px; height: 6px; border: 5px solid {c["accent"]};
+    background: {c["accent_text"]}; }}
+QRadioButton::indicator:focus {{ border-color: {c["text"]}; }}
 QCheckBox {{ spacing: {grid}px; }}
 QCheckBox::indicator {{ width: 14px; height: 14px; border: 1px solid {c["muted"]}; border-radius: 3px;
     background: {c["surface"]}; }}

@@ -15,6 +15,7 @@ from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QDialog, QWidget
 
 from app.views.item_card import ItemCard
+from app.views.settings_dialog import SettingsDialog
 from app.views.window import MainWindow
 from engine.paths import DataFolder
 from tests.app.conftest import FakeEngine, FakeLauncher
@@ -166,6 +167,8 @@ def _tour(scene: Scene, engine: FakeEngine, take: Callable[..., None]) -> None:
     take("l9-item-menu", menu)
     menu.close()
     window.actions_by_id["settings"].trigger()
+    scene.wait(lambda: window.findChild(SettingsDialog) is not None)
+    window.findChild(SettingsDialog).tabs.setCurrentIndex(1)
     scene.dialog(take, "l10-settings")
     for _ in range(6):
         window.actions_by_id["zoom_in"].trigger()

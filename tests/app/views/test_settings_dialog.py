@@ -52,7 +52,7 @@ def test_apply_asks_and_a_refusal_keeps_what_was_typed(qtbot: QtBot) -> None:
 def test_every_field_has_a_name_and_a_caption(qtbot: QtBot) -> None:
     dialog = made(qtbot, Settings())
     buddies = [label.buddy() for label in dialog.findChildren(QLabel) if label.buddy()]
-    assert len(buddies) == 8
+    assert len(buddies) == 14
     assert all(field.accessibleName() for field in buddies)
 
 
@@ -82,7 +82,9 @@ def test_a_model_with_modes_has_all_its_rows_in_a_small_screens_height(qtbot: Qt
     dialog.show()
     assert dialog.thinking.isVisible() and dialog.titles.isVisible()
     assert dialog.sizeHint().height() <= 660
-    bar = dialog.findChildren(QScrollArea)[0].verticalScrollBar()
+    area = dialog.tabs.widget(0)
+    assert isinstance(area, QScrollArea)
+    bar = area.verticalScrollBar()
     dialog.resize(dialog.width(), 420)
     qtbot.waitUntil(lambda: bar.maximum() > 0)
 
