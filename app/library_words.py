@@ -204,6 +204,20 @@ def kept_words(hub: HubState) -> str:
     return f"The access token is kept for this run only{why}"
 
 
+def hub_words(hub: HubState) -> tuple[str, bool]:
+    """How the hub is reached, and whether there is a token of ours that can be forgotten."""
+    asked = f"Models come from {hub.endpoint}"
+    where = "Offline, as the settings say: the hub is not asked" if hub.offline else asked
+    token = {
+        "none": "",
+        "keyring": ", with the access token in this system’s keyring",
+        "this_run": ", with an access token that is kept for this run",
+        "environment": ", with the access token of Hugging Face’s own tools",
+    }[hub.token]
+    is_ours = hub.token in ("keyring", "this_run")
+    return where + token, is_ours
+
+
 def removal_words(item: LibraryItem) -> tuple[str, str]:
     """(question, what it means)."""
     files = f"{item.files:,} files, " if item.files > 1 else ""

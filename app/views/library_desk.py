@@ -113,6 +113,7 @@ class LibraryDesk(QObject):
         page.job_asked.connect(self._job_asked)
         page.use_requested.connect(self._use_result)
         page.reveal_requested.connect(reveal)
+        page.forget_token_requested.connect(lambda: self._shelf.forget_token(self._shelf.refresh))
 
     def _show(self) -> None:
         if self.page is not None and self._is_open:

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.library_words import ITEMS_EMPTY, JOBS_EMPTY, LOADING, OFFERS_EMPTY, choice_offers
+from app.library_words import ITEMS_EMPTY, JOBS_EMPTY, LOADING, OFFERS_EMPTY, choice_offers, hub_words
 from app.theme import Theme
 from app.views.card_list import CardList
 from app.views.flow_row import FlowRow
@@ -49,6 +49,7 @@ class LibraryPage(QWidget):
     job_asked = Signal(str, str)
     """"pause", "resume", "cancel", "forget" or "token"; the job's id."""
     use_requested = Signal(str)
+    forget_token_requested = Signal()
     reveal_requested = Signal(str)
     """A path, here and above."""
 
@@ -74,6 +75,13 @@ class LibraryPage(QWidget):
         self.jobs = CardList("Under way", self._job_card)
         self.offers = CardList("To be had", self._offer_card)
         self.found = CardList("", self._offer_card)
+        self.hub = QLabel()
+        self.hub.setTextFormat(Qt.TextFormat.PlainText)
+        self.hub.setWordWrap(True)
+        self.hub.setProperty("muted", True)
+        self.forget_button = QPushButton("Forget the token")
+        self.forget_button.clicked.connect(self.forget_token_requested)
+        self.forget_button.hide()
         self._build_field()
         self._lay_out()
         self._knows_jobs = False
@@ -123,6 +131,12 @@ class LibraryPage(QWidget):
         for section in (self.items, self.jobs, self.offers):
             column.addSpacing(16)
             column.addWidget(section)
+        foot = QHBoxLayout()
+        foot.setSpacing(16)
+        foot.addWidget(self.hub, 1)
+        foot.addWidget(self.forget_button)
+        column.addSpacing(8)
+        column.addLayout(foot)
         column.addStretch(1)
         page = QVBoxLayout(self)
         page.setContentsMargins(0, 0, 0, 0)
@@ -143,6 +157,9 @@ class LibraryPage(QWidget):
         for section, words in ((self.items, ITEMS_EMPTY), (self.offers, OFFERS_EMPTY)):
             section.say_when_empty(*words)
         self.rooms.show_rooms(library.rooms)
+        words, can_forget = hub_words(library.hub)
+        self.hub.setText(breakable(words))
+        self.forget_button.setVisible(can_forget)
         self.items.show_entries([(item.id, (item, item.id == loaded_id)) for item in library.items])
         self.offers.show_entries([(offer.name, offer) for offer in library.offers])
 

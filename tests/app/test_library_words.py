@@ -8,6 +8,7 @@ from app.library_words import (
     cost_lines,
     fetch_request,
     file_name,
+    hub_words,
     item_words,
     keeping_words,
     kept_words,
@@ -144,6 +145,13 @@ def test_where_a_token_is_kept_is_said_before_and_after() -> None:
         kept_words(HubState(endpoint="h", token="keyring"))
         == "The access token is kept in this system’s keyring."
     )
+
+
+def test_how_the_hub_is_reached() -> None:
+    assert hub_words(HubState(endpoint="https://hub")) == ("Models come from https://hub", False)
+    assert hub_words(HubState(endpoint="https://hub", token="keyring"))[1]
+    assert not hub_words(HubState(endpoint="https://hub", token="environment"))[1]
+    assert hub_words(HubState(endpoint="https://hub", offline=True))[0].startswith("Offline")
 
 
 def test_removing_names_size_and_place() -> None:

@@ -1,0 +1,36 @@
+"""Before something is removed."""
+
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from app.views.remove_dialog import RemoveDialog
+from engine.protocol_library import LibraryItem
+
+ITEM = LibraryItem(id="m1", kind="model", name="flash", path="/m/flash.gguf", size_bytes=5_000_000_000)
+
+
+def made(qtbot: QtBot) -> RemoveDialog:
+    dialog = RemoveDialog(ITEM)
+    qtbot.addWidget(dialog)
+    dialog.open()
+    return dialog
+
+
+def test_size_and_place_are_named(qtbot: QtBot) -> None:
+    dialog = made(qtbot)
+    assert dialog.text() == "Remove flash?"
+    assert "5.0 GB, in /m/flash.gguf" in dialog.informativeText()
+    assert "once the trash is emptied" in dialog.informativeText()
+
+
+def test_both_ways_and_none(qtbot: QtBot) -> None:
+    for button, for_good in (("trash_button", False), ("delete_button", True)):
+        dialog = made(qtbot)
+        with qtbot.waitSignal(dialog.chosen) as chosen:
+            getattr(dialog, button).click()
+        assert chosen.args == [for_good]
+    for key in (Qt.Key.Key_Escape, Qt.Key.Key_Return):
+        dialog = made(qtbot)
+        with qtbot.assertNotEmitted(dialog.chosen):
+            qtbot.keyClick(dialog, key)
+        assert not dialog.isVisible()
