@@ -6,7 +6,7 @@ anything out: `library_desk` does.
 
 from functools import partial
 
-from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QHBoxLayout,
@@ -204,10 +204,14 @@ class LibraryPage(QWidget):
                 if first is not None:
                     first.setFocus(Qt.FocusReason.OtherFocusReason)
 
+        def soon() -> None:
+            # What was just made has its place a turn of the event loop later.
+            QTimer.singleShot(0, self, go)
+
         if item_id in self.items.cards:
-            go()
+            soon()
         else:
-            self.items.filled.connect(go, Qt.ConnectionType.SingleShotConnection)
+            self.items.filled.connect(soon, Qt.ConnectionType.SingleShotConnection)
 
     def show_section(self, section: CardList) -> None:
         """Bring a part of the page into sight."""

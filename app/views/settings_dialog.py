@@ -95,7 +95,9 @@ class SettingsDialog(QDialog):
         note = QLabel(reload if model else "")
         note.setProperty("muted", True)
         note.setVisible(model is not None)
-        self.tabs.currentChanged.connect(lambda place: note.setVisible(model is not None and place == 0))
+        self.tabs.currentChanged.connect(
+            lambda: note.setVisible(model is not None and self.tabs.currentIndex() == 0)
+        )
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.apply_button = buttons.addButton("Apply", QDialogButtonBox.ButtonRole.AcceptRole)
         self.apply_button.setDefault(True)

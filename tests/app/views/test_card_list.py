@@ -98,6 +98,7 @@ def test_the_keyboard_goes_down_the_list_and_is_not_lost(cards: CardList, qtbot:
     show(cards, qtbot, [("b", "B")])
     show(cards, qtbot, [("a", "A"), ("b", "B"), ("c", "C")])
     buttons = [card.button for card in cards.cards.values()]  # pyright: ignore[reportAttributeAccessIssue]
+    qtbot.waitUntil(lambda: all(button.isVisible() for button in buttons))
     cards.activateWindow()
     buttons[0].setFocus()
     qtbot.waitUntil(buttons[0].hasFocus)
