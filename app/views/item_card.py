@@ -13,7 +13,6 @@ from app.job_words import badge_words
 from app.library_words import item_words
 from app.views.card_list import Card
 from app.views.elided_line import ElidedLine
-from app.views.flow_row import FlowRow
 from app.wrapping import breakable
 from engine.protocol_library import LibraryItem
 
@@ -68,13 +67,18 @@ class ItemCard(Card):
         return (self.use_button, self.convert_button, self.more_button)
 
     def _lay_out(self) -> None:
-        badges = FlowRow()
-        badges.addWidget(self.loaded)
-        badges.addWidget(self.badge)
+        # No lines that wrap where it can be helped: two hundred cards are laid out in one go.
+        head = QHBoxLayout()
+        head.setSpacing(8)
+        head.addWidget(self.title, 1)
+        head.addWidget(self.loaded)
+        proof = QHBoxLayout()
+        proof.addWidget(self.badge)
+        proof.addStretch(1)
         words = QVBoxLayout()
         words.setSpacing(4)
-        words.addWidget(self.title)
-        words.addLayout(badges)
+        words.addLayout(head)
+        words.addLayout(proof)
         words.addWidget(self.words)
         words.addWidget(self.path)
         words.addWidget(self.problem)
@@ -83,12 +87,8 @@ class ItemCard(Card):
         row.setSpacing(8)
         row.addLayout(words, 1)
         row.addSpacing(8)
-        # Beside each other; where that is too narrow, below each other.
-        buttons = FlowRow()
         for button in self.buttons():
-            buttons.addWidget(button)
-        row.addLayout(buttons)
-        row.setAlignment(buttons, Qt.AlignmentFlag.AlignVCenter)
+            row.addWidget(button, 0, Qt.AlignmentFlag.AlignVCenter)
 
     def show_entry(self, entry: tuple[LibraryItem, bool]) -> None:
         """Show the latest of it."""

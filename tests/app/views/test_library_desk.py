@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt, QUrl
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QDialog, QFileDialog, QMessageBox
 from pytestqt.qtbot import QtBot
+from shiboken6 import isValid
 
 from app.engine_watch import EngineState
 from app.views import library_desk
@@ -164,7 +165,7 @@ def test_getting_a_model_ends_where_it_is_seen_to_run(
     form = dialog(window, GetDialog, qtbot)
     form.get_button.click()
     qtbot.waitUntil(lambda: len(page.jobs.cards) == 1)
-    qtbot.waitUntil(lambda: not form.isVisible())
+    qtbot.waitUntil(lambda: not isValid(form) or not form.isVisible())
     [body] = fake_engine.asked("POST", "/api/jobs")
     assert (body["asked"]["kind"], body["asked"]["what"], body["asked"]["convert"]["dense"]) == (
         "fetch", "flash", "q8_0",

@@ -109,3 +109,19 @@ def test_a_sentence_is_shown_whole_or_waits_for_room(qtbot: QtBot) -> None:
     bar.set_room(10_000)
     assert shown()[:2] == [True, True]
     assert len(bar.sentences()) == 2
+
+
+def test_two_buttons_stand_in_order_and_both_end_it(qtbot: QtBot) -> None:
+    done: list[str] = []
+    for place, word in enumerate(("first", "second")):
+        bar = made(qtbot)
+        bar.tell(
+            "a", "Something was interrupted.", kind="info", button="Resume", second="Show",
+            on_button=lambda: done.append("first"), on_second=lambda: done.append("second"),
+        )  # fmt: skip
+        notice = bar.notice("a")
+        assert notice is not None
+        assert [button.text() for button in notice.buttons] == ["Resume", "Show"]
+        notice.buttons[place].click()
+        assert done[-1] == word
+        assert bar.sentences() == []
