@@ -206,7 +206,7 @@ class LibraryPage(QWidget):
 
         def soon() -> None:
             # What was just made has its place a turn of the event loop later.
-            QTimer.singleShot(0, self, go)
+            QTimer.singleShot(0, self, lambda: go())
 
         if item_id in self.items.cards:
             soon()

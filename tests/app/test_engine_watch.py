@@ -53,6 +53,19 @@ def test_a_running_engine_is_used(watched: Watched, qtbot: QtBot, launcher: Any)
     assert launcher.children == []
 
 
+def test_news_of_jobs_and_of_the_library_is_passed_on(
+    watched: Watched, qtbot: QtBot, fake_engine: Any
+) -> None:
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    qtbot.waitUntil(lambda: bool(fake_engine.listeners))
+    with qtbot.waitSignal(watched.watch.job_changed) as told:
+        fake_engine.tell_job("j7")
+    assert told.args == ["j7"]
+    with qtbot.waitSignal(watched.watch.library_changed):
+        fake_engine.tell_library()
+
+
 def test_news_of_sessions_is_passed_on(watched: Watched, qtbot: QtBot, fake_engine: Any) -> None:
     watched.watch.start()
     watched.wait(qtbot, EngineState.READY)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from app.quantities import duration, rate, size_name, token_count, whole_duration
+from app.quantities import duration, rate, rough_duration, size_name, token_count, whole_duration
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "name"),
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"),
-     (1_000_000, "1.0 MB"), (98_000_000, "98.0 MB"), (142_000_000_000, "142.0 GB")],
+     (1_000_000, "1.0 MB"), (98_000_000, "98.0 MB"), (142_000_000_000, "142.0 GB"), (2_000_000_000_000, "2,000.0 GB")],
 )  # fmt: skip
 def test_sizes(size_bytes: int, name: str) -> None:
     assert size_name(size_bytes) == name
@@ -20,6 +20,20 @@ def test_sizes(size_bytes: int, name: str) -> None:
 )
 def test_durations(seconds: float, name: str) -> None:
     assert duration(seconds) == name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "name"),
+    [
+        (-3, "0.0 s"),
+        (185, "3 min 5 s"),
+        (5400, "1 h 30 min"),
+        (13_380, "3 h 43 min"),
+        (250_000, "2 days 21 h"),
+    ],
+)
+def test_what_takes_long_is_told_roughly(seconds: float, name: str) -> None:
+    assert rough_duration(seconds) == name
 
 
 def test_rates_have_a_decimal_only_where_it_tells_something() -> None:

@@ -14,13 +14,14 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     draft = 'a, b; "c"\nline two \\ [x] ünï 😀'
     first.theme, first.zoom, first.session_id, first.draft = "dark", 1.25, "s1", draft
     first.geometry, first.splitter, first.sidebar_shown = QByteArray(b"\0\1geo"), QByteArray(b"sp"), False
-    first.mode = "max"
+    first.mode, first.welcomed = "max", True
     first.save()
     again = WindowState(path)
     assert (again.theme, again.zoom, again.session_id, again.draft) == ("dark", 1.25, "s1", draft)
     assert (again.geometry, again.splitter) == (QByteArray(b"\0\1geo"), QByteArray(b"sp"))
     assert again.sidebar_shown is False
     assert again.mode == "max"
+    assert again.welcomed
     assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
 
 
@@ -28,6 +29,7 @@ def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
     state = WindowState(tmp_path / "none.ini")
     assert (state.theme, state.zoom, state.session_id, state.draft) == ("system", 1.0, None, "")
     assert state.sidebar_shown
+    assert not state.welcomed
     assert state.mode == "high"
     assert state.geometry.isEmpty()
 

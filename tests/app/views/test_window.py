@@ -1,6 +1,7 @@
 """The whole window against an engine that does what the test says."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,19 +211,42 @@ def test_two_windows_stay_in_step(open_window: Any, qtbot: QtBot, fake_engine: A
     assert "another window" in first.window.notices.sentences()[0]
 
 
-def test_a_dropped_model_file_is_added(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile("/somewhere/New.GGUF"), QUrl.fromLocalFile("/somewhere/note.txt")])
-    event = QDropEvent(
+def dropped(data: QMimeData) -> QDropEvent:
+    """`data` has to outlive the event."""
+    return QDropEvent(
         QPointF(5, 5), Qt.DropAction.CopyAction, data,
         Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier,
     )  # fmt: skip
-    opened.window.dropEvent(event)
-    qtbot.waitUntil(lambda: opened.desk.library.is_open)
+
+
+def test_a_dropped_model_file_is_taken_in_and_shown(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile("/somewhere/New.GGUF"), QUrl.fromLocalFile("/somewhere/note.txt")])
+    opened.window.dropEvent(dropped(data))
+    library = opened.desk.library
+    qtbot.waitUntil(lambda: library.page is not None and "m2" in library.page.items.cards)
+    assert library.is_open
     assert fake_engine.asked("POST", "/api/library/add") == [{"path": "/somewhere/New.GGUF"}]
-    assert opened.desk.library.page is not None
-    cards = opened.desk.library.page.items.cards
-    qtbot.waitUntil(lambda: "m2" in cards or "m2" in opened.desk.library.page.items.cards)  # pyright: ignore[reportOptionalMemberAccess]
+    assert fake_engine.asked("POST", "/api/models/load") == []  # another one is loaded already
+
+
+def test_the_first_model_is_loaded_when_it_is_dropped(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
+    fake_engine.status["model"] = None
+    fake_engine.tell_status()
+    qtbot.waitUntil(lambda: opened.desk.shelf.loaded_id is None)
+    opened.desk.take_in("/somewhere/new.gguf")
+    qtbot.waitUntil(lambda: fake_engine.asked("POST", "/api/models/load") == [{"model_id": "m2"}])
+
+
+def test_a_dropped_folder_is_a_checkpoint(
+    opened: Opened, qtbot: QtBot, fake_engine: Any, tmp_path: Path
+) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path))])
+    opened.window.dropEvent(dropped(data))
+    qtbot.waitUntil(lambda: bool(fake_engine.asked("POST", "/api/library/add")))
+    [body] = fake_engine.asked("POST", "/api/library/add")
+    assert Path(body["path"]) == tmp_path
 
 
 def test_a_model_dropped_before_the_engine_is_ready_waits_for_it(
@@ -258,7 +282,7 @@ def test_what_is_asked_of_a_stopped_engine_says_again_why(
     [sentence] = window.notices.sentences()
     window.notices.dismiss("engine")
     if asked == "drop":
-        opened.desk.add_model("/somewhere/new.gguf")
+        opened.desk.take_in("/somewhere/new.gguf")
     else:
         window.composer.edit.setPlainText("hello")
         opened.do(asked)
