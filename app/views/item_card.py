@@ -24,6 +24,9 @@ MENU_ROWS: tuple[tuple[Verb, str], ...] = (
     ("remove", "Remove…"),
 )
 
+LEAST_BADGE_PX = 48
+"""A narrow page cuts it off; its tooltip has all of it."""
+
 
 class ItemCard(Card):
     """A LibraryItem, and whether it is the model that answers now."""
@@ -41,6 +44,7 @@ class ItemCard(Card):
         self.loaded.setToolTip("This model answers now")
         self.badge = QLabel()
         self.badge.setObjectName("badge")
+        self.badge.setMinimumWidth(LEAST_BADGE_PX)
         self.words = ElidedLine()
         self.path = ElidedLine(Qt.TextElideMode.ElideMiddle)
         for line in (self.words, self.path):

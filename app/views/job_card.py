@@ -27,6 +27,7 @@ from app.wrapping import breakable
 from engine.protocol_jobs import Job
 
 BAR_STEPS = 1000
+LEAST_BADGE_PX = 48
 MODEL_SUFFIX = ".gguf"
 
 
@@ -53,6 +54,7 @@ class JobCard(Card):
         for label in (self.state, self.badge):
             label.setTextFormat(Qt.TextFormat.PlainText)
         self.badge.setObjectName("badge")
+        self.badge.setMinimumWidth(LEAST_BADGE_PX)
         self.origin = ElidedLine()
         self.place = ElidedLine(Qt.TextElideMode.ElideMiddle)
         self.bar = QProgressBar()
@@ -99,8 +101,9 @@ class JobCard(Card):
         head.setSpacing(8)
         head.addWidget(self.title, 1)
         head.addWidget(self.state)
-        proof = FlowRow()
+        proof = QHBoxLayout()
         proof.addWidget(self.badge)
+        proof.addStretch(1)
         foot = FlowRow()
         for button in self._buttons:
             foot.addWidget(button)

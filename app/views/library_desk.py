@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 from shiboken6 import isValid
 
 from app.job_shelf import JobShelf
-from app.job_words import cancel_words
+from app.job_words import cancel_words, kind_name
 from app.library_shelf import LibraryShelf
 from app.library_words import kept_words, removed_words
 from app.model_shelf import ModelShelf
@@ -130,8 +130,6 @@ class LibraryDesk(QObject):
         if not jobs:
             return
         if len(jobs) == 1:
-            from app.job_words import kind_name
-
             sentence = (
                 f"The {kind_name(jobs[0])} of {jobs[0].title} was interrupted; nothing that was done is lost."
             )
