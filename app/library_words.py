@@ -218,20 +218,27 @@ def hub_words(hub: HubState) -> tuple[str, bool]:
     return where + token, is_ours
 
 
-def removal_words(item: LibraryItem) -> tuple[str, str]:
-    """(question, what it means)."""
+def removal_words(item: LibraryItem, *, stays: bool) -> tuple[str, str]:
+    """(question, what it means). `stays`: it was added where it lies, and is only taken off the list."""
     files = f"{item.files:,} files, " if item.files > 1 else ""
-    return (
-        f"Remove {item.name}?",
-        f"{files}{size_name(item.size_bytes)}, in {item.path}\n\n"
-        "From the trash it can be brought back; its space is free only once the trash is emptied.",
-    )
+    what = f"{files}{size_name(item.size_bytes)}, in {item.path}"
+    if stays:
+        return (
+            f"Take {item.name} off the list?",
+            f"{what}\n\nIt was added where it lies, and stays there; it can be added again.",
+        )
+    meaning = "From the trash it can be brought back; its space is free only once the trash is emptied."
+    if item.kind == "checkpoint":
+        meaning += " If it was added from a folder of yours, it is only taken off the list."
+    return f"Remove {item.name}?", f"{what}\n\n{meaning}"
 
 
 def removed_words(name: str, removed: Removed) -> str:
     """What became of it."""
     if removed.in_trash:
         return f"{name} is in the trash; its {size_name(removed.size_bytes)} are free once that is emptied."
+    if removed.size_bytes == 0:
+        return f"{name} is off the list; its files stay where they lie."
     return f"{name} is deleted; {size_name(removed.size_bytes)} are free again."
 
 

@@ -328,7 +328,9 @@ class LibraryDesk(QObject):
     def _ask_to_remove(self, item: LibraryItem) -> None:
         from app.views.remove_dialog import RemoveDialog
 
-        dialog = RemoveDialog(item, self._window())
+        # What was added by its path is not the library's to delete.
+        stays = any(entry.id == item.id and entry.source == "file" for entry in self._models.entries)
+        dialog = RemoveDialog(item, self._window(), stays=stays)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
 
         def removed(answer: Removed) -> None:

@@ -1,4 +1,4 @@
-"""Asks before something is removed: to the trash, or for good.
+"""Asks before something is removed: to the trash, for good, or off the list alone.
 
 Owns: the question. Does not remove anything.
 """
@@ -17,17 +17,21 @@ class RemoveDialog(QMessageBox):
     chosen = Signal(bool)
     """For good."""
 
-    def __init__(self, item: LibraryItem, parent: QWidget | None = None) -> None:
+    def __init__(self, item: LibraryItem, parent: QWidget | None = None, *, stays: bool = False) -> None:
+        """`stays`: it is only taken off the list."""
         super().__init__(parent)
-        question, meaning = removal_words(item)
+        question, meaning = removal_words(item, stays=stays)
         self.setWindowTitle("Remove")
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setText(question)
         self.setInformativeText(breakable(meaning))
-        self.trash_button = self.addButton("Move to trash", QMessageBox.ButtonRole.AcceptRole)
-        self.delete_button = self.addButton("Delete for good", QMessageBox.ButtonRole.DestructiveRole)
+        self.trash_button = self.addButton(
+            "Take off the list" if stays else "Move to trash", QMessageBox.ButtonRole.AcceptRole
+        )
         self.keep_button = self.addButton("Keep it", QMessageBox.ButtonRole.RejectRole)
         self.setDefaultButton(self.keep_button)
         self.setEscapeButton(self.keep_button)
         self.trash_button.clicked.connect(lambda: self.chosen.emit(False))
-        self.delete_button.clicked.connect(lambda: self.chosen.emit(True))
+        if not stays:
+            self.delete_button = self.addButton("Delete for good", QMessageBox.ButtonRole.DestructiveRole)
+            self.delete_button.clicked.connect(lambda: self.chosen.emit(True))

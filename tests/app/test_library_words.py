@@ -155,10 +155,17 @@ def test_how_the_hub_is_reached() -> None:
 
 
 def test_removing_names_size_and_place() -> None:
-    question, meaning = removal_words(item(files=2))
+    question, meaning = removal_words(item(files=2), stays=False)
     assert question == "Remove flash?"
     assert meaning.startswith("2 files, 5.0 GB, in /m/flash.gguf")
     assert "only once the trash is emptied" in meaning
+    question, meaning = removal_words(item(), stays=True)
+    assert question == "Take flash off the list?"
+    assert "stays there" in meaning
+    assert "only taken off the list" in removal_words(item(kind="checkpoint"), stays=False)[1]
+    assert removed_words("flash", Removed(size_bytes=0, in_trash=False)) == (
+        "flash is off the list; its files stay where they lie."
+    )
     assert "once that is emptied" in removed_words("flash", Removed(size_bytes=5 * GB, in_trash=True))
     assert removed_words("flash", Removed(size_bytes=5 * GB, in_trash=False)) == (
         "flash is deleted; 5.0 GB are free again."

@@ -34,3 +34,13 @@ def test_both_ways_and_none(qtbot: QtBot) -> None:
         with qtbot.assertNotEmitted(dialog.chosen):
             qtbot.keyClick(dialog, key)
         assert not dialog.isVisible()
+
+
+def test_what_was_added_is_only_taken_off_the_list(qtbot: QtBot) -> None:
+    dialog = RemoveDialog(ITEM, stays=True)
+    qtbot.addWidget(dialog)
+    assert {button.text() for button in dialog.buttons()} == {"Take off the list", "Keep it"}
+    assert "stays there" in dialog.informativeText()
+    with qtbot.waitSignal(dialog.chosen) as chosen:
+        dialog.trash_button.click()
+    assert chosen.args == [False]
