@@ -4,6 +4,7 @@ The real window on an engine that only tells: what is seen needs hundreds of gig
 the same moment.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -179,15 +180,22 @@ def _tour(scene: Scene, engine: FakeEngine, take: Callable[..., None]) -> None:
     take("l12-library-narrow")
 
 
-def _welcome_tour(scene: Scene, take: Callable[..., None]) -> None:
+def _welcome_tour(scene: Scene, engine: FakeEngine, take: Callable[..., None]) -> None:
     scene.wait(lambda: scene.desk.first_run.welcome is not None)
     take("l13-welcome")
     scene.desk.library.open()
     take("l14-library-first-run")
+    engine.library.update(items=[], offers=[])
+    engine.tell_library()
+    scene.wait(lambda: not scene.desk.library.page.items.cards)
+    take("l15-library-empty")
 
 
 @contextmanager
 def _engine() -> Iterator[FakeEngine]:
+    # The cyclic collector runs in whichever thread comes by; a server's thread must not destroy Qt objects.
+    gc.collect()
+    gc.disable()
     engine = FakeEngine()
     engine.models[0]["name"] = engine.status["model"]["name"] = STARTER["name"]
     engine.library.update(
@@ -204,12 +212,15 @@ def _engine() -> Iterator[FakeEngine]:
         yield engine
     finally:
         engine.die()
+        gc.enable()
 
 
 def take_all(theme: str, scale: int, pump: Pump, folder: Path) -> None:
     """All pictures in one look. `pump` runs the event loop for so many seconds."""
 
-    def run(welcomed: bool, tour: Callable[[Scene, Callable[..., None]], None], engine: FakeEngine) -> None:
+    def run(
+        welcomed: bool, tour: Callable[[Scene, FakeEngine, Callable[..., None]], None], engine: FakeEngine
+    ) -> None:
         with TemporaryDirectory() as scratch:
             scene = Scene(Path(scratch), theme, pump, welcomed=welcomed, engine=engine)
 
@@ -217,7 +228,7 @@ def take_all(theme: str, scale: int, pump: Pump, folder: Path) -> None:
                 pump(0.2)
                 (widget or scene.window).grab().save(str(folder / f"{state}-{theme}-{scale}x.png"))
 
-            tour(scene, take)
+            tour(scene, engine, take)
             scene.window.close()
             pump(0.1)
             scene.window.deleteLater()
@@ -227,4 +238,4 @@ def take_all(theme: str, scale: int, pump: Pump, folder: Path) -> None:
     with _engine() as engine:
         engine.library["items"] = _items()
         _fill_jobs(engine)
-        run(True, lambda scene, take: _tour(scene, engine, take), engine)
+        run(True, _tour, engine)

@@ -83,6 +83,20 @@ def test_no_hint_in_the_settings_is_cut_off(draw: Callable[[Theme], None], qtbot
         assert label.width() >= label.sizeHint().width() or label.wordWrap() or not label.text()
 
 
+def test_another_size_of_text_reaches_every_widget_at_once(
+    draw: Callable[[Theme], None], qtbot: QtBot
+) -> None:
+    theme = Theme.light()
+    draw(theme)
+    sidebar = Sidebar(theme)
+    qtbot.addWidget(sidebar)
+    sidebar.show()
+    before = sidebar.library_button.font().pointSizeF()
+    for factor in (2.0, 1.0, 1.5):
+        draw(theme.zoomed(factor))
+        assert sidebar.library_button.font().pointSizeF() == pytest.approx(before * factor)
+
+
 def test_zoomed_text_fits(draw: Callable[[Theme], None], qtbot: QtBot) -> None:
     theme = Theme.light()
     draw(theme)
