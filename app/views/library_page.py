@@ -214,8 +214,8 @@ class LibraryPage(QWidget):
             self.items.filled.connect(soon, Qt.ConnectionType.SingleShotConnection)
 
     def show_section(self, section: CardList) -> None:
-        """Bring a part of the page into sight."""
-        self.area.ensureWidgetVisible(section.title, 0, 24)
+        """Bring a part of the page to its top, a turn of the event loop later: it may just be coming into sight."""
+        QTimer.singleShot(0, self, lambda: self.area.bring_up(section))
 
     def clear_message(self) -> None:
         """What was said is over."""

@@ -3,10 +3,12 @@
 Owns: its width, and that it is no higher than what stands in it.
 """
 
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QPoint, QSize, Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 SIDE_PX = 16
+ABOVE_PX = 8
+"""Left free above what is brought to the top."""
 
 
 class ScrolledColumn(QScrollArea):
@@ -17,13 +19,13 @@ class ScrolledColumn(QScrollArea):
         self.setObjectName("scrolledColumn")
         self._column = QWidget()
         self.rows = QVBoxLayout(self._column)
-        inner = _Inner()
-        row = QHBoxLayout(inner)
+        self._inner = _Inner()
+        row = QHBoxLayout(self._inner)
         row.setContentsMargins(SIDE_PX, 0, SIDE_PX, 0)
         row.addStretch(1)
         row.addWidget(self._column, 1000)
         row.addStretch(1)
-        self.setWidget(inner)
+        self.setWidget(self._inner)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
@@ -32,6 +34,10 @@ class ScrolledColumn(QScrollArea):
     def set_most_px(self, width_px: int) -> None:
         """Wider than this it does not become."""
         self._column.setMaximumWidth(width_px)
+
+    def bring_up(self, part: QWidget) -> None:
+        """Scroll so that `part` stands at the top, as far as there is something below it."""
+        self.verticalScrollBar().setValue(part.mapTo(self._inner, QPoint()).y() - ABOVE_PX)
 
 
 class _Inner(QWidget):

@@ -184,6 +184,15 @@ def test_two_hundred_items_are_made_bit_by_bit_and_once(page: LibraryPage, qtbot
     assert [card.item.id for card in cards if not card.loaded.isHidden()] == ["m4"]
 
 
+def test_a_part_is_brought_to_the_top(page: LibraryPage, qtbot: QtBot) -> None:
+    page.show_library(library([item(n) for n in range(20)]), None, None)
+    page.show_jobs([job(n) for n in range(9)], known=True)
+    qtbot.waitUntil(lambda: len(page.jobs.cards) == 9 and len(page.items.cards) == 20)
+    qtbot.waitUntil(lambda: page.area.verticalScrollBar().maximum() > 1500)
+    page.show_section(page.jobs)
+    qtbot.waitUntil(lambda: page.jobs.mapTo(page, QPoint()).y() == 8)
+
+
 def test_news_of_jobs_moves_nothing(page: LibraryPage, qtbot: QtBot) -> None:
     page.show_library(library([item(n) for n in range(5)]), None, None)
     page.show_jobs([job(n) for n in range(4)], known=True)
