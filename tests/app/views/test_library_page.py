@@ -188,7 +188,7 @@ def test_a_part_is_brought_to_the_top(page: LibraryPage, qtbot: QtBot) -> None:
     page.show_library(library([item(n) for n in range(20)]), None, None)
     page.show_jobs([job(n) for n in range(9)], known=True)
     qtbot.waitUntil(lambda: len(page.jobs.cards) == 9 and len(page.items.cards) == 20)
-    qtbot.waitUntil(lambda: page.area.verticalScrollBar().maximum() > 1500)
+    qtbot.waitUntil(lambda: all(card.isVisible() for card in page.jobs.cards.values()))
     page.show_section(page.jobs)
     qtbot.waitUntil(lambda: page.jobs.mapTo(page, QPoint()).y() == 8)
 

@@ -1,9 +1,10 @@
 """A column in the middle of a page."""
 
+from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QLabel
 from pytestqt.qtbot import QtBot
 
-from app.views.scrolled_column import ScrolledColumn
+from app.views.scrolled_column import ABOVE_PX, ScrolledColumn
 
 
 def test_it_is_centred_scrolls_and_is_no_higher_than_it_must(qtbot: QtBot) -> None:
@@ -24,3 +25,27 @@ def test_it_is_centred_scrolls_and_is_no_higher_than_it_must(qtbot: QtBot) -> No
     area.resize(700, 60)
     qtbot.waitUntil(lambda: area.verticalScrollBar().maximum() > 0)
     assert label.height() >= label.heightForWidth(label.width())
+
+
+def test_what_is_brought_up_stays_there_while_the_page_grows_until_somebody_scrolls(qtbot: QtBot) -> None:
+    area = ScrolledColumn()
+    qtbot.addWidget(area)
+    above, part, below = QLabel("above"), QLabel("part"), QLabel("below")
+    below.setMinimumHeight(2000)
+    for label in (above, part, below):
+        area.rows.addWidget(label)
+    area.resize(400, 200)
+    area.show()
+    qtbot.waitExposed(area)
+
+    def top() -> int:
+        return part.mapTo(area.viewport(), QPoint()).y()
+
+    area.bring_up(part)
+    qtbot.waitUntil(lambda: top() == ABOVE_PX)
+    above.setMinimumHeight(300)
+    qtbot.waitUntil(lambda: above.height() >= 300 and top() == ABOVE_PX)
+    area.verticalScrollBar().triggerAction(area.verticalScrollBar().SliderAction.SliderSingleStepAdd)
+    above.setMinimumHeight(600)
+    qtbot.waitUntil(lambda: above.height() >= 600)
+    assert top() != ABOVE_PX
