@@ -12,7 +12,7 @@ from convert.metadata import Origin
 from engine.encoding.release import choose_release
 from engine.errors import FetchFailed, UnknownRelease
 from engine.inspect_command import release_names
-from engine.library.fetch_manifest import read_manifest
+from engine.library.fetching.fetch_manifest import read_manifest
 
 
 def origin_of(source: Path, release: str | None) -> Origin:

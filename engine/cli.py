@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
     if command in _CONVERSION:
         return _conversion(command, options)
     if command == "work":
-        from engine.library.work import work
+        from engine.library.jobs.work import work
 
         return work(Path(options.folder))
     if command is None:

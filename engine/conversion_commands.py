@@ -17,7 +17,7 @@ from convert.tensor_map import Dense, Draft
 from convert.verification import Verdict
 from engine.errors import BadRequest, ConversionStopped, FetchStopped, SeamountError
 from engine.interruption import STOPPED, wish_to_stop
-from engine.library import conversion_work
+from engine.library.jobs import conversion_work
 from engine.model_table import size_text
 from engine.progress_line import ProgressLine
 from engine.protocol import ErrorBody
@@ -68,7 +68,7 @@ def verify(paths: list[Path], *, events: bool) -> int:
 
     def work(line: ProgressLine, stopped: Callable[[], bool]) -> int:
         if source is None and checked.is_dir():
-            from engine.library.fetch_work import check_folder
+            from engine.library.fetching.fetch_work import check_folder
 
             found = check_folder(checked, line.progress, stopped)
             line.end(

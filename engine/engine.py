@@ -15,8 +15,8 @@ from engine.errors import BadRequest, SeamountError
 from engine.generation_thread import GenerationThread
 from engine.job_requests import JobRequests
 from engine.library.credentials import Credentials
-from engine.library.job_plan import JobPlan
-from engine.library.jobs import Jobs
+from engine.library.jobs.job_plan import JobPlan
+from engine.library.jobs.jobs import Jobs
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
 from engine.model_host import ModelHost, OpenBackend

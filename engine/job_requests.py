@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import Conflict
-from engine.library.job_plan import JobPlan, move_plan, plan_of
+from engine.library.jobs.job_plan import JobPlan, move_plan, plan_of
 from engine.library.model_files import is_later_part
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview

@@ -13,7 +13,6 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QDialogButtonBox,
-    QFileDialog,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -36,6 +35,7 @@ from app.conversion_words import (
     suggested_target,
 )
 from app.quantities import size_name
+from app.views.path_choice import choice_button, choose_folder, choose_model_target
 from app.wrapping import breakable
 from engine.protocol import ErrorBody
 from engine.protocol_jobs import ConvertRequest, DenseFormat, DraftPlace, Inspection, StartJob
@@ -111,8 +111,10 @@ class ConvertDialog(QDialog):
         about = QLabel(ABOUT)
         about.setWordWrap(True)
         about.setProperty("muted", True)
-        self.choose_source_button = _button("C&hoose…", "Choose the checkpoint’s folder", self._choose_source)
-        self.choose_target_button = _button("Ch&oose…", "Choose the file to write", self._choose_target)
+        self.choose_source_button = choice_button(
+            "C&hoose…", "Choose the checkpoint’s folder", self._choose_source
+        )
+        self.choose_target_button = choice_button("Ch&oose…", "Choose the file to write", self._choose_target)
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(10)
@@ -296,19 +298,10 @@ class ConvertDialog(QDialog):
             self.started.emit(self.asked())
 
     def _choose_source(self) -> None:
-        dialog = QFileDialog(self, "The checkpoint’s folder", self.source.text())
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self.set_source)
-        dialog.open()
+        choose_folder(self, "The checkpoint’s folder", self.source.text(), self.set_source)
 
     def _choose_target(self) -> None:
-        dialog = QFileDialog(self, "Save the model as", self.target.text(), "Model files (*.gguf)")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix("gguf")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self.set_target)
-        dialog.open()
+        choose_model_target(self, self.target.text(), self.set_target)
 
 
 def _path_field(name: str, example: str) -> QLineEdit:
@@ -316,12 +309,3 @@ def _path_field(name: str, example: str) -> QLineEdit:
     field.setAccessibleName(name)
     field.setPlaceholderText(example)
     return field
-
-
-def _button(text: str, name: str, slot: Callable[[], None]) -> QPushButton:
-    button = QPushButton(text)
-    button.setAccessibleName(name)
-    button.setToolTip(name)
-    button.setAutoDefault(False)
-    button.clicked.connect(lambda: slot())
-    return button

@@ -5,11 +5,9 @@ Owns: these fields and the values in them. Stands in the form of `settings_dialo
 
 from typing import Any
 
-from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
-    QFileDialog,
     QHBoxLayout,
     QLineEdit,
     QPushButton,
@@ -17,6 +15,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.views.path_choice import choose_folder
 from engine.conversation import clean_text
 from engine.protocol import Settings
 
@@ -49,11 +48,7 @@ class FolderField(QWidget):
         self.line.setAccessibleName(name)
 
     def _choose(self) -> None:
-        dialog = QFileDialog(self, "The folder for checkpoints", self.line.text())
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self.line.setText)
-        dialog.open()
+        choose_folder(self, "The folder for checkpoints", self.line.text(), self.line.setText)
 
 
 class DownloadFields:

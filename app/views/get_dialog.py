@@ -14,10 +14,8 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QDialogButtonBox,
-    QFileDialog,
     QGridLayout,
     QLabel,
-    QPushButton,
     QRadioButton,
     QScrollArea,
     QVBoxLayout,
@@ -36,6 +34,7 @@ from app.library_words import (
 )
 from app.quantities import size_name
 from app.views.elided_line import ElidedLine
+from app.views.path_choice import choice_button, choose_folder, choose_model_target
 from app.wrapping import breakable
 from engine.protocol_jobs import DenseFormat, StartJob
 from engine.protocol_library import DiskRoom, Offer
@@ -124,10 +123,10 @@ class GetDialog(QDialog):
         self._update()
 
     def _lay_out(self, buttons: QDialogButtonBox, is_checkpoint: bool) -> None:
-        self.choose_folder_button = _button(
+        self.choose_folder_button = choice_button(
             "C&hoose…", "Choose the folder to download into", self._choose_folder
         )
-        self.choose_target_button = _button("Ch&oose…", "Choose the file to write", self._choose_target)
+        self.choose_target_button = choice_button("Ch&oose…", "Choose the file to write", self._choose_target)
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(8)
@@ -284,29 +283,11 @@ class GetDialog(QDialog):
             self.started.emit(self.asked())
 
     def _choose_folder(self) -> None:
-        dialog = QFileDialog(self, "The folder to download into", self.folder.words())
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self.set_folder)
-        dialog.open()
+        choose_folder(self, "The folder to download into", self.folder.words(), self.set_folder)
 
     def _choose_target(self) -> None:
-        dialog = QFileDialog(self, "Save the model as", self.target.words(), "Model files (*.gguf)")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix("gguf")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self.set_target)
-        dialog.open()
+        choose_model_target(self, self.target.words(), self.set_target)
 
 
 def _joined(folder: str, name: str) -> str:
     return str(Path(folder) / name)
-
-
-def _button(text: str, name: str, slot: Callable[[], None]) -> QPushButton:
-    button = QPushButton(text)
-    button.setAccessibleName(name)
-    button.setToolTip(name)
-    button.setAutoDefault(False)
-    button.clicked.connect(lambda: slot())
-    return button

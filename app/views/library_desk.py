@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
+from PySide6.QtWidgets import QMessageBox, QWidget
 from shiboken6 import isValid
 
 from app.job_shelf import JobShelf
@@ -313,13 +313,12 @@ class LibraryDesk(QObject):
         self.leave()
 
     def _choose_place(self, item: LibraryItem) -> None:
-        dialog = QFileDialog(
-            self._window(), f"Move {item.name} into the folder", str(PurePath(item.path).parent)
+        from app.views.path_choice import choose_folder
+
+        start = str(PurePath(item.path).parent)
+        choose_folder(
+            self._window(), f"Move {item.name} into the folder", start, partial(self.move_item, item)
         )
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(partial(self.move_item, item))
-        dialog.open()
 
     def move_item(self, item: LibraryItem, folder: str) -> None:
         """Into another folder, as a job."""

@@ -15,6 +15,7 @@ from engine.conversation import clean_text
 from engine.errors import BadRequest, Conflict
 from engine.library.catalogue_entries import Entry, is_pattern, load_catalogue, why_refused
 from engine.library.fetched_folder import read_notes
+from engine.library.fetching.fetch_plan import CHECKPOINT_FILES
 from engine.library.hub_place import endpoint_of
 from engine.library.model_files import parts_pattern
 from engine.library.repository_names import Place, checked_revision, is_commit, read_place, split_revision
@@ -22,16 +23,6 @@ from engine.paths import DataFolder
 from engine.protocol import Settings
 from engine.protocol_jobs import FetchRequest
 
-CHECKPOINT_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer*.json",
-    "*.safetensors",
-    "model.safetensors.index.json",
-    "LICENSE*",
-    "README.md",
-)
-"""What a model needs of its repository."""
 SUFFIX = ".gguf"
 _WHAT = "The model cannot be fetched"
 

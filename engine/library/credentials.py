@@ -208,7 +208,7 @@ class Credentials:
         meant = is_hub_itself(endpoint) or (bool(named) and host_of(named) == host_of(endpoint))
         if not meant:
             return None
-        from engine.library.hub import default_token
+        from engine.library.fetching.hub import default_token
 
         found = default_token()
         return found if found and _is_token(found) else None

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import FetchFailed
-from engine.library.fetch_manifest import read_manifest
-from engine.library.remote_file import place_of
+from engine.library.fetching.fetch_manifest import read_manifest
+from engine.library.fetching.remote_file import place_of
 
 
 @dataclass(frozen=True)

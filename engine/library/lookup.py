@@ -17,15 +17,16 @@ from convert.inspection import result_sizes
 from convert.model_shape import ModelShape
 from convert.wording import printable
 from engine.errors import HubUnreachable
-from engine.library.catalogue import CHECKPOINT_FILES, Wanted
+from engine.library.catalogue import Wanted
+from engine.library.fetching.fetch_plan import CHECKPOINT_FILES
 from engine.library.model_files import parts_pattern
 from engine.library.offers import Circumstances, fit_for, offer_of, release_title, working_bytes
 from engine.protocol_jobs import ResultBytes
 from engine.protocol_library import Lookup, Offer, RemoteFileEntry
 
 if TYPE_CHECKING:
-    from engine.library.hub import Hub, Listing
-    from engine.library.remote_file import RemoteFile
+    from engine.library.fetching.hub import Hub, Listing
+    from engine.library.fetching.remote_file import RemoteFile
 
 MOST_SHOWN = 2_000
 MAX_CONFIG_BYTES = 1 << 20

@@ -109,7 +109,7 @@ class Overview:
 
     def look_up(self, asked: LookupRequest) -> Lookup:
         """What a repository holds now, by the hub. Raises BadRequest, and what `lookup.look_up` raises."""
-        from engine.library.hub import Hub
+        from engine.library.fetching.hub import Hub
 
         settings = self._settings()
         endpoint = endpoint_of(settings)

@@ -17,8 +17,8 @@ from engine.conversation import clean_text
 from engine.errors import Conflict, LibraryError
 from engine.library import trash
 from engine.library.added_files import AddedFiles
-from engine.library.catalogue import CHECKPOINT_FILES
 from engine.library.fetched_folder import read_notes
+from engine.library.fetching.fetch_plan import CHECKPOINT_FILES
 from engine.library.holdings import Holding
 from engine.library.in_use import InUse
 from engine.protocol_library import Removed

@@ -20,9 +20,9 @@ ROOMS_OF = {
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
     "keyring": ("engine/doctor.py", "engine/library/credentials.py"),
-    "huggingface_hub": ("engine/library/hub.py",),
+    "huggingface_hub": ("engine/library/fetching/hub.py",),
     "send2trash": ("engine/library/trash.py",),
-    "wakepy": ("engine/library/awake.py",),
+    "wakepy": ("engine/library/jobs/awake.py",),
 }
 HEAVY = ("torch", "llama_cpp", "PySide6", "fastapi", "uvicorn", "numpy", "jinja2", "huggingface_hub")
 # What a module may load when it is imported; all others may load none of HEAVY.
@@ -40,9 +40,9 @@ MAY_LOAD = {
     "engine.encoding": ("numpy", "jinja2"),
     "engine.encoding_commands": ("numpy",),
     "engine.generation": ("numpy",),
-    "engine.library.conversion_work": ("numpy",),
-    "engine.library.partial_file": ("numpy",),
-    "engine.library.streamed_conversion": ("numpy",),
+    "engine.library.jobs.conversion_work": ("numpy",),
+    "engine.library.jobs.partial_file": ("numpy",),
+    "engine.library.jobs.streamed_conversion": ("numpy",),
     "engine.model_host": ("numpy", "jinja2"),
     "engine.sampling": ("numpy",),
     "engine.serve": ("numpy", "jinja2", "fastapi", "uvicorn"),

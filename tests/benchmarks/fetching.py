@@ -36,7 +36,7 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 _OURS = """
 import resource, sys
-from engine.library.fetch_work import fetch
+from engine.library.fetching.fetch_work import fetch
 from engine.protocol import Settings
 from engine.protocol_jobs import FetchRequest
 settings = Settings()

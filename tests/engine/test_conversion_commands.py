@@ -13,7 +13,7 @@ import pytest
 from convert.conversion import Advance
 from convert.conversion_progress import progress_path
 from engine.cli import main
-from engine.library import conversion_work
+from engine.library.jobs import conversion_work
 from tests.convert.conversions import checkpoint
 
 

@@ -9,7 +9,7 @@ import pytest
 from engine.errors import Conflict, NotFound
 from engine.job_requests import JobRequests
 from engine.library.credentials import Credentials
-from engine.library.job_plan import JobPlan
+from engine.library.jobs.job_plan import JobPlan
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
 from engine.paths import DataFolder

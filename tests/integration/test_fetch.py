@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.library.fetch_manifest import read_manifest
-from engine.library.fetch_stream import BATCH_BYTES
-from engine.library.file_fetch import PartFile
+from engine.library.fetching.fetch_manifest import read_manifest
+from engine.library.fetching.fetch_stream import BATCH_BYTES
+from engine.library.fetching.file_fetch import PartFile
 from tests.support.local_hub import LocalHub, write_random_files
 from tests.support.recording_proxy import RecordingProxy
 
@@ -28,7 +28,7 @@ SIZES = SHARDS | {"config.json": 700}
 _CHILD = """
 import json, sys
 from engine.errors import SeamountError
-from engine.library.fetch_work import fetch
+from engine.library.fetching.fetch_work import fetch
 from engine.protocol import Settings
 from engine.protocol_jobs import FetchRequest
 name, folder, streams, token, file_limit = json.loads(sys.argv[1])

@@ -13,8 +13,9 @@ from convert.conversion_progress import consumed_shards, progress_path
 from convert.metadata import Origin
 from convert.tensor_map import Options
 from engine.errors import Conflict, ConversionFailed, FetchDiskFull, FetchStopped, RepositoryGone
-from engine.library import fetch_work, streamed_conversion
-from engine.library.fetch_stream import FIRST_BYTES
+from engine.library.fetching import fetch_work
+from engine.library.fetching.fetch_stream import FIRST_BYTES
+from engine.library.jobs import streamed_conversion
 from engine.protocol import Settings
 from engine.protocol_jobs import ConvertAfter, FetchRequest, JobProgress
 from tests.support import fetch_kill_campaign
@@ -215,7 +216,7 @@ def test_without_room_nothing_large_is_fetched(
     hub: LocalHub, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = Work(hub, source, tmp_path)
-    monkeypatch.setattr("engine.library.fetch_plan.SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("engine.library.fetching.fetch_plan.SPARE_BYTES", 1 << 60)
     with pytest.raises(FetchDiskFull, match="more are needed on the disk of"):
         work()
     assert not progress_path(work.target).exists()

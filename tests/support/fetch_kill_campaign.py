@@ -27,7 +27,7 @@ from convert.conversion import convert
 from convert.conversion_plan import Job
 from convert.conversion_progress import consumed_shards
 from convert.metadata import Origin
-from engine.library.fetch_stream import BATCH_BYTES
+from engine.library.fetching.fetch_stream import BATCH_BYTES
 from tests.support.local_hub import LocalHub, write_repository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ CHUNK_BYTES = BATCH_BYTES + 3 * RATE // 20
 """What a stream may lose to a kill: what it had gathered and not written, and the pieces that were on their way."""
 _CHILD = """
 import functools, sys
-from engine.library import fetch_work
+from engine.library.fetching import fetch_work
 from engine.protocol import Settings
 from engine.protocol_jobs import ConvertAfter, FetchRequest
 hub, folder, target, consume, streams = sys.argv[1:]

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BadRequest, Conflict
-from engine.library.catalogue import CHECKPOINT_FILES, checkpoints_folder, resolve, wanted
+from engine.library.catalogue import checkpoints_folder, resolve, wanted
 from engine.library.catalogue_entries import own_catalogue
-from engine.library.fetch_manifest import Manifest, write_manifest
-from engine.library.remote_file import RemoteFile
+from engine.library.fetching.fetch_manifest import Manifest, write_manifest
+from engine.library.fetching.fetch_plan import CHECKPOINT_FILES
+from engine.library.fetching.remote_file import RemoteFile
 from engine.paths import DataFolder
 from engine.protocol import Settings
 from engine.protocol_jobs import ConvertAfter, FetchRequest

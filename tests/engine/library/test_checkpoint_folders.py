@@ -8,8 +8,8 @@ import pytest
 
 from engine.errors import LibraryError
 from engine.library.checkpoint_folders import CheckpointFolder, CheckpointFolders
-from engine.library.fetch_manifest import Manifest, manifest_path, write_manifest
-from engine.library.remote_file import RemoteFile
+from engine.library.fetching.fetch_manifest import Manifest, manifest_path, write_manifest
+from engine.library.fetching.remote_file import RemoteFile
 
 COMMIT = "1" * 40
 

@@ -16,8 +16,8 @@ from keyring.backend import KeyringBackend
 from keyring.errors import InitError, KeyringLocked
 
 from engine.errors import BadRequest
-from engine.library import hub
 from engine.library.credentials import SERVICE, Credentials, KeyringUnusableError, keyring_name
+from engine.library.fetching import hub
 
 ROOT = Path(__file__).resolve().parents[3]
 HUB = "https://huggingface.co"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.library.fetch_manifest import manifest_path
 from engine.library.fetched_folder import Fetched, read_notes
+from engine.library.fetching.fetch_manifest import manifest_path
 from tests.engine.library.test_checkpoint_folders import COMMIT, fetched
 
 

@@ -9,12 +9,12 @@ from convert.conversion import convert
 from convert.conversion_plan import path_of
 from convert.receipt import receipt_path
 from engine.errors import LibraryError, NotFound
-from engine.library.fetch_manifest import Manifest, write_manifest
+from engine.library.fetching.fetch_manifest import Manifest, write_manifest
+from engine.library.fetching.remote_file import RemoteFile
 from engine.library.holdings import Holdings
 from engine.library.in_use import InUse
 from engine.library.last_used import LastUsed
 from engine.library.models import ModelLibrary
-from engine.library.remote_file import RemoteFile
 from engine.paths import DataFolder
 from tests.convert.conversions import checkpoint, job
 from tests.engine.library.test_models import put

@@ -10,7 +10,7 @@ import pytest
 from engine.errors import HubUnreachable, RepositoryGone, TokenNeeded
 from engine.library import lookup
 from engine.library.catalogue import wanted
-from engine.library.hub import Hub
+from engine.library.fetching.hub import Hub
 from engine.library.lookup import look_up
 from engine.library.offers import Circumstances
 from engine.paths import DataFolder

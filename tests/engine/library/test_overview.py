@@ -6,9 +6,9 @@ import pytest
 
 from engine.errors import BadRequest, Conflict, LibraryError, ModelFileError, NotFound
 from engine.library import credentials as credentials_module
-from engine.library import hub
 from engine.library.catalogue_entries import own_catalogue
 from engine.library.credentials import Credentials, KeyringUnusableError
+from engine.library.fetching import hub
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
 from engine.paths import DataFolder

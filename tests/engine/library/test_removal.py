@@ -9,12 +9,12 @@ import pytest
 
 from engine.errors import Conflict, LibraryError
 from engine.library import removal, trash
-from engine.library.fetch_manifest import Manifest, write_manifest
+from engine.library.fetching.fetch_manifest import Manifest, write_manifest
+from engine.library.fetching.remote_file import RemoteFile
 from engine.library.holdings import Holding, Holdings
 from engine.library.in_use import InUse
 from engine.library.last_used import LastUsed
 from engine.library.models import ModelLibrary
-from engine.library.remote_file import RemoteFile
 from engine.paths import DataFolder
 from engine.protocol_jobs import Job, VerifyRequest
 from engine.protocol_library import Removed

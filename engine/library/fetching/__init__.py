@@ -1,0 +1,1 @@
+"""Downloads: what a repository of the hub holds, and bringing it onto the disk, whole and checked."""
