@@ -10,7 +10,7 @@ help:
 	@echo "make test         every test"
 	@echo "make check        format, lint, types, import contracts, every test"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
-	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions; converted files against transformers"
+	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions and 200 kills of jobs that fetch and convert; converted files against transformers"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
 	@echo "make dist         wheel and source archive in dist/"
 
@@ -47,6 +47,7 @@ campaign:
 	  tests/engine/encoding/test_v4_prompt.py
 	$(BIN)/python -m tests.convert.header_fuzz --seconds $(SECONDS) --seed $(SEED)
 	$(BIN)/python -m tests.convert.kill_campaign --kills 100 --seed $(SEED)
+	$(BIN)/python -m tests.support.fetch_kill_campaign --kills 200 --seed $(SEED)
 	$(BIN)/python -m tests.integration.reference_comparison --seeds 3 --seed $(SEED)
 
 screenshots:
