@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 
-.PHONY: help run test check lint bench campaign screenshots dist lock clean
+.PHONY: help run test check slow lint bench campaign screenshots dist lock clean
 
 help:
 	@echo "make run          the window, with a model to talk to"
 	@echo "make test         every test"
-	@echo "make check        format, lint, types, import contracts, every test"
+	@echo "make check        format, lint, types, import contracts, every test but the slow ones"
+	@echo "make slow         those: killed downloads and conversions, converted files against transformers"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
 	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions and 200 kills of jobs that fetch and convert; converted files against transformers"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
@@ -19,9 +20,16 @@ run:
 	@$(BIN)/seamount
 
 # Files of tests run beside each other, a file's own tests one after the other.
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+
 test:
 	@$(PYTHON) packaging/environment.py check
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+# The tests that `make check` leaves out: each takes more than ten seconds.
+slow:
+	@$(PYTHON) packaging/environment.py check
+	$(PYTEST) -m slow
 
 lint:
 	@$(PYTHON) packaging/environment.py check
@@ -30,7 +38,8 @@ lint:
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-check: lint test
+check: lint
+	$(PYTEST) -m "not slow"
 
 bench:
 	@$(PYTHON) packaging/environment.py check

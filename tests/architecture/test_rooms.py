@@ -161,6 +161,7 @@ def test_a_fresh_interpreter_imports_each_room_without_loading_what_is_heavy() -
     assert found == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork, which makes it quick")
 def test_each_module_can_be_imported_first() -> None:
     """None of ours needs another one to have been imported before. Libraries are loaded once, then forked."""

@@ -202,6 +202,7 @@ def test_it_goes_on_where_it_was(
     assert consumed_shards(target) == frozenset()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     """A few kills of the campaign, of conversions during which shards arrive."""
     count = kill_campaign.run(tmp_path, kills=6, seed=12, only_arriving=True)

@@ -268,6 +268,7 @@ def test_a_second_conversion_to_the_same_target_is_refused(sources: dict[str, Pa
         convert(asked)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     """A few kills of the campaign; `make campaign` does a hundred."""
     count = kill_campaign.run(tmp_path, kills=6, seed=11)

@@ -149,7 +149,7 @@ def test_get_jobs_verify_move_and_remove_in_a_terminal(hub: LocalHub, data: Path
 
 @needs_kill
 def test_ctrl_c_pauses_and_the_same_command_goes_on(hub: LocalHub, data: Path, tmp_path: Path) -> None:
-    hub.fault("trickle", path="model-1*", rate=100_000)
+    hub.fault("trickle", path="model-1*", rate=60_000, times=0)
     command = [
         sys.executable,
         "-m",
@@ -163,11 +163,12 @@ def test_ctrl_c_pauses_and_the_same_command_goes_on(hub: LocalHub, data: Path, t
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         deadline_s = time.monotonic() + TIMEOUT_S
-        while hub.sent("model-1*") < 100_000:
+        while hub.sent("model-1*") < 60_000:
             assert time.monotonic() < deadline_s
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         said = child.communicate(timeout=TIMEOUT_S)[1]
+    hub.clear_faults()
     assert child.returncode == 130
     assert f"Paused; `seamount get {NAME} --to {tmp_path / 'to'}` goes on." in said
     done = seamount(data, "get", NAME, "--to", tmp_path / "to")

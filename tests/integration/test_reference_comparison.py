@@ -10,6 +10,7 @@ import pytest
 from tests.integration import reference_comparison as comparison
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not comparison.READY.exists(), reason=comparison.MISSING)
 def test_every_format_is_as_near_as_it_can_be_and_a_wrong_expert_is_far(tmp_path: Path) -> None:
     cases = comparison.cases([1])
