@@ -1,7 +1,8 @@
 """What a change to a conversation would cost: how much of the context could be kept.
 
-Owns: comparing what the context holds with what the next question would need, and asking that on the
-generation thread. Does not know why a prefix changes (`encoding.v4_prompt`) or what is done about it.
+Owns: putting the backend's answer to that into a `Reuse`, and asking for it on the generation thread. Does not
+know how a context keeps what it has read (`backends/`), why a prefix changes (`encoding.v4_prompt`) or what is
+done about it.
 """
 
 import threading
@@ -16,15 +17,10 @@ if TYPE_CHECKING:
     from engine.backends.base import Backend
 
 
-def reuse(old: Sequence[int], new: Sequence[int], *, can_rewind: bool) -> Reuse:
-    """How many of the tokens `new` need not be read again by a context that holds `old`.
-
-    A context that cannot be cut back keeps all it holds or nothing.
-    """
-    shorter = min(len(old), len(new))
-    common = next((place for place in range(shorter) if old[place] != new[place]), shorter)
-    kept = common if can_rewind or common == len(old) else 0
-    return Reuse(total=len(new), kept=kept, reread=len(new) - kept)
+def reuse(backend: "Backend", tokens: Sequence[int]) -> Reuse:
+    """How many of `tokens` need not be read again, as the context stands now."""
+    kept = backend.reusable(tokens)
+    return Reuse(total=len(tokens), kept=kept, reread=len(tokens) - kept)
 
 
 class Question(Job):

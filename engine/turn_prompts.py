@@ -91,15 +91,14 @@ def cost_of_mode(
     from engine.encoding.reasoning import style_of
     from engine.encoding.v4_chat import v4_chat
 
-    facts = backend.facts
     chat = v4_chat(backend, settings.release)
     if chat is None:
         ids = encode_chat(backend, prompt_messages(settings.system_message, branch)) if branch else []
-        return reuse(backend.held, ids, can_rewind=facts.can_rewind)
+        return reuse(backend, ids)
     tokens = store.branch_tokens(branch)
     messages = v4_messages(settings.system_message, tools, branch, tokens, model_id)
     # A question to come: it decides what reasoning is dropped. What begins with its own token is not counted.
     ids = chat.prompt([*messages, PromptMessage("user", "?")], style_of(chat.release, mode))
     user = chat.control[chat.release.tokens.user]
     before = len(ids) - 1 - ids[::-1].index(user)
-    return reuse(backend.held, ids[:before], can_rewind=facts.can_rewind)
+    return reuse(backend, ids[:before])

@@ -40,7 +40,8 @@ class ModelFacts:
     release_names: tuple[str, ...] = ()
     """What the model's file calls it, the surest first: by these a V4 model's release is found."""
     can_rewind: bool = True
-    """Whether the context can be cut back to a prefix; where it cannot, a shorter prefix is read anew."""
+    """Whether the context can be cut back to any prefix. Where it cannot, it is brought back to the nearest place
+    of which the backend kept a state, if it did, and read from there."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ class Backend(Protocol):
 
         `on_progress(done, total, reused)` is called before the first chunk and after each. Raises Cancelled
         within one chunk, GenerationError when the backend fails.
+        """
+        ...
+
+    def reusable(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` a `sync` of something longer that begins with them would not read again.
+
+        Changes nothing.
         """
         ...
 

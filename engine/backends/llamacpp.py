@@ -5,34 +5,47 @@ this module loads that library. Does not know of chat templates' meaning, sampli
 
 Interrupting: `cancelled` is asked between prefill chunks and, while a chunk is computed, between its
 operations (llama.cpp's abort callback; its CPU backend only, a GPU finishes its chunk). A chunk broken off
-leaves the context in doubt, so afterwards one more token is removed than was there before: a memory that
-can be rewound does it and is sound, one that cannot refuses and is cleared. `step` is never interrupted: it
-is one token, and calling back into Python per operation would slow every token.
+leaves the context in doubt, so afterwards it is brought back to what is sound (`LlamaMemory.mend`). `step` is
+never interrupted: it is one token, and calling back into Python per operation would slow every token.
+
+What has been read is kept as far as the memory allows. DeepSeek-V4's cannot be cut back, so states of it are
+kept where reading pauses anyway: before each chunk, which is the end of the last answer and every
+`CHUNK_TOKENS` of a prompt, and shortly before the end of a prompt. There the next answer to the same question
+begins, and there the next turn goes another way, since the reasoning that followed is left out of it.
 """
 
 import ctypes
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
-from llama_cpp.llama_cpp import llama_memory_clear, llama_memory_seq_rm
 from numpy.typing import NDArray
 
 from engine.backends.base import Cancelled, Logits, ModelFacts, SyncReport
 from engine.backends.cores import threads_to_use
 from engine.backends.llama_log import LlamaLog
+from engine.backends.llama_memory import LlamaMemory
 from engine.backends.llama_vocabulary import GgufVocabulary
 from engine.errors import GenerationError, ModelLoadError
 
 CHUNK_TOKENS = 512
 UNREWINDABLE = frozenset(("deepseek4",))
 """Architectures whose memory cannot be cut back: a ring, and rows compressed from what is gone."""
+END_TOKENS = 2
+"""A prompt's last tokens, before which a state is kept: its very last one marks thinking or not and differs in
+the next turn; and two, because one token alone is computed in another way than several (V4 in llama.cpp)."""
+UNDIVIDED_TOKENS = 32
+"""What is cheaper to read again than to read in two parts: each part costs about what a generated token does."""
+CHECKPOINT_BYTES = 512 * 2**20
+"""Room for states: 30 of DeepSeek-V4-Flash (17 MiB each: 128 tokens of 43 layers, and the compressors in F32),
+20 of Pro (25 MiB); within a hundredth of the memory of a machine that runs either."""
+KvType = Literal["f16", "f32", "q8_0"]
+_KV_TYPES = {"f16": 1, "f32": 0, "q8_0": 8}  # ggml_type
 _ABORTED = 2  # llama_decode's status when the abort callback said yes
 _NO_ROOM = 1
-_SEQUENCE: Any = 0  # the annotations of llama_cpp want a ctypes object where a number is converted
 
 _log = LlamaLog()
 _log_callback = llama.llama_log_callback(_log.line)  # kept: llama.cpp holds only its address
@@ -41,13 +54,14 @@ _log_callback = llama.llama_log_callback(_log.line)  # kept: llama.cpp holds onl
 class LlamaCppBackend:
     """A model and one context of llama.cpp (`base.Backend`). One thread at a time; `open` makes one."""
 
-    def __init__(self, model: Any, context: Any, facts: ModelFacts, vocabulary: GgufVocabulary) -> None:
+    def __init__(
+        self, model: Any, context: Any, facts: ModelFacts, vocabulary: GgufVocabulary, memory: LlamaMemory
+    ) -> None:
         self._model: Any = model
         self._context: Any = context
         self._facts = facts
         self._vocabulary = vocabulary
-        self._memory: Any = llama.llama_get_memory(context)
-        self._held: list[int] = []
+        self._memory = memory
         self._has_logits = False  # of the last token held
         self._logits_view: Logits = np.zeros(0, np.float32)
         self._logits_address = 0
@@ -65,9 +79,14 @@ class LlamaCppBackend:
         context_tokens: int,
         threads: int,
         on_progress: Callable[[float], bool],
+        kv_type: KvType = "f16",
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> "LlamaCppBackend":
         """Map the file and make a context of `context_tokens`, at most what the model was trained for.
 
+        `kv_type`: how the context is stored. F32 is also computed without flash attention, which is slower,
+        and the same whatever was read in one piece. `checkpoint_bytes`: room for states of a context that
+        cannot be cut back; 0: none are kept.
         Raises ModelLoadError with llama.cpp's own reason, or when `on_progress` returned False.
         """
         llama.llama_backend_init()
@@ -75,13 +94,21 @@ class LlamaCppBackend:
         llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
         model = _load_model(path, name, on_progress)
         try:
-            return cls._with_context(model, name, context_tokens, threads)
+            return cls._with_context(model, name, context_tokens, threads, kv_type, checkpoint_bytes)
         except BaseException:
             llama.llama_model_free(model)
             raise
 
     @classmethod
-    def _with_context(cls, model: Any, name: str, context_tokens: int, threads: int) -> "LlamaCppBackend":
+    def _with_context(
+        cls,
+        model: Any,
+        name: str,
+        context_tokens: int,
+        threads: int,
+        kv_type: KvType,
+        checkpoint_bytes: int,
+    ) -> "LlamaCppBackend":
         trained = int(llama.llama_model_n_ctx_train(model))
         wanted = min(context_tokens, trained) if trained > 0 else context_tokens
         used_threads = threads_to_use(threads)
@@ -92,8 +119,13 @@ class LlamaCppBackend:
         # Only the last token's logits are ever read; the default reserves memory for a whole chunk's.
         parameters.n_outputs_max = 1
         parameters.n_threads = parameters.n_threads_batch = used_threads
-        # With a window-sized cache, rewinding would be accepted though the window's tokens are gone.
-        parameters.swa_full = True
+        parameters.type_k = parameters.type_v = _KV_TYPES[kv_type]
+        if kv_type == "f32":
+            parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        # With a window-sized cache, rewinding would be accepted though the window's tokens are gone. A memory
+        # that refuses it anyway would only keep, and look through, every token's row in every layer.
+        uncut = _architecture(model) in UNREWINDABLE
+        parameters.swa_full = not uncut
         context = llama.llama_init_from_model(model, parameters)
         if not context:
             raise ModelLoadError(
@@ -107,7 +139,10 @@ class LlamaCppBackend:
                 model, None if template is None else template.decode("utf-8", "replace")
             )
             held = min(wanted, int(llama.llama_n_ctx(context)))
-            return cls(model, context, _read_facts(model, vocabulary, name, held, used_threads), vocabulary)
+            facts = _read_facts(model, vocabulary, name, held, used_threads)
+            kind = "cut" if facts.can_rewind else "checkpoints" if uncut else "neither"
+            memory = LlamaMemory(context, kind, checkpoint_bytes=checkpoint_bytes)
+            return cls(model, context, facts, vocabulary, memory)
         except BaseException:
             llama.llama_free(context)
             raise
@@ -133,27 +168,32 @@ class LlamaCppBackend:
     ) -> SyncReport:
         """Make the context hold exactly `tokens`; see `base.Backend.sync`.
 
-        Keeps the longest common prefix. Where the memory cannot be rewound (recurrent models, DeepSeek-V4),
-        everything is read anew. At least the last token is evaluated unless its logits are still there.
+        Keeps the longest common prefix that the memory can be cut back to. At least the last token is
+        evaluated unless its logits are still there.
         """
         wanted = list(tokens)
         total = len(wanted)
         if not 1 <= total <= self._facts.context_tokens:
             raise ValueError(f"{total} tokens in a context of {self._facts.context_tokens}")
-        if self._has_logits and wanted == self._held:
+        if self._has_logits and wanted == self._memory.held:
             on_progress(total, total, total)
             return SyncReport(total, 0)
-        reused = min(_common_length(self._held, wanted), total - 1)
-        if not self._rewind(reused):
-            reused = 0
+        reused = self._cut(min(self._memory.reach(wanted), total - 1))
         on_progress(reused, total, reused)
-        for start in range(reused, total, self._chunk_tokens):
+        start = reused
+        while start < total:
             if cancelled():
                 raise Cancelled
-            chunk = wanted[start : start + self._chunk_tokens]
-            self._read(chunk, cancelled, last=start + len(chunk) == total)
-            on_progress(start + len(chunk), total, reused)
+            self._memory.keep()
+            end = self._chunk_end(start, total)
+            self._read(wanted[start:end], cancelled, last=end == total)
+            on_progress(end, total, reused)
+            start = end
         return SyncReport(reused, total - reused)
+
+    def reusable(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` need not be read again; see `base.Backend.reusable`."""
+        return self._memory.reach(tokens)
 
     def logits(self) -> Logits:
         """Logits after the last token; a view into llama.cpp's memory, valid until the next call."""
@@ -165,52 +205,46 @@ class LlamaCppBackend:
         """Append one token; see `base.Backend.step`."""
         one = self._one
         one.token[0] = token_id
-        one.position[0] = len(self._held)
+        one.position[0] = len(self._memory.held)
         status = llama.llama_decode(self._context, one.batch)
         if status != 0:
             self._clear()
             raise _decode_error(status)
-        self._held.append(token_id)
+        self._memory.held.append(token_id)
         self._has_logits = True
         return self._view()
 
     @property
     def held(self) -> Sequence[int]:
         """The tokens in the context."""
-        return self._held
+        return self._memory.held
 
     @contextmanager
     def fork(self) -> Generator[None]:
         """Extend the context for a while; see `base.Backend.fork`.
 
-        Where the memory can be cut back, it is; else its whole state is kept as bytes and restored, which
-        gives a valid context whose later sums may be taken in another order.
+        What was brought back by a state may go on to sum in another order.
         """
-        held = list(self._held)
-        state = None if self._facts.can_rewind or not held else self._state()
         try:
-            yield
+            with self._memory.fork():
+                yield
         finally:
-            if state is not None:
-                self._restore(state, held)
-            elif self._held[: len(held)] == held:
-                self._rewind(len(held))
-            else:
-                self._clear()
+            self._has_logits = False
 
     def close(self) -> None:
         """Free the context and the model."""
         if self._context is not None:
             self._logits_view, self._logits_address = np.zeros(0, np.float32), 0
-            self._held, self._has_logits = [], False
+            self._memory.forget()
+            self._has_logits = False
             llama.llama_free(self._context)
             llama.llama_model_free(self._model)
             self._vocabulary.close()
-            self._context = self._model = self._memory = None
+            self._context = self._model = None
 
     def _read(self, chunk: list[int], cancelled: Callable[[], bool], *, last: bool) -> None:
         """Evaluate a chunk after what is held, with logits of its last token if it is the `last` chunk."""
-        held, count = len(self._held), len(chunk)
+        held, count = len(self._memory.held), len(chunk)
         batch = self._batch
         batch.token[:count] = chunk
         batch.position[:count] = np.arange(held, held + count, dtype=np.int32)
@@ -233,53 +267,32 @@ class LlamaCppBackend:
         finally:
             llama.llama_set_abort_callback(self._context, llama.ggml_abort_callback(), ctypes.c_void_p(0))
         if status == 0 and not failure:
-            self._held += chunk
+            self._memory.held += chunk
             self._has_logits = last
             return
         if status != _ABORTED and not failure:
             self._clear()
             raise _decode_error(status)
-        # One token more than the chunk: only a memory that can truly be rewound agrees.
-        self._rewind(held - 1, always=True)
+        self._memory.mend()
         if failure:
             raise failure[0]
         raise Cancelled
 
-    def _rewind(self, keep: int, *, always: bool = False) -> bool:
-        """Keep only the first `keep` tokens; False when everything had to be dropped instead.
+    def _chunk_end(self, start: int, total: int) -> int:
+        """Where the chunk that begins at `start` ends; before the last one a state can be kept."""
+        end = min(start + self._chunk_tokens, total)
+        if not self._memory.keeps_checkpoints or (end == total and end - start <= UNDIVIDED_TOKENS):
+            return end
+        return max(min(end, total - END_TOKENS), start + 1)
 
-        `always`: ask the memory even if no more than `keep` tokens are known to be in it.
-        """
-        if keep <= 0:
-            self._clear()
-            return True
-        if keep == len(self._held) and not always:
-            return True
-        if not llama_memory_seq_rm(self._memory, 0, keep, -1):
-            self._clear()
-            return False
-        del self._held[keep:]
-        self._has_logits = False
-        return True
-
-    def _state(self) -> Any:
-        """The state of the sequence, as llama.cpp writes it; None when it cannot."""
-        size = int(llama.llama_state_seq_get_size(self._context, _SEQUENCE))
-        buffer = (ctypes.c_uint8 * size)()
-        written = int(llama.llama_state_seq_get_data(self._context, buffer, size, _SEQUENCE))
-        return buffer if written == size else None
-
-    def _restore(self, state: Any, held: list[int]) -> None:
-        """Make the context what it was; an empty one where llama.cpp does not take the state back."""
-        self._clear()
-        if int(llama.llama_state_seq_set_data(self._context, state, len(state), _SEQUENCE)):
-            self._held = held
-        else:
-            self._clear()
+    def _cut(self, most: int) -> int:
+        """Keep the first `most` tokens or fewer; returns how many."""
+        before, left = len(self._memory.held), self._memory.cut(most)
+        self._has_logits = self._has_logits and left == before
+        return left
 
     def _clear(self) -> None:
-        llama_memory_clear(self._memory, True)
-        self._held.clear()
+        self._memory.clear()
         self._has_logits = False
 
     def _view(self) -> Logits:
@@ -328,13 +341,6 @@ def _decode_error(status: int) -> GenerationError:
     return GenerationError("The answer stopped", why, "continue the answer, or load the model again")
 
 
-def _common_length(held: list[int], wanted: list[int]) -> int:
-    shorter = min(len(held), len(wanted))
-    if held[:shorter] == wanted[:shorter]:
-        return shorter
-    return next(index for index in range(shorter) if held[index] != wanted[index])
-
-
 def _load_model(path: Path, name: str, on_progress: Callable[[float], bool]) -> Any:
     failure: list[BaseException] = []
     stopped = False
@@ -372,7 +378,7 @@ def _read_facts(
     model: Any, vocabulary: GgufVocabulary, name: str, context_tokens: int, threads: int
 ) -> ModelFacts:
     template_bytes = llama.llama_model_chat_template(model, None)
-    architecture = _metadata(model, b"general.architecture")
+    architecture = _architecture(model)
     return ModelFacts(
         name=name,
         architecture=architecture,
@@ -396,6 +402,10 @@ def _read_facts(
 
 def _is_recurrent(model: Any) -> bool:
     return bool(llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model))
+
+
+def _architecture(model: Any) -> str:
+    return _metadata(model, b"general.architecture")
 
 
 def _metadata(model: Any, key: bytes) -> str:

@@ -209,8 +209,7 @@ class ScriptedBackend:
         if self._has_logits and wanted == self._held:
             on_progress(total, total, total)
             return SyncReport(total, 0)
-        same = next((i for i, (a, b) in enumerate(zip(self._held, wanted, strict=False)) if a != b), None)
-        reused = min(len(self._held) if same is None else same, total - 1)
+        reused = min(self.reusable(wanted), total - 1)
         del self._held[reused:]
         self._has_logits = False
         self._choose(wanted)
@@ -224,6 +223,11 @@ class ScriptedBackend:
             on_progress(len(self._held), total, reused)
         self._point()
         return SyncReport(reused, total - reused)
+
+    def reusable(self, tokens: Sequence[int]) -> int:
+        """The longest common prefix; see `base.Backend.reusable`."""
+        pairs = enumerate(zip(self._held, tokens, strict=False))
+        return next((place for place, (a, b) in pairs if a != b), min(len(self._held), len(tokens)))
 
     def logits(self) -> Logits:
         """Logits after the last token of the context."""

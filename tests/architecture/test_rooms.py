@@ -15,7 +15,11 @@ LONGEST_MODULE_LINES = 500
 
 # The only modules that may name these packages, wherever in the module the import stands.
 ROOMS_OF = {
-    "llama_cpp": ("engine/backends/llamacpp", "engine/backends/llama_vocabulary"),
+    "llama_cpp": (
+        "engine/backends/llamacpp",
+        "engine/backends/llama_memory",
+        "engine/backends/llama_vocabulary",
+    ),
     "torch": ("kernels/", "engine/model/", "engine/backends/native"),
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
@@ -35,6 +39,7 @@ MAY_LOAD = {
     "convert.verification": ("numpy",),
     "engine.backends": ("numpy",),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
+    "engine.backends.llama_memory": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_vocabulary": ("numpy", "llama_cpp", "jinja2"),
     "engine.conversion_commands": ("numpy",),
     "engine.encoding": ("numpy", "jinja2"),

@@ -1,4 +1,3 @@
-import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from engine.generation import GenerationRequest, NewText, generate
 from engine.protocol import Sampling
 
 llamacpp = pytest.importorskip("engine.backends.llamacpp", reason="llama_cpp is not installed")
+llama_memory = pytest.importorskip("engine.backends.llama_memory", reason="llama_cpp is not installed")
 
 TEXT = (
     "In 1872 the ship left Portsmouth to sound the deep sea. Her crew lowered 300 miles of rope, drew up mud "
@@ -224,6 +224,25 @@ def test_sync_reports_what_it_reused(backend: Any) -> None:
     assert backend.sync([*ids[:20], 5, 6, 7, 8], quiet, never) == SyncReport(24, 0)
 
 
+def test_it_tells_beforehand_what_it_will_reuse(backend: Any) -> None:
+    ids = text_ids(backend, 60)
+    assert backend.reusable(ids) == 0
+    backend.sync(ids[:50], quiet, never)
+    assert [backend.reusable(each) for each in (ids, ids[:50], ids[:20], [*ids[:20], 5, 6], [5])] == [
+        50, 50, 20, 20, 0,
+    ]  # fmt: skip
+    assert backend.sync([*ids[:20], 5, 6], quiet, never) == SyncReport(20, 2)
+
+
+def test_a_memory_that_keeps_nothing_is_read_anew(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend._memory, "_kind", "neither")
+    ids = text_ids(backend, 60)
+    backend.sync(ids[:50], quiet, never)
+    assert (backend.reusable(ids), backend.reusable(ids[:50]), backend.reusable(ids[:49])) == (50, 50, 0)
+    assert backend.sync(ids, quiet, never) == SyncReport(50, 10)
+    assert backend.sync(ids[:30], quiet, never) == SyncReport(0, 30)
+
+
 def test_a_rewound_context_equals_a_fresh_one(backend: Any) -> None:
     ids, other = text_ids(backend, 30), backend.tokenize(" Meanwhile the cat slept.")
     backend.sync([*ids, *other], quiet, never)
@@ -269,7 +288,7 @@ def test_a_memory_that_refuses_is_rebuilt(backend: Any, monkeypatch: pytest.Monk
         refused.append(arguments)
         return False
 
-    monkeypatch.setattr(llamacpp, "llama_memory_seq_rm", refuse)
+    monkeypatch.setattr(llama_memory, "llama_memory_seq_rm", refuse)
     assert backend.sync(ids[:50], quiet, never) == SyncReport(0, 50)
     assert refused == [(0, 49, -1)]
     assert np.array_equal(backend.logits(), fresh)
@@ -299,7 +318,7 @@ def test_cancelling_within_a_chunk(backend: Any, monkeypatch: pytest.MonkeyPatch
     backend._clear()
     backend.sync(ids[:40], quiet, never)
     if refuses:
-        monkeypatch.setattr(llamacpp, "llama_memory_seq_rm", lambda *_arguments: False)
+        monkeypatch.setattr(llama_memory, "llama_memory_seq_rm", lambda *_arguments: False)
     asked = 0
 
     def cancelled() -> bool:
@@ -371,8 +390,7 @@ def test_llama_cpps_log_is_a_python_logger_and_quiet(
 def test_a_fork_leaves_no_trace(backend: Any, monkeypatch: pytest.MonkeyPatch, rewinds: bool) -> None:
     """By cutting the memory back, and by the whole state where it cannot be cut."""
     if not rewinds:
-        monkeypatch.setattr(backend, "_facts", dataclasses.replace(backend.facts, can_rewind=False))
-        monkeypatch.setattr(backend, "_rewind", lambda keep: keep == len(backend.held))
+        monkeypatch.setattr(backend._memory, "_kind", "neither")
     ids = text_ids(backend, 50)
     backend.sync(ids[:40], quiet, never)
     expected = backend.step(ids[40]).copy()
@@ -398,8 +416,8 @@ def test_a_fork_leaves_no_trace(backend: Any, monkeypatch: pytest.MonkeyPatch, r
 def test_a_state_that_is_not_taken_back_leaves_an_empty_context(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "_facts", dataclasses.replace(backend.facts, can_rewind=False))
-    monkeypatch.setattr(llamacpp.llama, "llama_state_seq_set_data", lambda *_arguments: 0)
+    monkeypatch.setattr(backend._memory, "_kind", "neither")
+    monkeypatch.setattr(llama_memory.llama, "llama_state_seq_set_data_ext", lambda *_arguments: 0)
     ids = text_ids(backend, 20)
     backend.sync(ids, quiet, never)
     with backend.fork():

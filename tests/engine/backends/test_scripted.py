@@ -69,6 +69,7 @@ def test_reuse_and_rebuild_are_told(scripted: Scripted) -> None:
     assert seen == [(0, 9, 0), (3, 9, 0), (6, 9, 0), (9, 9, 0)]
     assert backend.sync(prompt, record, never) == SyncReport(9, 0)
     backend.step(ord("o"))
+    assert [backend.reusable(each) for each in (prompt, [*prompt, *b"ok"], prompt[:4], [1])] == [9, 10, 4, 0]
     assert backend.sync(prompt, record, never) == SyncReport(8, 1)
     assert backend.sync([*prompt, *b"ok"], record, never) == SyncReport(9, 2)
     assert int(backend.logits().argmax()) == END

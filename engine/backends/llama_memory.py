@@ -1,0 +1,196 @@
+"""What a llama.cpp context remembers of its one sequence, and the ways in which it can be cut back.
+
+Owns: the tokens held and every call that takes something out of the memory or puts it back. Does not know
+how tokens are read (`llamacpp`) or which states are worth their room (`checkpoints`).
+
+There are three kinds of memory:
+
+- most can be cut back to any length;
+- DeepSeek-V4's cannot: the last 128 tokens are a ring, older ones are rows compressed from what is gone, and
+  a compressor is always halfway through its next row. But a row, once written, never changes. So a state
+  taken at a length needs the ring and the compressors alone (llama.cpp's "partial" state), and the memory
+  can be brought back to it for as long as the rows before it come from the same tokens. Order matters: the
+  state goes in first, which lowers the last position that the memory knows of; only then does it agree to
+  forget everything from that position on. Rows beyond it are not erased. Their number is masked by position
+  and they are written anew before they are ever seen;
+- others (recurrent ones) are read anew.
+
+A memory that was brought back continues as the one that the state was taken from would have, but for where
+the ring's cells lie, and with that the order in which attention adds up.
+"""
+
+import ctypes
+import logging
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import llama_cpp.llama_cpp as llama
+import numpy as np
+from llama_cpp.llama_cpp import llama_memory_clear, llama_memory_seq_pos_max, llama_memory_seq_rm
+
+from engine.backends.checkpoints import Checkpoint, Checkpoints, State
+
+Kind = Literal["cut", "checkpoints", "neither"]
+
+# Any: the annotations of llama_cpp want ctypes objects where numbers are converted.
+_WHOLE: Any = 0
+_PARTIAL: Any = llama.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+_SEQUENCE: Any = 0
+
+_logger = logging.getLogger(__name__)
+
+
+class LlamaMemory:
+    """The memory of one context. `held` are the tokens in it; who reads more of them adds them there."""
+
+    def __init__(self, context: Any, kind: Kind, *, checkpoint_bytes: int) -> None:
+        self._context: Any = context
+        self._memory: Any = llama.llama_get_memory(context)
+        self._kind: Kind = kind
+        self._checkpoints = Checkpoints(checkpoint_bytes if kind == "checkpoints" else 0)
+        self.held: list[int] = []
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether `keep` does something."""
+        return self._kind == "checkpoints" and self._checkpoints.budget_bytes > 0
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The states kept."""
+        return self._checkpoints
+
+    def reach(self, tokens: Sequence[int]) -> int:
+        """How many of the first `tokens` are held and would be left by cutting back to them; nothing changes."""
+        return self._reach(_common_length(self.held, list(tokens)))
+
+    def cut(self, most: int) -> int:
+        """Cut back to the first `most` tokens held, or to fewer where that cannot be; returns how many are left."""
+        reached = self._reach(most)
+        if reached == 0 or (reached < len(self.held) and not self._cut_to(reached)):
+            self.clear()
+        return len(self.held)
+
+    def keep(self) -> None:
+        """Keep a state of what is held now, if this memory needs that and there is room for it."""
+        size = self._size(_PARTIAL) if self.keeps_checkpoints and self.held else 0
+        if size and self._checkpoints.wants(len(self.held), size):
+            state = self._state(_PARTIAL)
+            if state is not None:
+                self._checkpoints.add(len(self.held), state)
+
+    def mend(self) -> None:
+        """Make it sound after reading was broken off: what is in it beyond `held` is in doubt."""
+        if self._kind == "checkpoints":
+            reached = self._checkpoints.last_within(len(self.held))
+            sound = reached is not None and self._bring_back(reached)
+        else:
+            # One token more than what is in doubt: only a memory that can truly be cut agrees.
+            sound = len(self.held) > 1 and self._remove(len(self.held) - 1)
+        if not sound:
+            self.clear()
+
+    @contextmanager
+    def fork(self) -> Generator[None]:
+        """Within it more may be read; afterwards the memory is what it was, or empty if that cannot be."""
+        back = self._way_back() if self.held else self.clear
+        try:
+            yield
+        finally:
+            back()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        llama_memory_clear(self._memory, True)
+        self._checkpoints.forget_beyond(0)
+        self.held.clear()
+
+    def forget(self) -> None:
+        """Let go of everything kept outside of llama.cpp; the context is about to be freed."""
+        self._checkpoints.forget_beyond(0)
+        self.held.clear()
+        self._context = self._memory = None
+
+    def _way_back(self) -> Callable[[], object]:
+        """What brings the memory back to what it holds now, after it has held more, or something else."""
+        held = list(self.held)
+        if self._kind == "neither":
+            whole = self._state(_WHOLE)
+            return self.clear if whole is None else lambda: self._begin_with(whole, held)
+        state = self._state(_PARTIAL) if self._kind == "checkpoints" else None
+        checkpoint = None if state is None else Checkpoint(len(held), state)
+
+        def back() -> None:
+            if self.held == held:
+                return
+            # What was read instead of these tokens has taken the place of their rows.
+            same = self.held[: len(held)] == held
+            if not same or checkpoint is None or not self._bring_back(checkpoint):
+                self.cut(len(held) if same else 0)
+
+        return back
+
+    def _begin_with(self, whole: State, held: list[int]) -> None:
+        self.clear()
+        if self._put(whole, _WHOLE):
+            self.held += held
+        else:
+            self.clear()
+
+    def _reach(self, most: int) -> int:
+        if self._kind == "cut" or most == len(self.held):
+            return most
+        nearest = self._checkpoints.last_within(most)
+        return 0 if nearest is None else nearest.tokens
+
+    def _cut_to(self, length: int) -> bool:
+        if self._kind == "cut":
+            return self._remove(length)
+        checkpoint = self._checkpoints.last_within(length)
+        return checkpoint is not None and self._bring_back(checkpoint)
+
+    def _bring_back(self, checkpoint: Checkpoint) -> bool:
+        length = checkpoint.tokens
+        if not self._put(checkpoint.state, _PARTIAL) or not self._remove(length):
+            return False
+        return int(llama_memory_seq_pos_max(self._memory, 0)) == length - 1
+
+    def _remove(self, length: int) -> bool:
+        """Take out what stands at position `length` and behind."""
+        if not llama_memory_seq_rm(self._memory, 0, length, -1):
+            return False
+        del self.held[length:]
+        self._checkpoints.forget_beyond(length)
+        return True
+
+    def _size(self, flags: Any) -> int:
+        return int(llama.llama_state_seq_get_size_ext(self._context, _SEQUENCE, flags))
+
+    def _state(self, flags: Any) -> State | None:
+        """The state of the sequence, as llama.cpp writes it; None when it cannot or there is no memory for it."""
+        size = self._size(flags)
+        try:
+            state = np.empty(size, np.uint8)
+        except MemoryError:
+            _logger.warning("no memory for a state of %d bytes of the context: more will be read again", size)
+            return None
+        written = llama.llama_state_seq_get_data_ext(self._context, _bytes(state), size, _SEQUENCE, flags)
+        return state if size and int(written) == size else None
+
+    def _put(self, state: State, flags: Any) -> bool:
+        taken = llama.llama_state_seq_set_data_ext(
+            self._context, _bytes(state), state.nbytes, _SEQUENCE, flags
+        )
+        return int(taken) == state.nbytes
+
+
+def _bytes(state: State) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
+def _common_length(held: list[int], wanted: list[int]) -> int:
+    shorter = min(len(held), len(wanted))
+    if held[:shorter] == wanted[:shorter]:
+        return shorter
+    return next(index for index in range(shorter) if held[index] != wanted[index])
