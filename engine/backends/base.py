@@ -109,7 +109,7 @@ class Backend(Protocol):
         """Within it, the context may be extended by `sync` and `step`; afterwards it is what it was before.
 
         The tokens held must be a prefix of what is synced within. A context that cannot be brought back is
-        empty afterwards, and read anew by the next `sync`.
+        shorter or empty afterwards, and what it lacks is read by the next `sync`.
         """
         ...
 

@@ -93,7 +93,7 @@ class LlamaMemory:
 
     @contextmanager
     def fork(self) -> Generator[None]:
-        """Within it more may be read; afterwards the memory is what it was, or empty if that cannot be."""
+        """Within it more may be read; afterwards the memory is what it was, or as much of it as can be."""
         back = self._way_back() if self.held else self.clear
         try:
             yield
@@ -125,9 +125,9 @@ class LlamaMemory:
             if self.held == held:
                 return
             # What was read instead of these tokens has taken the place of their rows.
-            same = self.held[: len(held)] == held
-            if not same or checkpoint is None or not self._bring_back(checkpoint):
-                self.cut(len(held) if same else 0)
+            same = _common_length(self.held, held)
+            if same < len(held) or checkpoint is None or not self._bring_back(checkpoint):
+                self.cut(same)
 
         return back
 

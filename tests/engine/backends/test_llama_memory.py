@@ -1,6 +1,7 @@
 """DeepSeek-V4's memory is brought back to kept states: against a fresh reading, on models that tell a difference."""
 
 import gc
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,8 +206,8 @@ def test_a_fork_in_which_other_tokens_were_read_is_left_with_what_still_fits(pai
     pair.read(TOKENS[:333])
     with pair.kept.fork():
         pair.read([*TOKENS[:200], *OTHERS[:100]])
-    assert list(pair.kept.held) == []
-    assert pair.read(TOKENS[:333]) == SyncReport(0, 333)
+    assert list(pair.kept.held) == TOKENS[:128]
+    assert pair.read(TOKENS[:333]) == SyncReport(128, 205)
     assert pair.off() < REORDERED
 
 
@@ -245,6 +246,26 @@ def test_going_back_often_in_a_full_context_never_runs_out_of_room(pair: Pair) -
     with pytest.raises(GenerationError, match="no room"):
         pair.kept.step(5)
     assert pair.read(TOKENS[:50]) == SyncReport(0, 50)
+
+
+def test_a_window_of_the_memory_is_enough(
+    paths: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The ring in which the last 128 tokens lie forgets the others, which V4 never looks at."""
+    caplog.set_level(logging.DEBUG, "seamount.llama.cpp")
+    window = opened(paths("flash"))
+    assert "creating     SWA KV cache, size = 256 cells" in caplog.text
+    monkeypatch.setattr(llamacpp, "UNREWINDABLE", frozenset[str]())
+    caplog.clear()
+    whole = opened(paths("flash"))
+    assert f"creating     SWA KV cache, size = {CONTEXT} cells" in caplog.text
+    for backend in (window, whole):
+        backend.sync(TOKENS[:601], quiet, never)
+        for token_id in TOKENS[601:604]:
+            backend.step(token_id)
+    assert np.abs(window.logits() - whole.logits()).max() < REORDERED
+    window.close()
+    whole.close()
 
 
 def test_with_memory_in_f16_the_likeliest_token_is_the_same(flash: Any) -> None:
