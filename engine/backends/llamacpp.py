@@ -84,9 +84,9 @@ class LlamaCppBackend:
     ) -> "LlamaCppBackend":
         """Map the file and make a context of `context_tokens`, at most what the model was trained for.
 
-        `kv_type`: how the context is stored. F32 is also computed without flash attention, which is slower,
-        and the same whatever was read in one piece. `checkpoint_bytes`: room for states of a context that
-        cannot be cut back; 0: none are kept.
+        `kv_type`: how the context is stored; with F32 flash attention is off, which is slower, and logits do
+        not depend on the chunks (of two tokens and more) in which a prompt was read. `checkpoint_bytes`: room
+        for states of a context that cannot be cut back; 0: none are kept.
         Raises ModelLoadError with llama.cpp's own reason, or when `on_progress` returned False.
         """
         llama.llama_backend_init()

@@ -21,7 +21,7 @@ CONTEXT = 768
 CHUNK = 128
 """With it the window's ring has 256 cells and goes round several times in a test."""
 
-# Everything in F32: one context filled in two ways differs by the order of sums, 1.7e-6 at most where it was
+# Everything in F32: one context filled in two ways differs by the order of sums, 1.6e-6 at most where it was
 # measured (the logits' deviation is 1); a context in which one token is another one, as far away as can be, by
 # 7e-3 and more, which the first test asserts.
 REORDERED = 1e-4
@@ -30,7 +30,7 @@ OTHER = 2e-3
 _random = np.random.default_rng(5)
 TOKENS = [int(each) for each in _random.integers(3, 259, CONTEXT)]
 OTHERS = [int(each) for each in _random.integers(3, 259, CONTEXT)]
-PLACES = (2, 3, 63, 127, 128, 129, 131, 256, 257, 300, 511, 573)
+PLACES = (3, 63, 127, 128, 129, 131, 256, 257, 301, 574)
 """Some multiples of 4 and 128, some next to one; within the window of 128 and beyond; within the ring and not."""
 
 
@@ -113,7 +113,7 @@ def flash(paths: Callable[[str], Path]) -> Iterator[Any]:
 
 
 def test_one_other_token_far_away_is_told_from_another_order_of_sums(pair: Pair) -> None:
-    for length, back in ((300, 1), (300, 299), (600, 140), (600, 300)):
+    for length, back in ((300, 299), (600, 300)):
         other = list(TOKENS[:length])
         other[length - back] = (other[length - back] + 60) % 250 + 3
         difference = np.abs(pair.afresh(TOKENS[:length]) - pair.afresh(other)).max()
@@ -269,13 +269,13 @@ def test_a_window_of_the_memory_is_enough(
 
 
 def test_with_memory_in_f16_the_likeliest_token_is_the_same(flash: Any) -> None:
-    fresh, certain = {}, 0
-    for place in PLACES:
+    fresh, certain, places = {}, 0, PLACES[1::2]
+    for place in places:
         flash._clear()
         flash.sync([*TOKENS[:place], *OTHERS[:50]], quiet, never)
         fresh[place] = flash.logits().copy()
     flash._clear()
-    for place in PLACES:
+    for place in places:
         flash.sync(TOKENS[:place], quiet, never)
         flash._memory.keep()
         flash.sync([*TOKENS[:place], *TOKENS[:100]], quiet, never)
@@ -286,7 +286,7 @@ def test_with_memory_in_f16_the_likeliest_token_is_the_same(flash: Any) -> None:
         if first - second > 0.04:
             certain += 1
             assert flash.logits().argmax() == fresh[place].argmax(), place
-    assert certain > len(PLACES) / 2
+    assert certain > len(places) / 2
 
 
 def test_a_quantised_memory_comes_back_too(paths: Callable[[str], Path]) -> None:
