@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion", "fetching")
+BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion", "fetching", "reuse")
 
 
 def main() -> int:
