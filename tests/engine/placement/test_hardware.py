@@ -1,10 +1,14 @@
 """What this machine is."""
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from engine.placement import hardware
+from engine.placement import control_groups, hardware
+from engine.placement.control_groups import Limits
 
 
 def test_the_processor_and_the_memory_make_sense() -> None:
@@ -12,8 +16,51 @@ def test_the_processor_and_the_memory_make_sense() -> None:
     assert cpu.name
     assert 1 <= cpu.physical <= cpu.logical
     assert 1 <= cpu.usable <= cpu.logical
+    assert 1 <= cpu.cores <= cpu.physical
     ram = hardware.memory()
     assert 0 < ram.available_bytes <= ram.total_bytes
+    assert 0 <= ram.swap_free_bytes <= ram.swap_bytes
+
+
+def test_a_container_that_is_limited_has_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = hardware.memory()
+    monkeypatch.setattr(control_groups, "limits", lambda: Limits(1 << 30, 1 << 29, 0, 1.9))
+    ram = hardware.memory()
+    assert (ram.total_bytes, ram.available_bytes, ram.swap_bytes, ram.limited) == (1 << 30, 1 << 29, 0, True)
+    assert hardware.processor().cores == 1
+    # A limit above what the machine has is none.
+    monkeypatch.setattr(control_groups, "limits", lambda: Limits(1 << 59, 1 << 59, 1 << 59, 1e6))
+    roomy = hardware.memory()
+    assert (roomy.total_bytes, roomy.limited) == (free.total_bytes, False)
+
+
+def test_the_disk_of_a_folder_is_that_of_the_nearest_mount(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parts = [
+        SimpleNamespace(device="/dev/a", fstype="ext4", mountpoint="/"),
+        SimpleNamespace(device="/dev/b", fstype="xfs", mountpoint=str(tmp_path)),
+        SimpleNamespace(device="/dev/c", fstype="xfs", mountpoint=f"{tmp_path}/model"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: parts)
+    assert hardware.disk_of(tmp_path / "models" / "deep") == "/dev/b xfs"
+    assert hardware.disk_of(tmp_path / "model") == "/dev/c xfs"
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [])
+    assert hardware.disk_of(tmp_path) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("battery", "on_battery"),
+    [(None, None), (SimpleNamespace(power_plugged=None), None), (SimpleNamespace(power_plugged=False), True)],
+)
+def test_a_battery(monkeypatch: pytest.MonkeyPatch, battery: object, on_battery: bool | None) -> None:
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
+    assert hardware.surroundings().on_battery is on_battery
+
+
+def test_a_container_is_seen_by_its_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert hardware.surroundings().container == "Kubernetes"
 
 
 def test_llama_cpp_says_how_it_was_built() -> None:
