@@ -86,6 +86,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return examine(folder)
     if command in _LIBRARY:
         return _library(command, options, folder)
+    if command == "bench":
+        return _bench(options, folder)
     if command == "inspect":
         from engine.inspect_command import inspect
 
@@ -112,6 +114,13 @@ def _conversion(command: str, options: argparse.Namespace) -> int:
         release=options.release,
         events=options.events,
     )
+
+
+def _bench(options: argparse.Namespace, folder: DataFolder) -> int:
+    """This machine measured; models run."""
+    from engine.bench_command import bench_hardware
+
+    return bench_hardware(folder, as_json=options.json)
 
 
 def _library(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
@@ -195,10 +204,18 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="the models there are, with their ids")
     commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    _add_bench(commands.add_parser)
     _add_library(commands.add_parser)
     _add_conversion(commands.add_parser)
     _add_encoding(commands.add_parser)
     return parser
+
+
+def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Measuring; docs/placement.md tells what with."""
+    bench = add("bench", help="how fast this machine is")
+    bench.add_argument("--hardware", action="store_true", help="measure memory, processor and disk")
+    bench.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _add_library(add: Callable[..., argparse.ArgumentParser]) -> None:

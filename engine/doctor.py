@@ -60,6 +60,7 @@ def findings(folder: DataFolder) -> Iterator[Finding]:
         _qt,
         _computer,
         _llama_cpp,
+        partial(_measured, folder),
         partial(_data_folder, folder),
         partial(_models, folder),
         partial(_places, folder),
@@ -142,11 +143,20 @@ def qt_remedy(trouble: str) -> str:
 def _computer() -> Iterator[Finding]:
     cpu = hardware.processor()
     limited = f", {cpu.usable} of them usable here" if cpu.usable < cpu.logical else ""
-    yield Finding(f"processor {cpu.name}: {cpu.physical} cores, {cpu.logical} threads{limited}")
+    granted = f", {cpu.cores} cores granted" if cpu.cores < cpu.physical else ""
+    yield Finding(f"processor {cpu.name}: {cpu.physical} cores, {cpu.logical} threads{limited}{granted}")
     ram = hardware.memory()
-    text = f"memory {size_text(ram.total_bytes)}, {size_text(ram.available_bytes)} of it free"
+    whose = " (this container's limit)" if ram.limited else ""
+    text = f"memory {size_text(ram.total_bytes)}{whose}, {size_text(ram.available_bytes)} of it free"
     short = ram.available_bytes < LEAST_MEMORY_BYTES
     yield Finding(text, not short, "close other programs, or choose a small model" if short else "")
+    if ram.swap_bytes:
+        yield Finding(f"swap {size_text(ram.swap_bytes)}, which no model is planned to use")
+    around = hardware.surroundings()
+    if around.container is not None:
+        yield Finding(f"runs in a container ({around.container})")
+    if around.on_battery:
+        yield Finding("runs on battery", remedy="most machines compute faster once they are plugged in")
 
 
 def _llama_cpp() -> Iterator[Finding]:
@@ -158,6 +168,12 @@ def _llama_cpp() -> Iterator[Finding]:
         return
     features = " ".join(built.features) or "none"
     yield Finding(f"llama.cpp (llama-cpp-python {built.version}), CPU code for {features}")
+    idle = [each for each in hardware.processor().instructions if each not in built.features]
+    if idle:
+        yield Finding(
+            f"this processor also has {' '.join(idle)}",
+            remedy="a llama.cpp that is built on this machine would use it",
+        )
     for gpu in built.gpus:
         yield Finding(f"GPU {gpu.name}, {size_text(gpu.total_bytes)}, {size_text(gpu.free_bytes)} of it free")
     if not built.gpus:
@@ -165,6 +181,27 @@ def _llama_cpp() -> Iterator[Finding]:
             "llama.cpp sees none" if built.gpu_offload else "this llama.cpp is built for the processor alone"
         )
         yield Finding(f"no GPU is used, because {why}")
+
+
+def _measured(folder: DataFolder) -> Iterator[Finding]:
+    """How fast this machine is, if that was measured and the machine is still the same."""
+    from engine.bench_command import lines_of
+    from engine.placement.hardware_record import read_record
+    from engine.placement.measurement import present_fingerprint
+
+    record = read_record(folder.root)
+    if record is None:
+        yield Finding("not measured how fast this machine is", remedy="`seamount bench --hardware` does it")
+        return
+    built = hardware.llama_cpp() if record.fingerprint.gpus else None
+    gpus = built.gpus if isinstance(built, hardware.LlamaCpp) else ()
+    if record.fingerprint.agrees(present_fingerprint(folder.models, gpus)):
+        for line in lines_of(record):
+            yield Finding(line)
+    else:
+        yield Finding(
+            "the machine changed since it was measured", remedy="`seamount bench --hardware` does it again"
+        )
 
 
 def _data_folder(folder: DataFolder) -> Iterator[Finding]:

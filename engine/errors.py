@@ -91,6 +91,20 @@ class ModelLoadError(SeamountError):
     http_status = 503
 
 
+class DoesNotFit(ModelLoadError):
+    """A model that this machine has not the memory for as it is now."""
+
+    code = "does_not_fit"
+    http_status = 507
+
+
+class HardwareUnmeasured(SeamountError):
+    """This machine cannot be measured."""
+
+    code = "hardware"
+    http_status = 503
+
+
 class NoModel(SeamountError):
     """No model is loaded and none was named."""
 

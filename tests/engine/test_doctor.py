@@ -12,6 +12,8 @@ from engine.library import credentials
 from engine.library.credentials import Credentials, KeyringUnusableError, TokenFacts
 from engine.paths import DataFolder
 from engine.placement import hardware
+from engine.placement.hardware_record import HardwareRecord, write_record
+from engine.placement.measurement import present_fingerprint
 from engine.protocol import Settings
 from engine.settings import save_settings
 from engine.store.sessions import SessionStore
@@ -95,6 +97,45 @@ def test_missing_libraries_are_one_line_to_paste() -> None:
     assert "libegl1" in remedy
     assert "\n" not in remedy
     assert "pip install PySide6" in qt_remedy("ModuleNotFoundError: No module named 'PySide6'")
+
+
+def test_what_a_container_withholds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        hardware, "processor", lambda: hardware.Processor("CPU", 8, 16, 16, 2, ("AVX2", "AVX512"))
+    )
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(8 * 10**9, 4 * 10**9, 10**9, 10**9, True))
+    monkeypatch.setattr(hardware, "surroundings", lambda: hardware.Surroundings(True, "Docker"))
+    told = lines(DataFolder(tmp_path))
+    for text in (
+        "2 cores granted",
+        "8.0 GB (this container's limit)",
+        "swap 1.0 GB",
+        "in a container (Docker)",
+        "runs on battery",
+        "also has AVX512",
+    ):
+        assert any(text in line and line.startswith("ok") for line in told), text
+
+
+def test_a_measurement_is_told_until_the_machine_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = DataFolder(tmp_path)
+    assert any("bench --hardware" in line for line in lines(folder))
+    record = HardwareRecord(
+        measured_at=1.7e9,
+        fingerprint=present_fingerprint(folder.models),
+        memory_threads=2,
+        memory_bytes_per_s=2.5e10,
+        memory_one_bytes_per_s=1e10,
+        arithmetic_per_s=1e11,
+    )
+    write_record(tmp_path, record)
+    assert any("25 GB/s by 2 threads" in line for line in lines(folder))
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(1 << 50, 1 << 49))
+    told = lines(folder)
+    assert any("the machine changed" in line for line in told)
+    assert not any("25 GB/s" in line for line in told)
 
 
 def test_a_finding_is_a_line() -> None:
