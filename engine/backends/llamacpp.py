@@ -30,6 +30,7 @@ from engine.backends.llama_log import LlamaLog
 from engine.backends.llama_memory import LlamaMemory
 from engine.backends.llama_vocabulary import GgufVocabulary
 from engine.errors import GenerationError, ModelLoadError
+from engine.placement.load_plan import LoadPlan
 
 CHUNK_TOKENS = 512
 UNREWINDABLE = frozenset(("deepseek4",))
@@ -81,9 +82,11 @@ class LlamaCppBackend:
         on_progress: Callable[[float], bool],
         kv_type: KvType = "f16",
         checkpoint_bytes: int = CHECKPOINT_BYTES,
+        plan: LoadPlan | None = None,
     ) -> "LlamaCppBackend":
         """Map the file and make a context of `context_tokens`, at most what the model was trained for.
 
+        `plan`: how it is loaded, with a context, threads and room for states of its own; None: as llama.cpp does.
         `kv_type`: how the context is stored; with F32 flash attention is off, which is slower, and logits do
         not depend on the chunks (of two tokens and more) in which a prompt was read. `checkpoint_bytes`: room
         for states of a context that cannot be cut back; 0: none are kept.
@@ -92,9 +95,12 @@ class LlamaCppBackend:
         llama.llama_backend_init()
         _log.forget()
         llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
-        model = _load_model(path, name, on_progress)
+        if plan is not None:
+            context_tokens, threads, kv_type = plan.context_tokens, plan.threads, plan.cache_type
+            checkpoint_bytes = plan.part_bytes("states", "ram")
+        model = _load_model(path, name, on_progress, plan)
         try:
-            return cls._with_context(model, name, context_tokens, threads, kv_type, checkpoint_bytes)
+            return cls._with_context(model, name, context_tokens, threads, kv_type, checkpoint_bytes, plan)
         except BaseException:
             llama.llama_model_free(model)
             raise
@@ -108,6 +114,7 @@ class LlamaCppBackend:
         threads: int,
         kv_type: KvType,
         checkpoint_bytes: int,
+        plan: LoadPlan | None,
     ) -> "LlamaCppBackend":
         trained = int(llama.llama_model_n_ctx_train(model))
         wanted = min(context_tokens, trained) if trained > 0 else context_tokens
@@ -126,6 +133,8 @@ class LlamaCppBackend:
         # that refuses it anyway would only keep, and look through, every token's row in every layer.
         uncut = _architecture(model) in UNREWINDABLE
         parameters.swa_full = not uncut
+        for field, value in (plan.context_parameters() if plan else {}).items():
+            setattr(parameters, field, value)
         context = llama.llama_init_from_model(model, parameters)
         if not context:
             raise ModelLoadError(
@@ -341,7 +350,12 @@ def _decode_error(status: int) -> GenerationError:
     return GenerationError("The answer stopped", why, "continue the answer, or load the model again")
 
 
-def _load_model(path: Path, name: str, on_progress: Callable[[float], bool]) -> Any:
+def reaches_gpu() -> bool:
+    """Whether this build of llama.cpp can compute on a GPU."""
+    return bool(llama.llama_supports_gpu_offload())
+
+
+def _load_model(path: Path, name: str, on_progress: Callable[[float], bool], plan: LoadPlan | None) -> Any:
     failure: list[BaseException] = []
     stopped = False
 
@@ -356,6 +370,8 @@ def _load_model(path: Path, name: str, on_progress: Callable[[float], bool]) -> 
 
     parameters = llama.llama_model_default_params()
     parameters.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+    for field, value in (plan.model_parameters() if plan else {}).items():
+        setattr(parameters, field, getattr(llama, value) if isinstance(value, str) else value)
     callback = llama.llama_progress_callback(progress)
     parameters.progress_callback = callback
     model = llama.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), parameters)

@@ -1,16 +1,20 @@
-"""Which backend opens a model.
+"""Which backend opens a model, and by which plan.
 
 Owns: that choice. Imports a backend's library only when a model of that kind is opened. Does not know what
 a model file holds.
 """
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from engine.backends.base import Backend
 from engine.errors import ModelFileError
+from engine.placement.load_plan import LoadPlan
 from engine.protocol import ModelEntry
 
+_logger = logging.getLogger(__name__)
 SCRIPT_SUFFIX = ".script.json"
 
 
@@ -21,7 +25,7 @@ def open_backend(
 
     `threads` 0: as many as suit this machine. `on_progress` is told the loaded fraction, 0 to 1; when it
     returns False, loading stops with ModelLoadError. Raises ModelFileError when the file is gone or is not a
-    model, ModelLoadError when it cannot be loaded.
+    model, DoesNotFit when this machine has not the memory for it now, ModelLoadError when it cannot be loaded.
     """
     path = Path(entry.path)
     if not path.is_file():
@@ -36,8 +40,30 @@ def open_backend(
         return ScriptedBackend.open(
             path, name=entry.name, context_tokens=context_tokens, on_progress=on_progress
         )
-    from engine.backends.llamacpp import LlamaCppBackend
+    from engine.backends.llamacpp import LlamaCppBackend, reaches_gpu
 
+    # Where llama.cpp has a GPU, it places a model by its own rules.
+    plan = None if reaches_gpu() else _plan(path, entry.name, context_tokens, threads)
     return LlamaCppBackend.open(
-        path, name=entry.name, context_tokens=context_tokens, threads=threads, on_progress=on_progress
+        path,
+        name=entry.name,
+        context_tokens=context_tokens,
+        threads=threads,
+        on_progress=on_progress,
+        plan=plan,
     )
+
+
+def _plan(path: Path, name: str, context_tokens: int, threads: int) -> LoadPlan | None:
+    """How to load a file by what is free now; None for one that llama.cpp has to refuse in its own words."""
+    from engine.placement.planner import Wishes
+    from engine.placement.present_plan import plan_for, sizes_of_file
+
+    try:
+        sizes = replace(sizes_of_file(path), name=name)
+    except ModelFileError:
+        return None
+    plan = plan_for(sizes, Wishes(context_tokens, threads=threads))
+    for each in plan.decisions:
+        _logger.info("%s: %s (%s)", name, each.what, each.why)
+    return plan

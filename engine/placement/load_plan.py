@@ -10,7 +10,7 @@ from typing import Literal
 from convert.ggml_types import GGML_TYPES
 from engine.placement.context_sizes import CacheType
 
-What = Literal["experts", "dense", "embedding", "output", "cache", "compute"]
+What = Literal["experts", "dense", "embedding", "output", "cache", "states", "compute"]
 Place = Literal["gpu", "ram", "disk"]
 
 _TYPE_IDS = {kind.name.lower(): number for number, kind in GGML_TYPES.items()}

@@ -29,6 +29,8 @@ USUAL_BATCH_TOKENS = 512
 LARGE_BATCH_TOKENS = 2048
 """Where experts come from a disk or over the bus, a prompt reads each of them once for each batch."""
 SMALL_BATCHES = (256, 128, 64)
+STATES_BYTES = 512 << 20
+"""For states of a context that cannot be cut back (V4), so that less of a conversation is read again."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ class _Planner:
             *self._output_parts(),
         ]
         left = budget - sum(part.ram_bytes for part in parts)
+        wanted = sizes.expert_bytes + (0 if sizes.tied else sizes.embedding_bytes)
+        parts.append(states := self._states_part(left, wanted))
+        left -= states.ram_bytes
         host, on_disk = self._host_parts(left, set(range(len(sizes.layers))), embedding=not sizes.tied)
         parts += host
         copied = not on_disk
@@ -187,6 +192,9 @@ class _Planner:
         if ram_left < 0:
             self._say(f"{gpu.name} is not used", "what the processor would keep does not fit into RAM")
             return None
+        in_ram = sum(sizes.layers[at].expert_bytes for at in (*range(first), *kept))
+        parts.append(states := self._states_part(ram_left, in_ram + sizes.embedding_bytes))
+        ram_left -= states.ram_bytes
         # A tied output on the GPU is a copy: the rows of the embedding are still looked up in RAM.
         host, on_disk = self._host_parts(
             ram_left, set(range(first)) | set(kept), embedding=output_on_gpu or not sizes.tied
@@ -256,6 +264,15 @@ class _Planner:
             Part("cache", at, **{"gpu_bytes" if at >= count - on_gpu else "ram_bytes": size_bytes})
             for at, size_bytes in enumerate(filled)
         ]
+
+    def _states_part(self, left: int, wanted_bytes: int) -> Part:
+        """Of `left`, beside the `wanted_bytes` of weights if those fit. Without any room for states a conversation
+        goes on, and reads more of itself again."""
+        if not isinstance(self._sizes.cache, V4Cache):
+            return Part("states", None)
+        return Part(
+            "states", None, ram_bytes=min(STATES_BYTES, left - wanted_bytes if left >= wanted_bytes else left)
+        )
 
     def _output_bytes(self) -> int:
         """A tied output is the embedding's table, which the GPU gets a copy of."""
