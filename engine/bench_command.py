@@ -6,15 +6,27 @@ Owns: what is printed. Measuring the machine is `placement.measurement`, running
 import datetime
 import json
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engine.errors import SeamountError
+from engine.errors import BadRequest, SeamountError
 from engine.model_table import size_text
 from engine.paths import DataFolder
 from engine.placement import hardware
+from engine.placement.forecast import Forecast, Range, forecast, observed
 from engine.placement.hardware_record import HardwareRecord, read_record, write_record
-from engine.placement.measurement import measure
+from engine.placement.load_plan import LoadPlan, Place, What
+from engine.placement.measurement import measure, present_fingerprint
+from engine.placement.planner import Wishes
+from engine.placement.present_plan import plan_for, sizes_of_file
 from engine.protocol import ErrorBody
+from engine.version import version
+
+if TYPE_CHECKING:
+    from engine.model_bench import Run
+    from engine.placement.model_sizes import ModelSizes
 
 
 def bench_hardware(folder: DataFolder, *, as_json: bool) -> int:
@@ -35,12 +47,174 @@ def bench_hardware(folder: DataFolder, *, as_json: bool) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What `seamount bench MODEL` is asked for. `context_tokens` None: as many as the runs need."""
+
+    model: str
+    prompt_tokens: tuple[int, ...] = (512,)
+    depths: tuple[int, ...] = (0,)
+    context_tokens: int | None = None
+    threads: int = 0
+
+
+def bench_model(folder: DataFolder, asked: Asked, *, as_json: bool) -> int:
+    """Load a model by its plan, time it, and keep what it gave beside the machine's figures; exit status 0, with
+    `as_json` 1 for an error.
+
+    Raises NotFound, ModelFileError, DoesNotFit, ModelLoadError, BadRequest, GenerationError, DataFolderError unless
+    `as_json`.
+    """
+    try:
+        folder.create()
+        facts, lines = _run(folder, asked, _teller(quiet=as_json))
+    except SeamountError as error:
+        return _told(error, as_json=as_json)
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return 0
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _run(
+    folder: DataFolder, asked: Asked, on_step: Callable[[str], None]
+) -> tuple[dict[str, Any], list[str]]:
+    from engine.backends.llamacpp import LlamaCppBackend, reaches_gpu
+    from engine.library.models import ModelLibrary
+    from engine.model_bench import DECODED_TOKENS, run_model
+
+    entry = _entry(ModelLibrary(folder), asked.model)
+    sizes = sizes_of_file(Path(entry.path))
+    needed = max(asked.depths) + max(asked.prompt_tokens) + DECODED_TOKENS
+    context = asked.context_tokens or needed
+    if reaches_gpu():
+        raise BadRequest(
+            f"{entry.name} cannot be measured",
+            "this llama.cpp computes on a GPU, and only the processor's work is planned for now",
+            "use llama.cpp's own llama-bench",
+        )
+    plan = plan_for(sizes, Wishes(context, threads=asked.threads))
+    on_step(entry.name)
+    backend = LlamaCppBackend.open(
+        Path(entry.path),
+        name=entry.name,
+        context_tokens=context,
+        threads=asked.threads,
+        on_progress=lambda _fraction: True,
+        plan=plan,
+    )
+    try:
+        runs = run_model(backend, asked.prompt_tokens, asked.depths, on_step)
+    finally:
+        backend.close()
+    record, foretold = _foretold(folder, sizes, plan, runs)
+    built = hardware.llama_cpp()
+    facts: dict[str, Any] = {
+        "model": {"id": entry.id, "name": entry.name, "size_bytes": entry.size_bytes, "key": sizes.key},
+        "engine": {
+            "seamount": version(),
+            "llama_cpp_python": None if isinstance(built, str) else built.version,
+            "features": [] if isinstance(built, str) else list(built.features),
+        },
+        "plan": asdict(plan) | {"parts": _totals(plan)},
+        "hardware": None if record is None else facts_of(record),
+        "forecast": None if foretold is None else asdict(foretold),
+        "runs": [
+            asdict(run)
+            | {
+                "prefill_tokens_per_s": run.prefill_tokens_per_s,
+                "decode_tokens_per_s": run.decode_tokens_per_s,
+            }
+            for run in runs
+        ],
+    }
+    return facts, _model_lines(entry.name, plan, runs, foretold)
+
+
+def _foretold(
+    folder: DataFolder, sizes: "ModelSizes", plan: LoadPlan, runs: "Sequence[Run]"
+) -> tuple[HardwareRecord | None, Forecast | None]:
+    """The record of this machine and what was foretold from it; what the model gave is then noted in the record.
+
+    None without a record, or of a machine that has changed. Only the run with the least before it and the longest
+    prompt counts: a forecast is of an empty context.
+    """
+    record = read_record(folder.root)
+    if record is None or not record.fingerprint.agrees(present_fingerprint(folder.models)):
+        return None, None
+    told = forecast(sizes, plan, record)
+    bare = forecast(sizes, plan, record.model_copy(update={"observed": {}}))
+    run = min(runs, key=lambda each: (each.depth_tokens, -each.prompt_tokens))
+    if bare is not None and run.depth_tokens == 0:
+        seen = observed(bare, run.decode_tokens_per_s, run.prefill_tokens_per_s)
+        if seen is not None:
+            write_record(folder.root, record.with_observed(sizes.key, seen))
+    return record, told
+
+
+def _entry(library: Any, named: str) -> Any:
+    """A model by its id or its path. Raises NotFound, ModelFileError, BadRequest."""
+    from engine.engine import find_model
+
+    entry = library.entry(find_model(library, named))
+    if entry.path.endswith(".script.json"):
+        raise BadRequest(f"{entry.name} cannot be measured", "it is a script", "choose a model")
+    return entry
+
+
+def _model_lines(name: str, plan: LoadPlan, runs: "Sequence[Run]", foretold: Forecast | None) -> list[str]:
+    lines = [f"{name}, {plan.threads} thread{'s' if plan.threads > 1 else ''}"]
+    lines += [f"  {each.what} ({each.why})" for each in plan.decisions]
+    lines.append(f"{'behind':>9} {'prompt':>8} {'read tok/s':>12} {'write tok/s':>12}   slow to quick")
+    for run in runs:
+        spread = f"{1 / run.decode_slow_s:.1f} to {1 / run.decode_quick_s:.1f}"
+        lines.append(
+            f"{run.depth_tokens:>9,} {run.prompt_tokens:>8,} {run.prefill_tokens_per_s:>12.1f} "
+            f"{run.decode_tokens_per_s:>12.1f}   {spread}"
+        )
+    if foretold is None:
+        lines.append(
+            "no forecast: `seamount bench --hardware` has not measured this machine, or not all of it"
+        )
+    else:
+        lines.append(
+            f"foretold: read {_range(foretold.prefill_tokens_per_s)}, "
+            f"write {_range(foretold.decode_tokens_per_s)} tokens a second"
+            + (", by what it gave before" if foretold.seen else "")
+        )
+    return lines
+
+
+def _range(found: Range) -> str:
+    return f"{found.likely:.1f} ({found.low:.1f} to {found.high:.1f})"
+
+
+def _totals(plan: LoadPlan) -> list[dict[str, Any]]:
+    """The plan's parts by kind, all layers together."""
+    kinds: dict[What, None] = dict.fromkeys(part.what for part in plan.parts)
+    places: tuple[Place, ...] = ("gpu", "ram", "disk")
+    return [
+        {"what": what} | {f"{place}_bytes": plan.part_bytes(what, place) for place in places}
+        for what in kinds
+    ]
+
+
+def _teller(*, quiet: bool) -> Callable[[str], None]:
+    def on_step(text: str) -> None:
+        if not quiet:
+            print(f"measuring {text} …", file=sys.stderr, flush=True)
+
+    return on_step
+
+
 def lines_of(record: HardwareRecord, trouble: str | None = None) -> list[str]:
     """A record for people; `trouble`: why the disk could not be measured."""
     threads = f"{record.memory_threads} thread{'s' if record.memory_threads > 1 else ''}"
     lines = [
         f"memory      {_rate(record.memory_bytes_per_s)} by {threads}, {_rate(record.memory_one_bytes_per_s)} by one",
-        f"processor   {record.arithmetic_per_s / 1e9:.0f} thousand million multiplications a second",
+        f"processor   {record.arithmetic_per_s / 1e9:.0f} thousand million multiplications a second and core",
     ]
     if record.disk is None:
         lines.append(f"disk        not measured{f': {trouble}' if trouble else ''}")
@@ -64,12 +238,7 @@ def _measured(folder: DataFolder, *, quiet: bool) -> tuple[HardwareRecord, str |
     """Measure, and keep the result with what was seen of models before, if this is still the same machine."""
     built = hardware.llama_cpp()
     gpus = () if isinstance(built, str) else built.gpus
-
-    def on_step(text: str) -> None:
-        if not quiet:
-            print(f"measuring {text} …", file=sys.stderr, flush=True)
-
-    record, trouble = measure(folder.models, on_step, gpus)
+    record, trouble = measure(folder.models, _teller(quiet=quiet), gpus)
     before = read_record(folder.root)
     if before is not None and before.fingerprint.agrees(record.fingerprint):
         # Those ratios are to forecasts of the old figures, which differ from the new ones by noise.

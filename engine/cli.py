@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
-from engine.errors import DataFolderError, EngineRunning, PortTaken, SeamountError
+from engine.errors import BadRequest, DataFolderError, EngineRunning, PortTaken, SeamountError
 from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
 from engine.paths import DataFolder, data_folder
 
@@ -118,9 +118,16 @@ def _conversion(command: str, options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace, folder: DataFolder) -> int:
     """This machine measured; models run."""
-    from engine.bench_command import bench_hardware
+    from engine.bench_command import Asked, bench_hardware, bench_model
 
-    return bench_hardware(folder, as_json=options.json)
+    if options.hardware == (options.model is not None):
+        raise BadRequest(
+            "Nothing was measured", "a model is to be named, or --hardware", "see `seamount bench --help`"
+        )
+    if options.hardware:
+        return bench_hardware(folder, as_json=options.json)
+    asked = Asked(options.model, options.prompt_tokens, options.depth, options.context, options.threads)
+    return bench_model(folder, asked, as_json=options.json)
 
 
 def _library(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
@@ -213,8 +220,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Measuring; docs/placement.md tells what with."""
-    bench = add("bench", help="how fast this machine is")
-    bench.add_argument("--hardware", action="store_true", help="measure memory, processor and disk")
+    bench = add("bench", help="how fast this machine is, or a model on it")
+    bench.add_argument("model", metavar="MODEL", nargs="?", help="a model's id or the path of its file")
+    bench.add_argument("--hardware", action="store_true", help="measure memory, processor and disk instead")
+    bench.add_argument(
+        "--prompt-tokens",
+        type=_counts(1),
+        metavar="N,N",
+        default=(512,),
+        help="lengths of prompts (default: 512)",
+    )
+    bench.add_argument(
+        "--depth", type=_counts(0), metavar="N,N", default=(0,), help="tokens before them (default: 0)"
+    )
+    bench.add_argument("--context", type=_count, metavar="N", help="default: as long as is needed")
+    bench.add_argument("--threads", type=_count, metavar="N", default=0, help="default: as suits the machine")
     bench.add_argument("--json", action="store_true", help="as one JSON object")
 
 
@@ -319,6 +339,22 @@ def _add_encoding(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument(
             "--tokenizer", metavar="PATH", help="a tokenizer.json, its folder, or a GGUF; default: V4's own"
         )
+
+
+def _counts(least: int) -> Callable[[str], tuple[int, ...]]:
+    """A reader of numbers with commas between them."""
+
+    def counts(text: str) -> tuple[int, ...]:
+        found = tuple(int(each) for each in text.split(","))
+        if len(found) > 20 or not all(least <= each <= 1 << 24 for each in found):
+            raise argparse.ArgumentTypeError(f"up to 20 numbers from {least} on, with commas between them")
+        return found
+
+    return counts
+
+
+def _count(text: str) -> int:
+    return _counts(1)(text)[0]
 
 
 def _port(text: str) -> int:

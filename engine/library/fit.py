@@ -1,10 +1,12 @@
 """What this machine could do with a model, by what is known without running it.
 
-Owns: that judgement and its sentence, of true numbers only: no speed is foretold. A pure function; whoever plans
-where a model's parts go may put a better one in its place.
+Owns: that judgement and its sentence, of true numbers only: a speed is in it only where one is foretold from what
+was measured of this machine (`foretelling`). A pure function.
 """
 
+from engine.errors import DoesNotFit
 from engine.model_table import size_text
+from engine.placement.forecast import Forecast, Range
 from engine.protocol_library import Fit
 
 KEPT_FREE_BYTES = 4_000_000_000
@@ -12,10 +14,15 @@ KEPT_FREE_BYTES = 4_000_000_000
 
 
 def fit_of(
-    result_bytes: int | None, *, memory_bytes: int, gpu_bytes: int = 0, free_bytes: int | None = None
+    result_bytes: int | None,
+    *,
+    memory_bytes: int,
+    gpu_bytes: int = 0,
+    free_bytes: int | None = None,
+    foretold: Forecast | DoesNotFit | None = None,
 ) -> Fit:
     """`result_bytes`: of the model as it is run, None where nobody knows; `free_bytes`: on the disk for it, None
-    for a model that lies there already."""
+    for a model that lies there already; `foretold`: how it would run here, or why it would not."""
     if result_bytes is None:
         return Fit(verdict="unknown", text="How large it is will be known once the hub was asked.")
     needs = f"It needs {size_text(result_bytes)}"
@@ -24,9 +31,14 @@ def fit_of(
             verdict="too_large",
             text=f"{needs} on the disk for models, where {size_text(free_bytes)} are free.",
         )
+    if isinstance(foretold, DoesNotFit):
+        why = foretold.why
+        return Fit(verdict="too_large", text=f"It cannot be run on this machine: {why}.")
     has = f"this machine has {size_text(memory_bytes)} of memory"
     if gpu_bytes:
         has += f" and {size_text(gpu_bytes)} on its GPUs"
+    if foretold is not None:
+        return _by_forecast(needs, has, foretold)
     room = max(0, memory_bytes - KEPT_FREE_BYTES) + gpu_bytes
     if result_bytes <= room:
         return Fit(verdict="memory", text=f"{needs}; {has}, so it can be held in memory as a whole.")
@@ -37,3 +49,26 @@ def fit_of(
         verdict="disk",
         text=f"{needs}; {has}, so most of what it computes with is read from disk again and again.",
     )
+
+
+def _by_forecast(needs: str, has: str, foretold: Forecast) -> Fit:
+    missed = foretold.experts_on_disk_share
+    speed = f"about {rate_text(foretold.decode_tokens_per_s)}"
+    if not missed:
+        text = f"{needs}; {has}: {speed}, all of it in memory."
+        return Fit(verdict="memory", text=text)
+    part = "most of its experts are" if missed > 0.5 else "a part of its experts is"
+    text = f"{needs}; {has}: {speed}, since {part} read from disk."
+    return Fit(verdict="disk" if missed > 0.5 else "memory_and_disk", text=text)
+
+
+def rate_text(rate: Range) -> str:
+    """A range of tokens per second as people say it: "2 to 4 tokens a second"; slow ones by their seconds."""
+    if rate.likely < 0.3:
+        return f"{_number(1 / rate.high)} to {_number(1 / rate.low)} seconds for a token"
+    return f"{_number(rate.low)} to {_number(rate.high)} tokens a second"
+
+
+def _number(value: float) -> str:
+    """Two figures, which is more than is known."""
+    return f"{value:.1f}" if value < 10 else f"{float(f'{value:.2g}'):.0f}"

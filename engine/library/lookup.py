@@ -116,7 +116,7 @@ def _of_checkpoint(
                 "results": results,
                 "item_id": _item_of(listing.repository, now),
                 "working_bytes": working_bytes(max(file.size_bytes for file in weights), now.streams),
-                "fit": fit_for(run_bytes, now, is_here=False),
+                "fit": fit_for(run_bytes, now, is_here=False, shape=shape),
             }
         ),
         problem,

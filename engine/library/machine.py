@@ -33,6 +33,11 @@ class Machine:
         )
 
     @property
+    def gpus(self) -> tuple[hardware.Gpu, ...]:
+        """Those that are known by now."""
+        return self._gpus
+
+    @property
     def gpu_bytes(self) -> int:
         """The memory of all GPUs together that are known by now."""
         return sum(gpu.total_bytes for gpu in self._gpus)

@@ -4,27 +4,31 @@ Owns: putting an entry's sizes, what this machine could do with it, and what alr
 hub.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
+from convert.model_shape import ModelShape
 from engine.encoding.release import choose_release
-from engine.errors import UnknownRelease
+from engine.errors import DoesNotFit, UnknownRelease
 from engine.library.catalogue_entries import Catalogue, Entry
 from engine.library.fit import fit_of
 from engine.library.holdings import Holding
+from engine.placement.forecast import Forecast
 from engine.protocol_library import Fit, Offer
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What an offer depends on besides itself. `streams`: files that are fetched at the same time."""
+    """What an offer depends on besides itself. `streams`: files that are fetched at the same time; `foretell`: how a
+    model of that size, or shape, would run here (`Foretelling.of`)."""
 
     memory_bytes: int
     gpu_bytes: int
     free_bytes: int
     streams: int
     holdings: Sequence[Holding]
+    foretell: Callable[[int, ModelShape | None], Forecast | DoesNotFit | None] = lambda _bytes, _shape: None
 
 
 def offers(catalogue: Catalogue, now: Circumstances) -> list[Offer]:
@@ -56,13 +60,16 @@ def offer_of(entry: Entry, now: Circumstances, *, own: bool) -> Offer:
     )
 
 
-def fit_for(run_bytes: int | None, now: Circumstances, *, is_here: bool) -> Fit:
+def fit_for(
+    run_bytes: int | None, now: Circumstances, *, is_here: bool, shape: ModelShape | None = None
+) -> Fit:
     """What this machine could do with a model of that size; the disk counts only for one that is not here yet."""
     return fit_of(
         run_bytes,
         memory_bytes=now.memory_bytes,
         gpu_bytes=now.gpu_bytes,
         free_bytes=None if is_here else now.free_bytes,
+        foretold=None if run_bytes is None else now.foretell(run_bytes, shape),
     )
 
 

@@ -14,6 +14,7 @@ from engine.errors import BadRequest, LibraryError, ModelFileError
 from engine.library.catalogue import checkpoints_folder, resolve, wanted, whole_path
 from engine.library.catalogue_entries import load_catalogue
 from engine.library.credentials import Credentials
+from engine.library.foretelling import Foretelling
 from engine.library.holdings import Holding, Holdings
 from engine.library.hub_place import HUB, endpoint_of, is_offline
 from engine.library.in_use import InUse
@@ -57,6 +58,9 @@ class Overview:
         self.credentials = credentials
         self.last_used = LastUsed(folder.models / "last_used.json")
         self.machine = Machine()
+        self._foretelling = Foretelling(
+            folder.root, folder.models, lambda: settings().context_tokens, lambda: self.machine.gpus
+        )
         self._folder = folder
         self._models = models
         self._settings = settings
@@ -214,6 +218,7 @@ class Overview:
             free_bytes=rooms[0].free_bytes if rooms else 0,
             streams=self._settings().download_streams,
             holdings=holdings,
+            foretell=self._foretelling.of,
         )
 
 

@@ -28,8 +28,8 @@ LEAST_BUFFER_BYTES = 64 << 20
 DISK_FILE_BYTES = 1 << 30
 PIECE_BYTES = 4 << 20
 """About one matrix of one expert of Flash (4.5 MB)."""
-ROUNDS = 5
-_MATRIX = 1024
+ROUNDS = 7
+_MATRIX, _MATRICES = 64, 64
 _DISK_LIMIT_S = 12.0
 """For each way of reading: a disk slower than that shows in what it managed until then."""
 
@@ -69,13 +69,17 @@ def memory_rate(threads: int, available_bytes: int) -> float | Unmeasured:
 
 
 def arithmetic_rate() -> float:
-    """Multiplications with addition per second, of float32 matrices, by as many threads as numpy's library uses."""
+    """Multiplications with addition per second that one core does, of float32 matrices that lie in its cache.
+
+    They are so small that numpy's library gives them to one thread.
+    """
     import numpy as np
 
     rng = np.random.default_rng(0)
-    left, right = (rng.standard_normal((_MATRIX, _MATRIX), np.float32) for _ in range(2))
+    left = rng.standard_normal((_MATRICES, _MATRIX, _MATRIX), np.float32)
+    right = rng.standard_normal((_MATRIX, _MATRIX), np.float32)
     out = np.empty_like(left)
-    return _MATRIX**3 / _best_s(lambda: np.matmul(left, right, out=out), rounds=3 * ROUNDS)
+    return _MATRICES * _MATRIX**3 / _best_s(lambda: np.matmul(left, right, out=out))
 
 
 def disk_rates(folder: Path, *, size_bytes: int = DISK_FILE_BYTES) -> DiskRates | Unmeasured:
@@ -179,15 +183,18 @@ def _file_of(folder: Path, size_bytes: int) -> Generator[Path]:
             path.unlink()
 
 
-def _best_s(run: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """The better of the medians of two halves of `rounds` runs, after one that counts nothing."""
+def _best_s(run: Callable[[], object]) -> float:
+    """The best of the medians of `ROUNDS` times three runs, after one that counts nothing."""
     run()
-    taken: list[float] = []
-    for _ in range(2 * rounds):
-        began_s = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - began_s)
-    return max(1e-9, min(statistics.median(taken[:rounds]), statistics.median(taken[rounds:])))
+    medians: list[float] = []
+    for _ in range(ROUNDS):
+        taken: list[float] = []
+        for _ in range(3):
+            began_s = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - began_s)
+        medians.append(statistics.median(taken))
+    return max(1e-9, min(medians))
 
 
 def _together(calls: Sequence[Callable[[], object]]) -> None:

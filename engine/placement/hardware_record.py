@@ -66,7 +66,7 @@ class Observed(_Part):
 class HardwareRecord(_Part):
     """`hardware.json`. `memory_threads` read the memory at `memory_bytes_per_s`; `memory_one_bytes_per_s`: one alone.
 
-    `arithmetic_per_s`: multiplications with addition, by all cores. `disk` None: it could not be measured.
+    `arithmetic_per_s`: multiplications with addition, by one core. `disk` None: it could not be measured.
     """
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT

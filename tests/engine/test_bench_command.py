@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine import bench_command
-from engine.bench_command import bench_hardware
-from engine.errors import HardwareUnmeasured
+from engine.bench_command import Asked, bench_hardware, bench_model
+from engine.errors import BadRequest, DoesNotFit, HardwareUnmeasured
 from engine.paths import DataFolder
 from engine.placement import bandwidth, hardware
 from engine.placement.bandwidth import DiskRates, Unmeasured
@@ -79,3 +79,64 @@ def test_an_error_is_a_sentence_or_an_object(
         bench_hardware(DataFolder(tmp_path), as_json=False)
     assert bench_hardware(DataFolder(tmp_path), as_json=True) == 1
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "hardware"
+
+
+def test_a_model_is_run_by_its_plan_and_told_with_machine_and_forecast(
+    tmp_path: Path, starter_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    folder = DataFolder(tmp_path)
+    bench_hardware(folder, as_json=True)
+    capsys.readouterr()
+    asked = Asked(str(starter_path), prompt_tokens=(24,), depths=(0, 40), context_tokens=512, threads=1)
+    assert bench_model(folder, asked, as_json=True) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    facts = json.loads(printed.out)
+    assert [(run["depth_tokens"], run["prompt_tokens"]) for run in facts["runs"]] == [(0, 24), (40, 24)]
+    assert all(run["decode_tokens_per_s"] > 0 and run["prefill_tokens_per_s"] > 0 for run in facts["runs"])
+    assert facts["plan"]["threads"] == 1
+    assert facts["plan"]["context_tokens"] == 512
+    in_ram = sum(part["ram_bytes"] for part in facts["plan"]["parts"])
+    assert in_ram > 96_000_000
+    assert facts["engine"]["llama_cpp_python"] == "1"
+    assert facts["hardware"]["arithmetic_per_s"] == 7e9
+    assert facts["forecast"]["seen"] is False
+    # What it gave is kept, and the next forecast is what was seen.
+    record = read_record(tmp_path)
+    assert record is not None
+    seen = record.observed[facts["model"]["key"]]
+    first = facts["runs"][0]["decode_tokens_per_s"]
+    assert seen.decode == pytest.approx(first / facts["forecast"]["decode_tokens_per_s"]["likely"])
+    assert bench_model(folder, asked, as_json=False) == 0
+    lines = capsys.readouterr().out
+    assert "by what it gave before" in lines
+    assert "All of it in RAM" in lines
+    assert any(line.split()[:2] == ["40", "24"] for line in lines.splitlines())
+
+
+def test_without_a_measured_machine_there_is_no_forecast(
+    tmp_path: Path, starter_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    asked = Asked(str(starter_path), prompt_tokens=(8,), threads=1)
+    assert bench_model(DataFolder(tmp_path), asked, as_json=False) == 0
+    assert "bench --hardware" in capsys.readouterr().out
+    assert read_record(tmp_path) is None
+
+
+def test_what_does_not_fit_is_not_loaded(
+    tmp_path: Path, starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(1 << 30, 610_000_000))
+    with pytest.raises(DoesNotFit, match="a context of"):
+        bench_model(DataFolder(tmp_path), Asked(str(starter_path)), as_json=False)
+
+
+def test_a_script_is_not_measured(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "talk.script.json").write_text('{"replies": [{}]}')
+    with pytest.raises(BadRequest, match="it is a script"):
+        bench_model(DataFolder(tmp_path), Asked("folder:talk.script.json"), as_json=False)

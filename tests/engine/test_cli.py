@@ -214,3 +214,26 @@ def test_inspect_is_handed_the_path_and_gives_its_status_back(
     assert "it holds no config.json; choose the folder" in capsys.readouterr().err
     assert cli.main(["inspect", str(tmp_path), "--json"], open_window=no_window) == 1
     assert capsys.readouterr().out.startswith('{"error": ')
+
+
+def test_bench_needs_a_model_or_the_hardware(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["bench"], ["bench", "m", "--hardware"]):
+        assert cli.main(["--data", str(tmp_path), *words], open_window=no_window) == 1
+        assert "a model is to be named, or --hardware" in capsys.readouterr().err
+
+
+def test_bench_hands_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine import bench_command
+
+    asked: list[object] = []
+    monkeypatch.setattr(bench_command, "bench_model", lambda _folder, each, **_: asked.append(each) or 0)
+    words = ["bench", "m", "--prompt-tokens", "16,512", "--depth", "0,4096", "--threads", "3"]
+    assert cli.main(["--data", str(tmp_path), *words], open_window=no_window) == 0
+    assert asked == [bench_command.Asked("m", (16, 512), (0, 4096), None, 3)]
+
+
+@pytest.mark.parametrize("words", ["--depth=-1", "--prompt-tokens=0", "--prompt-tokens=1,,2", "--depth=x"])
+def test_bench_refuses_numbers_that_cannot_be(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "m", words], open_window=no_window)
+    assert "--" in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 import pytest
 
-from engine.library.fit import fit_of
+from engine.errors import DoesNotFit
+from engine.library.fit import fit_of, rate_text
+from engine.placement.forecast import Forecast, Range
 
 GB = 1_000_000_000
 
@@ -39,3 +41,52 @@ def test_verdicts(result: int, memory: int, gpu: int, free: int | None, verdict:
 
 def test_what_nobody_knows() -> None:
     assert fit_of(None, memory_bytes=GB).verdict == "unknown"
+
+
+def foretold(low: float, high: float, on_disk: float) -> Forecast:
+    rate, nothing = Range(low, (low * high) ** 0.5, high), Range(0, 0, 0)
+    return Forecast(rate, nothing, nothing, None, nothing, 1, 1, nothing, on_disk, False)
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "verdict", "said"),
+    [
+        (0.0, "memory", "about 2.0 to 4.1 tokens a second, all of it in memory."),
+        (
+            0.3,
+            "memory_and_disk",
+            "about 2.0 to 4.1 tokens a second, since a part of its experts is read from disk.",
+        ),
+        (0.8, "disk", "about 2.0 to 4.1 tokens a second, since most of its experts are read from disk."),
+    ],
+)
+def test_a_speed_that_is_foretold_is_in_the_sentence(on_disk: float, verdict: str, said: str) -> None:
+    fit = fit_of(156 * GB, memory_bytes=64 * GB, foretold=foretold(2.0, 4.06, on_disk))
+    assert fit.verdict == verdict
+    assert fit.text == f"It needs 156 GB; this machine has 64 GB of memory: {said}"
+
+
+def test_a_model_that_cannot_be_run_is_too_large_with_its_numbers() -> None:
+    error = DoesNotFit("Pro does not fit", "it needs 30 GB of 12 GB", "choose a smaller model")
+    fit = fit_of(852 * GB, memory_bytes=16 * GB, foretold=error)
+    assert (fit.verdict, fit.text) == (
+        "too_large",
+        "It cannot be run on this machine: it needs 30 GB of 12 GB.",
+    )
+
+
+def test_a_disk_without_room_comes_first() -> None:
+    fit = fit_of(156 * GB, memory_bytes=64 * GB, free_bytes=GB, foretold=foretold(2, 4, 0))
+    assert fit.verdict == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (Range(2, 3, 4.5), "2.0 to 4.5 tokens a second"),
+        (Range(95, 123, 151), "95 to 150 tokens a second"),
+        (Range(0.05, 0.1, 0.2), "5.0 to 20 seconds for a token"),
+    ],
+)
+def test_a_rate_in_words(rate: Range, text: str) -> None:
+    assert rate_text(rate) == text

@@ -1,0 +1,93 @@
+"""What is foretold of models that are not here."""
+
+from pathlib import Path
+
+import pytest
+
+from convert.model_shape import ModelShape
+from engine.errors import DoesNotFit
+from engine.library.catalogue_entries import load_catalogue
+from engine.library.foretelling import Foretelling, _known, _shapes
+from engine.paths import DataFolder
+from engine.placement import hardware
+from engine.placement.forecast import Forecast
+from engine.placement.hardware_record import HardwareRecord, MeasuredDisk, write_record
+from engine.placement.measurement import present_fingerprint
+from tests.convert.released_configs import FLASH, FLASH_0731, PRO
+
+GB = 1_000_000_000
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(memory, memory // 2))
+    monkeypatch.setattr(hardware, "processor", lambda: hardware.Processor("CPU", 8, 16, 16, 8))
+
+
+def measured(root: Path) -> None:
+    record = HardwareRecord(
+        measured_at=1.7e9,
+        fingerprint=present_fingerprint(root),
+        memory_threads=8,
+        memory_bytes_per_s=60e9,
+        memory_one_bytes_per_s=12e9,
+        arithmetic_per_s=5e10,
+        disk=MeasuredDisk(sequential_bytes_per_s=6e9, random_bytes_per_s=5e9, mapped_bytes_per_s=2e9),
+    )
+    write_record(root, record)
+
+
+def foretelling(root: Path, gpus: tuple[hardware.Gpu, ...] = ()) -> Foretelling:
+    return Foretelling(root, root, lambda: 8192, lambda: gpus)
+
+
+def test_the_shapes_are_those_of_the_releases_without_their_drafters() -> None:
+    for name, config in (("flash", FLASH), ("pro", PRO)):
+        ratios = config["compress_ratios"][:-1]
+        bare = config | {"compress_ratios": ratios, "num_nextn_predict_layers": 0}
+        assert _shapes()[name] == ModelShape.from_config(bare)
+
+
+def test_every_v4_of_the_catalogue_is_known_by_its_weight(tmp_path: Path) -> None:
+    entries = [each for each in load_catalogue(DataFolder(tmp_path)).entries.values() if each.results]
+    assert len(entries) >= 4
+    for entry in entries:
+        sizes = _known(min(each.model_bytes for each in entry.results))
+        assert sizes is not None
+        assert sizes.experts == (384 if "pro" in entry.name else 256)
+    assert _known(156_000_000_000) is None
+
+
+def test_nothing_is_foretold_of_a_machine_that_was_not_measured_or_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, 64 * GB)
+    flash = 156_373_010_496
+    assert foretelling(tmp_path).of(flash) is None
+    measured(tmp_path)
+    found = foretelling(tmp_path).of(flash)
+    assert isinstance(found, Forecast)
+    assert found.experts_on_disk_share > 0.5
+    assert foretelling(tmp_path).of(123) is None
+    assert foretelling(tmp_path, (hardware.Gpu("G", GB, GB),)).of(flash) is None
+    machine(monkeypatch, 128 * GB)
+    assert foretelling(tmp_path).of(flash) is None
+
+
+def test_a_shape_that_was_looked_up_needs_no_known_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, 192 * GB)
+    measured(tmp_path)
+    shape = ModelShape.from_config(FLASH_0731)
+    found = foretelling(tmp_path).of(1, shape)
+    assert isinstance(found, Forecast)
+    assert found.experts_on_disk_share == 0
+    assert foretelling(tmp_path).of(1, ModelShape.from_config(FLASH | {"expert_dtype": "fp8"})) is None
+
+
+def test_a_machine_that_is_too_small_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, 16 * GB)
+    measured(tmp_path)
+    found = foretelling(tmp_path).of(852_158_385_984)
+    assert isinstance(found, DoesNotFit)
+    assert "28 GB" in found.why
