@@ -8,7 +8,7 @@ downloaded. Pure; does not know machines. Bytes are those of the tensors; a file
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
 from convert.expected_tensors import Expected, expected_tensors
@@ -126,6 +126,22 @@ def sizes_of_shape(shape: ModelShape, dense: Dense, name: str = "DeepSeek-V4") -
 
     Raises ConversionError for a shape that has no lossless GGUF (experts in FP8).
     """
+    used, count = shape.num_experts_per_tok, shape.n_routed_experts
+    if count <= used + 1:
+        return _sizes_of_tensors(shape, dense, name)
+    # Pro has 140,000 tensors of experts, all alike: two small models tell what each expert adds to a layer.
+    one, other = (
+        _sizes_of_tensors(replace(shape, n_routed_experts=each), dense, name) for each in (used, used + 1)
+    )
+    layers = tuple(
+        LayerSizes(*(less + (count - used) * (more - less) for less, more in zip(*pair, strict=True)))
+        for pair in zip(map(astuple, one.layers), map(astuple, other.layers), strict=True)
+    )
+    return replace(one, layers=layers, experts=count)
+
+
+def _sizes_of_tensors(shape: ModelShape, dense: Dense, name: str) -> ModelSizes:
+    """The same by counting every tensor."""
     expected: dict[str, Expected] = expected_tensors(shape)
     mapped = map_tensors(expected, Options(dense, "skip"))
     tensors = [Tensor(each.name, each.shape, each.size_bytes) for each in mapped.of("model")]

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from convert.model_shape import ModelShape
+from engine.errors import DoesNotFit
 from engine.library.catalogue_entries import load_catalogue, own_catalogue
 from engine.library.holdings import Holding
-from engine.library.offers import Circumstances, offers, working_bytes
+from engine.library.offers import Circumstances, fit_for, offers, working_bytes
 from engine.paths import DataFolder
+from engine.placement.forecast import Forecast, Range
 from engine.protocol_library import LibraryItem, Offer
+from tests.convert.released_configs import FLASH
 
 NOW = Circumstances(memory_bytes=24_000_000_000, gpu_bytes=0, free_bytes=1 << 50, streams=4, holdings=())
 
@@ -76,3 +80,45 @@ def test_what_came_of_an_offer(folder: DataFolder) -> None:
     assert found["flash-0731"].fit is not None
     assert found["flash-0731"].fit.verdict == "disk"
     assert by_name(folder, replace(NOW, holdings=(fetched,)))["flash-0731"].item_id == "checkpoint:/x"
+
+
+# --- how it would run ------------------------------------------------------------------------------
+
+GB = 1_000_000_000
+NOTHING = Range(0, 0, 0)
+
+
+def foretold(_result_bytes: int, shape: ModelShape | None) -> Forecast:
+    """Slow for what is of the catalogue, fast for what was looked up."""
+    rate = Range(2, 3, 4) if shape is None else Range(20, 30, 40)
+    return Forecast(rate, NOTHING, NOTHING, None, NOTHING, 1, 1, NOTHING, 0.7, False)
+
+
+def test_every_offer_whose_weight_is_known_has_its_speed(tmp_path: Path) -> None:
+    now = Circumstances(64 * GB, 0, 2000 * GB, 4, [], foretold)
+    found = offers(load_catalogue(DataFolder(tmp_path)), now)
+    assert found
+    for each in found:
+        assert each.fit is not None
+        assert "about 2.0 to 4.0 tokens a second" in each.fit.text
+        assert each.fit.verdict == "disk"
+
+
+def test_what_was_looked_up_is_foretold_by_its_shape() -> None:
+    now = Circumstances(64 * GB, 0, 2000 * GB, 4, [], foretold)
+    fit = fit_for(156 * GB, now, is_here=False, shape=ModelShape.from_config(FLASH))
+    assert "20 to 40 tokens a second" in fit.text
+    assert fit_for(None, now, is_here=False).verdict == "unknown"
+
+
+def test_without_a_forecast_the_sentence_has_no_speed(tmp_path: Path) -> None:
+    now = Circumstances(64 * GB, 0, 2000 * GB, 4, [])
+    for each in offers(load_catalogue(DataFolder(tmp_path)), now):
+        assert each.fit is not None
+        assert "second" not in each.fit.text
+
+
+def test_what_cannot_run_here_is_told() -> None:
+    refused = DoesNotFit("Pro does not fit", "it needs 30 GB of 12 GB", "choose a smaller model")
+    now = Circumstances(16 * GB, 0, 2000 * GB, 4, [], lambda _bytes, _shape: refused)
+    assert fit_for(852 * GB, now, is_here=True).verdict == "too_large"

@@ -12,10 +12,12 @@ from convert.gguf_header import GgufHeader, TensorInfo, read_gguf_header
 from convert.inspection import result_sizes
 from convert.model_shape import ModelShape
 from convert.tensor_map import Draft
+from engine.placement import model_sizes
 from engine.placement.context_sizes import PlainCache, V4Cache
 from engine.placement.model_sizes import ModelSizes, sizes_of_headers, sizes_of_shape
 from tests.convert.conversions import checkpoint, job
 from tests.convert.released_configs import FLASH, PRO_0813
+from tests.convert.seeded_checkpoint import small_config
 from tests.engine.placement.models import flash, pro
 
 
@@ -48,6 +50,11 @@ def test_a_converted_model_weighs_what_its_config_says(tmp_path: Path, draft: Dr
         assert getattr(found, name) == getattr(expected, name), name
     tensors = sum(each.size_bytes for each in read_gguf_header(path).tensors)
     assert found.loaded_bytes + found.idle_bytes == tensors
+
+
+def test_what_two_experts_tell_is_what_all_of_them_weigh() -> None:
+    shape = ModelShape.from_config(small_config(n_routed_experts=40, num_experts_per_tok=6))
+    assert sizes_of_shape(shape, "bf16") == model_sizes._sizes_of_tensors(shape, "bf16", "DeepSeek-V4")
 
 
 def test_flash_and_pro_weigh_what_is_known_of_them() -> None:
