@@ -128,11 +128,12 @@ class _Planner:
     def _refusal(self, working: int, budget: int) -> DoesNotFit:
         dense = self._sizes.dense_bytes
         part = "of it that every token reads" if self._sizes.expert_bytes else "that it weighs"
+        free = size_text(self._room.ram_free_bytes)
         return DoesNotFit(
             f"{self._sizes.name} does not fit into this machine's memory",
-            f"it needs {size_text(dense + working)} ({size_text(dense)} {part}, {size_text(working)} for a context of "
-            f"{self._context:,} tokens) of {size_text(budget)} that can be had, {size_text(self._room.ram_free_bytes)} "
-            "being free and the rest of it kept for other programs",
+            f"it needs {size_text(dense + working)} there ({size_text(dense)} {part}, {size_text(working)} for a "
+            f"context of {self._context:,} tokens), and {size_text(budget)} can be had: {free} are free, of which a part is "
+            "kept for other programs",
             "set a smaller context, close other programs, or choose a smaller model",
         )
 

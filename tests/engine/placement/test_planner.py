@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused_with_its_numbers() -> None:
     text = caught.value.text
     assert "28 GB of it that every token reads" in text
     assert "8,192 tokens" in text
-    assert "12 GB being free" in text
+    assert "11 GB can be had: 12 GB are free" in text
     with pytest.raises(DoesNotFit, match="that it weighs"):
         plan(dense_model(layer_bytes=GB), Room(16 * GB, 12 * GB, 8), Wishes(8192))
 
