@@ -4,13 +4,25 @@ Owns: that judgement and its sentence, of true numbers only: a speed is in it on
 was measured of this machine (`foretelling`). A pure function.
 """
 
+from dataclasses import dataclass
+
 from engine.errors import DoesNotFit
 from engine.model_table import size_text
 from engine.placement.forecast import Forecast, Range
+from engine.placement.load_plan import LoadPlan
 from engine.protocol_library import Fit
 
 KEPT_FREE_BYTES = 4_000_000_000
 """What the system and other programs need beside a model and its context."""
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """Where a model's parts would lie on this machine, and how fast it would be. `forecast` None: nothing can be
+    said of its speed."""
+
+    plan: LoadPlan
+    forecast: Forecast | None
 
 
 def fit_of(
@@ -19,7 +31,7 @@ def fit_of(
     memory_bytes: int,
     gpu_bytes: int = 0,
     free_bytes: int | None = None,
-    foretold: Forecast | DoesNotFit | None = None,
+    foretold: Foretold | DoesNotFit | None = None,
 ) -> Fit:
     """`result_bytes`: of the model as it is run, None where nobody knows; `free_bytes`: on the disk for it, None
     for a model that lies there already; `foretold`: how it would run here, or why it would not."""
@@ -38,7 +50,7 @@ def fit_of(
     if gpu_bytes:
         has += f" and {size_text(gpu_bytes)} on its GPUs"
     if foretold is not None:
-        return _by_forecast(needs, has, foretold)
+        return _foretold(needs, has, foretold)
     room = max(0, memory_bytes - KEPT_FREE_BYTES) + gpu_bytes
     if result_bytes <= room:
         return Fit(verdict="memory", text=f"{needs}; {has}, so it can be held in memory as a whole.")
@@ -51,15 +63,20 @@ def fit_of(
     )
 
 
-def _by_forecast(needs: str, has: str, foretold: Forecast) -> Fit:
-    missed = foretold.experts_on_disk_share
-    speed = f"about {rate_text(foretold.decode_tokens_per_s)}"
-    if not missed:
-        text = f"{needs}; {has}: {speed}, all of it in memory."
-        return Fit(verdict="memory", text=text)
-    part = "most of its experts are" if missed > 0.5 else "a part of its experts is"
-    text = f"{needs}; {has}: {speed}, since {part} read from disk."
-    return Fit(verdict="disk" if missed > 0.5 else "memory_and_disk", text=text)
+def _foretold(needs: str, has: str, foretold: Foretold) -> Fit:
+    plan, forecast = foretold.plan, foretold.forecast
+    missing = 1 - plan.experts_in_memory_share
+    if forecast is not None:
+        part = "most of its experts are" if missing > 0.5 else "a part of its experts is"
+        where = f"since {part} read from disk" if missing else "all of it in memory"
+        told = f"about {rate_text(forecast.decode_tokens_per_s)}, {where}"
+    else:
+        gpu, ram, disk = (size_text(plan.held_bytes(place)) for place in ("gpu", "ram", "disk"))
+        told = f"with its context {gpu} have room on a GPU and {ram} in memory"
+        if plan.held_bytes("disk"):
+            told += f", and {disk} are read from disk again and again"
+    verdict = "memory" if not missing else "disk" if missing > 0.5 else "memory_and_disk"
+    return Fit(verdict=verdict, text=f"{needs}; {has}: {told}.")
 
 
 def rate_text(rate: Range) -> str:

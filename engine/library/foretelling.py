@@ -1,8 +1,8 @@
 """How a model that is not here yet would run on this machine.
 
 Owns: the shapes of the released models (`assets/shapes.toml`), knowing one by what its result weighs, and putting it
-before planner and forecast with what this machine has when little else runs. Says nothing where this machine was
-not measured, or is another one by now.
+before planner and forecast with what this machine has when little else runs. No speed is foretold where this machine
+was not measured, or is another one by now.
 """
 
 import tomllib
@@ -14,9 +14,9 @@ from typing import Any, cast
 from convert.conversion_error import ConversionError
 from convert.model_shape import ModelShape
 from engine.errors import DoesNotFit
-from engine.library.fit import KEPT_FREE_BYTES
+from engine.library.fit import KEPT_FREE_BYTES, Foretold
 from engine.placement import hardware
-from engine.placement.forecast import Forecast, forecast
+from engine.placement.forecast import forecast
 from engine.placement.hardware_record import read_record
 from engine.placement.measurement import present_fingerprint
 from engine.placement.model_sizes import ModelSizes, sizes_of_shape
@@ -42,26 +42,28 @@ class Foretelling:
         self._root, self._models = root, models
         self._context_tokens, self._gpus = context_tokens, gpus
 
-    def of(self, result_bytes: int, shape: ModelShape | None = None) -> Forecast | DoesNotFit | None:
+    def of(self, result_bytes: int, shape: ModelShape | None = None) -> Foretold | DoesNotFit | None:
         """What is foretold of a V4 whose GGUF weighs that much; DoesNotFit where this machine is too small for it.
 
-        None: its shape is not known, this machine was not measured, or it has a GPU, of which nothing was.
+        None: its shape is not known; or there is no GPU, and this machine was not measured or is another by now.
         """
-        record = read_record(self._root)
         gpus = self._gpus()
-        if record is None or gpus or not record.fingerprint.agrees(present_fingerprint(self._models, gpus)):
+        record = read_record(self._root)
+        if record is not None and not record.fingerprint.agrees(present_fingerprint(self._models, gpus)):
+            record = None
+        if record is None and not gpus:
             return None
         sizes = _known(result_bytes) if shape is None else _of_shape(shape)
         if sizes is None:
             return None
         memory = hardware.memory()
-        room = Room(
-            memory.total_bytes, max(0, memory.total_bytes - KEPT_FREE_BYTES), hardware.processor().cores
-        )
+        free_bytes = max(0, memory.total_bytes - KEPT_FREE_BYTES)
+        room = Room(memory.total_bytes, free_bytes, hardware.processor().cores, gpus)
         try:
-            return forecast(sizes, plan(sizes, room, Wishes(self._context_tokens())), record)
+            found = plan(sizes, room, Wishes(self._context_tokens()))
         except DoesNotFit as error:
             return error
+        return Foretold(found, None if record is None else forecast(sizes, found, record))
 
 
 def _known(result_bytes: int) -> ModelSizes | None:

@@ -12,9 +12,8 @@ from convert.model_shape import ModelShape
 from engine.encoding.release import choose_release
 from engine.errors import DoesNotFit, UnknownRelease
 from engine.library.catalogue_entries import Catalogue, Entry
-from engine.library.fit import fit_of
+from engine.library.fit import Foretold, fit_of
 from engine.library.holdings import Holding
-from engine.placement.forecast import Forecast
 from engine.protocol_library import Fit, Offer
 
 
@@ -28,7 +27,7 @@ class Circumstances:
     free_bytes: int
     streams: int
     holdings: Sequence[Holding]
-    foretell: Callable[[int, ModelShape | None], Forecast | DoesNotFit | None] = lambda _bytes, _shape: None
+    foretell: Callable[[int, ModelShape | None], Foretold | DoesNotFit | None] = lambda _bytes, _shape: None
 
 
 def offers(catalogue: Catalogue, now: Circumstances) -> list[Offer]:

@@ -24,7 +24,7 @@ READING_EFFICIENCY = 0.8
 """Of RAM's rate as measured, that llama.cpp's multiplications with vectors reach where RAM is what limits them."""
 DECODE_ARITHMETIC = 0.27
 PREFILL_ARITHMETIC = 0.45
-ATTENTION_ARITHMETIC = 0.2
+DECODE_ATTENTION, PREFILL_ATTENTION = 0.2, 0.3
 """llama.cpp's multiplications, with quantised weights for one token, for many, and in attention, against those of
 float32 matrices on one core. Fitted on one processor with AVX-512 to a model of 135M and to V4s of random weights;
 docs/placement.md tells how far they were off."""
@@ -60,7 +60,6 @@ class Forecast:
     ram_bytes: int
     disk_bytes: int
     disk_bytes_per_token: Range
-    experts_on_disk_share: float
     seen: bool
     """Whether it rests on what this model gave here before."""
 
@@ -113,7 +112,6 @@ class _Forecaster:
             ram_bytes=self._plan.held_bytes("ram"),
             disk_bytes=self._sizes.loaded_bytes + self._sizes.idle_bytes,
             disk_bytes_per_token=Range(missed[2], missed[1], missed[0]),
-            experts_on_disk_share=1 - share,
             seen=self._seen is not None,
         )
 
@@ -137,7 +135,7 @@ class _Forecaster:
         numbers = sizes.numbers_per_token + sizes.output_numbers
         multiplying_s = numbers / (DECODE_ARITHMETIC * self._arithmetic_per_s)
         rows = attended_rows(sizes.cache, TYPICAL_PROMPT_TOKENS // 2)
-        attending_s = self._attention(rows) / (ATTENTION_ARITHMETIC * self._arithmetic_per_s)
+        attending_s = self._attention(rows) / (DECODE_ATTENTION * self._arithmetic_per_s)
         waiting_s = (1 - hits) * routed / self._mapped_per_s
         return max(reading_s, multiplying_s) + attending_s + waiting_s + LAYER_S * len(sizes.layers)
 
@@ -147,7 +145,7 @@ class _Forecaster:
         seconds = tokens * sizes.numbers_per_token / (PREFILL_ARITHMETIC * self._arithmetic_per_s)
         # The depth grows evenly, and what is attended to with it.
         rows = attended_rows(sizes.cache, tokens // 2)
-        seconds += tokens * self._attention(rows) / (ATTENTION_ARITHMETIC * self._arithmetic_per_s)
+        seconds += tokens * self._attention(rows) / (PREFILL_ATTENTION * self._arithmetic_per_s)
         batches = -(-tokens // batch)
         missing = 1 - self._plan.experts_in_memory_share
         touched = 1 - (1 - sizes.routed_share) ** min(batch, tokens)

@@ -132,8 +132,8 @@ class _Planner:
         return DoesNotFit(
             f"{self._sizes.name} does not fit into this machine's memory",
             f"it needs {size_text(dense + working)} there ({size_text(dense)} {part}, {size_text(working)} for a "
-            f"context of {self._context:,} tokens), and {size_text(budget)} can be had: {free} are free, of which a part is "
-            "kept for other programs",
+            f"context of {self._context:,} tokens), and {size_text(budget)} can be had: {free} are free, of which a "
+            "part is kept for other programs",
             "set a smaller context, close other programs, or choose a smaller model",
         )
 

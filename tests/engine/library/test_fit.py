@@ -3,8 +3,11 @@
 import pytest
 
 from engine.errors import DoesNotFit
-from engine.library.fit import fit_of, rate_text
+from engine.library.fit import Foretold, fit_of, rate_text
 from engine.placement.forecast import Forecast, Range
+from engine.placement.hardware import Gpu
+from engine.placement.planner import Room, Wishes, plan
+from tests.engine.placement.models import flash
 
 GB = 1_000_000_000
 
@@ -43,25 +46,27 @@ def test_what_nobody_knows() -> None:
     assert fit_of(None, memory_bytes=GB).verdict == "unknown"
 
 
-def foretold(low: float, high: float, on_disk: float) -> Forecast:
+def foretold(low: float, high: float, free: int) -> Foretold:
+    """Flash on a machine with so many GB of memory free."""
     rate, nothing = Range(low, (low * high) ** 0.5, high), Range(0, 0, 0)
-    return Forecast(rate, nothing, nothing, None, nothing, 1, 1, nothing, on_disk, False)
+    forecast = Forecast(rate, nothing, nothing, None, nothing, 1, 1, nothing, False)
+    return Foretold(plan(flash(), Room(free * GB, free * GB, 8), Wishes(8192)), forecast)
 
 
 @pytest.mark.parametrize(
-    ("on_disk", "verdict", "said"),
+    ("free", "verdict", "said"),
     [
-        (0.0, "memory", "about 2.0 to 4.1 tokens a second, all of it in memory."),
+        (200, "memory", "about 2.0 to 4.1 tokens a second, all of it in memory."),
         (
-            0.3,
+            120,
             "memory_and_disk",
             "about 2.0 to 4.1 tokens a second, since a part of its experts is read from disk.",
         ),
-        (0.8, "disk", "about 2.0 to 4.1 tokens a second, since most of its experts are read from disk."),
+        (40, "disk", "about 2.0 to 4.1 tokens a second, since most of its experts are read from disk."),
     ],
 )
-def test_a_speed_that_is_foretold_is_in_the_sentence(on_disk: float, verdict: str, said: str) -> None:
-    fit = fit_of(156 * GB, memory_bytes=64 * GB, foretold=foretold(2.0, 4.06, on_disk))
+def test_a_speed_that_is_foretold_is_in_the_sentence(free: int, verdict: str, said: str) -> None:
+    fit = fit_of(156 * GB, memory_bytes=64 * GB, foretold=foretold(2.0, 4.06, free))
     assert fit.verdict == verdict
     assert fit.text == f"It needs 156 GB; this machine has 64 GB of memory: {said}"
 
@@ -76,8 +81,21 @@ def test_a_model_that_cannot_be_run_is_too_large_with_its_numbers() -> None:
 
 
 def test_a_disk_without_room_comes_first() -> None:
-    fit = fit_of(156 * GB, memory_bytes=64 * GB, free_bytes=GB, foretold=foretold(2, 4, 0))
+    fit = fit_of(156 * GB, memory_bytes=64 * GB, free_bytes=GB, foretold=foretold(2, 4, 200))
     assert fit.verdict == "too_large"
+
+
+def test_with_a_gpu_it_says_what_has_room_where_and_no_speed() -> None:
+    gpu = Gpu("G", 24 * GB, 24 * GB)
+    found = Foretold(plan(flash(), Room(64 * GB, 60 * GB, 8, (gpu,)), Wishes(8192)), None)
+    fit = fit_of(156 * GB, memory_bytes=64 * GB, gpu_bytes=24 * GB, foretold=found)
+    assert fit.verdict == "disk"
+    assert "on a GPU and 56 GB in memory, and" in fit.text
+    assert "a second" not in fit.text
+    much = Foretold(plan(flash(), Room(256 * GB, 240 * GB, 8, (gpu,)), Wishes(8192)), None)
+    fit = fit_of(156 * GB, memory_bytes=256 * GB, gpu_bytes=24 * GB, foretold=much)
+    assert fit.verdict == "memory"
+    assert fit.text.endswith(" in memory.")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from convert.model_shape import ModelShape
 from engine.errors import DoesNotFit
 from engine.library.catalogue_entries import load_catalogue
+from engine.library.fit import Foretold
 from engine.library.foretelling import Foretelling, _known, _shapes
 from engine.paths import DataFolder
 from engine.placement import hardware
-from engine.placement.forecast import Forecast
 from engine.placement.hardware_record import HardwareRecord, MeasuredDisk, write_record
 from engine.placement.measurement import present_fingerprint
 from tests.convert.released_configs import FLASH, FLASH_0731, PRO
@@ -65,10 +65,14 @@ def test_nothing_is_foretold_of_a_machine_that_was_not_measured_or_changed(
     assert foretelling(tmp_path).of(flash) is None
     measured(tmp_path)
     found = foretelling(tmp_path).of(flash)
-    assert isinstance(found, Forecast)
-    assert found.experts_on_disk_share > 0.5
+    assert isinstance(found, Foretold)
+    assert found.forecast is not None
+    assert found.plan.experts_in_memory_share < 0.5
     assert foretelling(tmp_path).of(123) is None
-    assert foretelling(tmp_path, (hardware.Gpu("G", GB, GB),)).of(flash) is None
+    with_gpu = foretelling(tmp_path, (hardware.Gpu("G", 24 * GB, 24 * GB),)).of(flash)
+    assert isinstance(with_gpu, Foretold)
+    assert with_gpu.plan.gpu == "G"
+    assert with_gpu.forecast is None
     machine(monkeypatch, 128 * GB)
     assert foretelling(tmp_path).of(flash) is None
 
@@ -80,8 +84,9 @@ def test_a_shape_that_was_looked_up_needs_no_known_weight(
     measured(tmp_path)
     shape = ModelShape.from_config(FLASH_0731)
     found = foretelling(tmp_path).of(1, shape)
-    assert isinstance(found, Forecast)
-    assert found.experts_on_disk_share == 0
+    assert isinstance(found, Foretold)
+    assert found.forecast is not None
+    assert found.plan.experts_in_memory_share == 1
     assert foretelling(tmp_path).of(1, ModelShape.from_config(FLASH | {"expert_dtype": "fp8"})) is None
 
 

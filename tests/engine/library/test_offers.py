@@ -8,12 +8,15 @@ import pytest
 from convert.model_shape import ModelShape
 from engine.errors import DoesNotFit
 from engine.library.catalogue_entries import load_catalogue, own_catalogue
+from engine.library.fit import Foretold
 from engine.library.holdings import Holding
 from engine.library.offers import Circumstances, fit_for, offers, working_bytes
 from engine.paths import DataFolder
 from engine.placement.forecast import Forecast, Range
+from engine.placement.planner import Room, Wishes, plan
 from engine.protocol_library import LibraryItem, Offer
 from tests.convert.released_configs import FLASH
+from tests.engine.placement.models import flash
 
 NOW = Circumstances(memory_bytes=24_000_000_000, gpu_bytes=0, free_bytes=1 << 50, streams=4, holdings=())
 
@@ -88,10 +91,11 @@ GB = 1_000_000_000
 NOTHING = Range(0, 0, 0)
 
 
-def foretold(_result_bytes: int, shape: ModelShape | None) -> Forecast:
+def foretold(_result_bytes: int, shape: ModelShape | None) -> Foretold:
     """Slow for what is of the catalogue, fast for what was looked up."""
     rate = Range(2, 3, 4) if shape is None else Range(20, 30, 40)
-    return Forecast(rate, NOTHING, NOTHING, None, NOTHING, 1, 1, NOTHING, 0.7, False)
+    forecast = Forecast(rate, NOTHING, NOTHING, None, NOTHING, 1, 1, NOTHING, False)
+    return Foretold(plan(flash(), Room(64 * GB, 60 * GB, 8), Wishes(8192)), forecast)
 
 
 def test_every_offer_whose_weight_is_known_has_its_speed(tmp_path: Path) -> None:
