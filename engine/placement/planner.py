@@ -109,7 +109,7 @@ class _Planner:
         parts += host
         copied = not on_disk
         self._say_memory(parts, copied=copied, on_disk=on_disk)
-        self._say_batch(batch, on_disk=on_disk > 0)
+        self._say_batch(batch, streamed=on_disk > 0 and sizes.expert_bytes > 0)
         return self._result(parts, batch=batch, mapped=True, copied=copied)
 
     def _batch_on_processor(self, budget: int) -> int:
@@ -217,7 +217,7 @@ class _Planner:
             self._say(
                 "The rest is read into memory that the GPU can reach", "prompts go several times faster"
             )
-        self._say_batch(batch, on_disk=True)
+        self._say_batch(batch, streamed=True)
         return self._result(
             parts, batch=batch, mapped=mapped, copied=False, gpu=gpu, number=number, layers=found, kept=kept
         )
@@ -321,27 +321,27 @@ class _Planner:
                 "Weights may be copied into the order that the processor reads fastest", "the copy fits"
             )
             return
+        sizes = self._sizes
+        read = "reads one row of the embedding"
+        if sizes.experts:
+            read = f"goes through {sizes.experts_used} of {sizes.experts} experts of a layer"
         self._say(
             f"{size_text(in_ram)} in RAM, {size_text(on_disk)} left in the file on the disk",
-            f"{budget} can be had of RAM, and a token goes through "
-            f"{self._sizes.experts_used} of {self._sizes.experts} experts of a layer",
+            f"{budget} can be had of RAM, and a token {read}",
         )
         self._say(
             "The file is mapped and nothing is copied",
             "the system can give mapped pages back when memory is short; a copy it would have to swap",
         )
 
-    def _say_batch(self, batch: int, *, on_disk: bool) -> None:
+    def _say_batch(self, batch: int, *, streamed: bool) -> None:
+        """`streamed`: larger batches would pay, since each reads experts anew."""
         if batch > USUAL_BATCH_TOKENS:
             why = "each batch of a prompt reads nearly all experts once"
-        elif batch < USUAL_BATCH_TOKENS:
+        elif batch < USUAL_BATCH_TOKENS or streamed:
             why = "a larger batch's buffers do not fit"
         else:
-            why = (
-                "more gains nothing where all lies in RAM"
-                if not on_disk
-                else "a larger one's buffers do not fit"
-            )
+            why = "more gains nothing where all lies in RAM"
         self._say(f"Prompts are read {batch} tokens at a time", why)
 
     def _result(

@@ -196,6 +196,16 @@ def test_what_was_set_is_kept() -> None:
     assert plan(dense_model(), Room(64 * GB, 56 * GB, 1), Wishes(2048)).threads == 1
 
 
+def test_a_dense_model_whose_embedding_alone_is_beyond_is_told_in_its_own_words() -> None:
+    untied = replace(dense_model(), tied=False, output_bytes=30_000_000)
+    # Cache 180 MiB, buffers 22, layers 90 MB, output 30: of the embedding's 30 MB about half has room.
+    room = Room(4 * GB, 600_000_000 + 355_000_000, 2)
+    found = plan(untied, room, Wishes(8192))
+    assert 0 < found.held_bytes("disk") < 30_000_000
+    assert any("reads one row of the embedding" in each.why for each in found.decisions)
+    assert not any("experts" in each.why for each in found.decisions)
+
+
 def test_every_decision_says_what_and_why() -> None:
     for room in (Room(256 * GB, 240 * GB, 16), Room(64 * GB, 56 * GB, 8)):
         for each in plan(flash(), room, Wishes(8192)).decisions:
