@@ -15,7 +15,14 @@ from engine.errors import BadRequest, SeamountError
 from engine.model_table import size_text
 from engine.paths import DataFolder
 from engine.placement import hardware
-from engine.placement.forecast import Forecast, Range, forecast, observed
+from engine.placement.forecast import (
+    LONG_PROMPT_TOKENS,
+    TYPICAL_PROMPT_TOKENS,
+    Forecast,
+    Range,
+    forecast,
+    observed,
+)
 from engine.placement.hardware_record import HardwareRecord, read_record, write_record
 from engine.placement.load_plan import LoadPlan, Place, What
 from engine.placement.measurement import measure, present_fingerprint
@@ -184,6 +191,17 @@ def _model_lines(name: str, plan: LoadPlan, runs: "Sequence[Run]", foretold: For
             f"write {_range(foretold.decode_tokens_per_s)} tokens a second"
             + (", by what it gave before" if foretold.seen else "")
         )
+        lines.append(
+            f"          loaded in {_range(foretold.load_s)} s, first token after {_range(foretold.first_token_s)} s "
+            f"for a prompt of {min(TYPICAL_PROMPT_TOKENS, plan.context_tokens - 1):,} tokens"
+        )
+        if foretold.long_prompt_s is not None:
+            lines.append(f"          after {_range(foretold.long_prompt_s)} s for {LONG_PROMPT_TOKENS:,}")
+        if foretold.disk_bytes_per_token.high:
+            read = foretold.disk_bytes_per_token
+            lines.append(
+                f"          {size_text(int(read.low))} to {size_text(int(read.high))} from disk for each token written"
+            )
     return lines
 
 

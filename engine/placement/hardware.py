@@ -95,7 +95,6 @@ class Memory:
     total_bytes: int
     available_bytes: int
     swap_bytes: int = 0
-    swap_free_bytes: int = 0
     limited: bool = False
 
 
@@ -151,14 +150,12 @@ def memory() -> Memory:
     found, swap, limits = psutil.virtual_memory(), psutil.swap_memory(), control_groups.limits()
     limit = limits.memory_bytes
     limited = limit is not None and limit < found.total
-    swap_bytes = swap.total if limits.swap_bytes is None else min(swap.total, limits.swap_bytes)
     return Memory(
         total_bytes=found.total if limit is None else min(found.total, limit),
         available_bytes=found.available
         if limits.free_bytes is None
         else min(found.available, limits.free_bytes),
-        swap_bytes=swap_bytes,
-        swap_free_bytes=min(swap.free, swap_bytes),
+        swap_bytes=swap.total if limits.swap_bytes is None else min(swap.total, limits.swap_bytes),
         limited=limited,
     )
 

@@ -8,10 +8,14 @@ import pytest
 from engine import bench_command
 from engine.bench_command import Asked, bench_hardware, bench_model
 from engine.errors import BadRequest, DoesNotFit, HardwareUnmeasured
+from engine.model_bench import Run
 from engine.paths import DataFolder
 from engine.placement import bandwidth, hardware
 from engine.placement.bandwidth import DiskRates, Unmeasured
+from engine.placement.forecast import forecast
 from engine.placement.hardware_record import Observed, read_record, write_record
+from engine.placement.planner import Room, Wishes, plan
+from tests.engine.placement.models import GB, flash
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +116,22 @@ def test_a_model_is_run_by_its_plan_and_told_with_machine_and_forecast(
     lines = capsys.readouterr().out
     assert "by what it gave before" in lines
     assert "All of it in RAM" in lines
+    assert "for a prompt of 511 tokens" in lines
+    assert "from disk" not in lines
     assert any(line.split()[:2] == ["40", "24"] for line in lines.splitlines())
+
+
+def test_what_comes_from_disk_and_how_long_a_long_prompt_takes_is_told(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    bench_hardware(folder, as_json=True)
+    record = read_record(tmp_path)
+    assert record is not None
+    planned = plan(flash(), Room(64 * GB, 56 * GB, 8), Wishes(131_072))
+    runs = [Run(0, 512, 30.0, 1.5, 1.0, 2.0)]
+    lines = bench_command._model_lines("Flash", planned, runs, forecast(flash(), planned, record))
+    assert any("for 100,000" in line for line in lines)
+    assert any("from disk for each token" in line for line in lines)
+    assert any(line.split()[:4] == ["0", "512", "17.1", "0.7"] for line in lines)
 
 
 def test_without_a_measured_machine_there_is_no_forecast(

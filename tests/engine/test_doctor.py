@@ -103,7 +103,7 @@ def test_what_a_container_withholds_is_said(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(
         hardware, "processor", lambda: hardware.Processor("CPU", 8, 16, 16, 2, ("AVX2", "AVX512"))
     )
-    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(8 * 10**9, 4 * 10**9, 10**9, 10**9, True))
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(8 * 10**9, 4 * 10**9, 10**9, True))
     monkeypatch.setattr(hardware, "surroundings", lambda: hardware.Surroundings(True, "Docker"))
     told = lines(DataFolder(tmp_path))
     for text in (
