@@ -63,6 +63,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return _encoding(command, options)
     if command in _CONVERSION:
         return _conversion(command, options)
+    if command == "experts":
+        return _experts(options)
     if command == "work":
         from engine.library.jobs.work import work
 
@@ -113,6 +115,23 @@ def _conversion(command: str, options: argparse.Namespace) -> int:
         consume=options.consume,
         release=options.release,
         events=options.events,
+    )
+
+
+def _experts(options: argparse.Namespace) -> int:
+    """A routing trace, recorded or shown; neither a data folder nor an engine is touched."""
+    from engine import experts_command
+
+    trace = Path(options.trace).expanduser()
+    if options.record is None:
+        return experts_command.show(trace, as_json=options.json)
+    return experts_command.record(
+        trace,
+        Path(options.record).expanduser(),
+        None if options.text is None else Path(options.text).expanduser(),
+        tokens=options.tokens,
+        context_tokens=options.context,
+        threads=options.threads,
     )
 
 
@@ -211,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="the models there are, with their ids")
     commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    _add_experts(commands.add_parser)
     _add_bench(commands.add_parser)
     _add_library(commands.add_parser)
     _add_conversion(commands.add_parser)
@@ -279,6 +299,18 @@ def _add_library(add: Callable[..., argparse.ArgumentParser]) -> None:
     remove.add_argument("--yes", action="store_true", help="do not ask")
 
 
+def _add_experts(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """What a model's routers choose; docs/experts.md explains the figures."""
+    experts = add("experts", help="which experts a model's tokens went to: a trace, shown or recorded")
+    experts.add_argument("trace", metavar="TRACE", help="the trace's file")
+    experts.add_argument("--json", action="store_true", help="as one JSON object")
+    experts.add_argument("--record", metavar="MODEL", help="record it: a GGUF that reads a text and goes on")
+    experts.add_argument("--text", metavar="FILE", help="the text, UTF-8; default: stdin")
+    experts.add_argument("--tokens", type=_number, default=128, help="how many it then writes (default 128)")
+    experts.add_argument("--context", type=_count, default=4096, help="tokens it can hold (default 4096)")
+    experts.add_argument("--threads", type=_number, default=0, help="0, the default: as many as suit")
+
+
 def _add_conversion(add: Callable[..., argparse.ArgumentParser]) -> None:
     """A checkpoint into a GGUF, and its proof; docs/conversion.md tells what becomes of each tensor."""
     convert = add(_CONVERSION[0], help="a DeepSeek-V4 checkpoint into a GGUF; goes on where it was")
@@ -339,6 +371,13 @@ def _add_encoding(add: Callable[..., argparse.ArgumentParser]) -> None:
         command.add_argument(
             "--tokenizer", metavar="PATH", help="a tokenizer.json, its folder, or a GGUF; default: V4's own"
         )
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 31:
+        raise argparse.ArgumentTypeError("a number from 0 on")
+    return number
 
 
 def _counts(least: int) -> Callable[[str], tuple[int, ...]]:

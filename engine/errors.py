@@ -160,6 +160,13 @@ class GenerationError(SeamountError):
     http_status = 500
 
 
+class TraceError(SeamountError):
+    """A routing trace that cannot be recorded or read."""
+
+    code = "trace"
+    http_status = 422
+
+
 class DataFolderError(SeamountError):
     """The data folder cannot be read or written."""
 

@@ -18,7 +18,7 @@ import ctypes
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
@@ -31,6 +31,9 @@ from engine.backends.llama_memory import LlamaMemory
 from engine.backends.llama_vocabulary import GgufVocabulary
 from engine.errors import GenerationError, ModelLoadError
 from engine.placement.load_plan import LoadPlan
+
+if TYPE_CHECKING:
+    from engine.backends.llama_experts import ExpertWatch
 
 CHUNK_TOKENS = 512
 UNREWINDABLE = frozenset(("deepseek4",))
@@ -56,8 +59,15 @@ class LlamaCppBackend:
     """A model and one context of llama.cpp (`base.Backend`). One thread at a time; `open` makes one."""
 
     def __init__(
-        self, model: Any, context: Any, facts: ModelFacts, vocabulary: GgufVocabulary, memory: LlamaMemory
+        self,
+        model: Any,
+        context: Any,
+        facts: ModelFacts,
+        vocabulary: GgufVocabulary,
+        memory: LlamaMemory,
+        watch: "ExpertWatch | None" = None,
     ) -> None:
+        self._watch = watch  # kept: the context holds only its callback's address
         self._model: Any = model
         self._context: Any = context
         self._facts = facts
@@ -83,13 +93,15 @@ class LlamaCppBackend:
         kv_type: KvType = "f16",
         checkpoint_bytes: int = CHECKPOINT_BYTES,
         plan: LoadPlan | None = None,
+        watch: "ExpertWatch | None" = None,
     ) -> "LlamaCppBackend":
         """Map the file and make a context of `context_tokens`, at most what the model was trained for.
 
         `plan`: how it is loaded, with a context, threads and room for states of its own; None: as llama.cpp does.
         `kv_type`: how the context is stored; with F32 flash attention is off, which is slower, and logits do
         not depend on the chunks (of two tokens and more) in which a prompt was read. `checkpoint_bytes`: room
-        for states of a context that cannot be cut back; 0: none are kept.
+        for states of a context that cannot be cut back; 0: none are kept. `watch`: sees the experts that are
+        chosen, and is closed with the backend.
         Raises ModelLoadError with llama.cpp's own reason, or when `on_progress` returned False.
         """
         llama.llama_backend_init()
@@ -98,9 +110,12 @@ class LlamaCppBackend:
         if plan is not None:
             context_tokens, threads, kv_type = plan.context_tokens, plan.threads, plan.cache_type
             checkpoint_bytes = plan.part_bytes("states", "ram")
-        model = _load_model(path, name, on_progress, plan)
+        from_disk = watch is not None and watch.reads_ahead
+        model = _load_model(path, name, on_progress, plan, repack=not from_disk)
         try:
-            return cls._with_context(model, name, context_tokens, threads, kv_type, checkpoint_bytes, plan)
+            return cls._with_context(
+                model, name, context_tokens, threads, kv_type, checkpoint_bytes, plan, watch
+            )
         except BaseException:
             llama.llama_model_free(model)
             raise
@@ -115,6 +130,7 @@ class LlamaCppBackend:
         kv_type: KvType,
         checkpoint_bytes: int,
         plan: LoadPlan | None,
+        watch: "ExpertWatch | None",
     ) -> "LlamaCppBackend":
         trained = int(llama.llama_model_n_ctx_train(model))
         wanted = min(context_tokens, trained) if trained > 0 else context_tokens
@@ -135,6 +151,8 @@ class LlamaCppBackend:
         parameters.swa_full = not uncut
         for field, value in (plan.context_parameters() if plan else {}).items():
             setattr(parameters, field, value)
+        if watch is not None:
+            parameters.cb_eval = watch.callback
         context = llama.llama_init_from_model(model, parameters)
         if not context:
             raise ModelLoadError(
@@ -151,7 +169,7 @@ class LlamaCppBackend:
             facts = _read_facts(model, vocabulary, name, held, used_threads)
             kind = "cut" if facts.can_rewind else "checkpoints" if uncut else "neither"
             memory = LlamaMemory(context, kind, checkpoint_bytes=checkpoint_bytes)
-            return cls(model, context, facts, vocabulary, memory)
+            return cls(model, context, facts, vocabulary, memory, watch)
         except BaseException:
             llama.llama_free(context)
             raise
@@ -250,6 +268,8 @@ class LlamaCppBackend:
             llama.llama_model_free(self._model)
             self._vocabulary.close()
             self._context = self._model = None
+            if self._watch is not None:
+                self._watch.close()
 
     def _read(self, chunk: list[int], cancelled: Callable[[], bool], *, last: bool) -> None:
         """Evaluate a chunk after what is held, with logits of its last token if it is the `last` chunk."""
@@ -355,7 +375,15 @@ def reaches_gpu() -> bool:
     return bool(llama.llama_supports_gpu_offload())
 
 
-def _load_model(path: Path, name: str, on_progress: Callable[[float], bool], plan: LoadPlan | None) -> Any:
+def _load_model(
+    path: Path,
+    name: str,
+    on_progress: Callable[[float], bool],
+    plan: LoadPlan | None,
+    *,
+    repack: bool,
+) -> Any:
+    """`repack`: matrices may be copied into the order that the processor's kernels like best."""
     failure: list[BaseException] = []
     stopped = False
 
@@ -372,6 +400,8 @@ def _load_model(path: Path, name: str, on_progress: Callable[[float], bool], pla
     parameters.load_mode = llama.LLAMA_LOAD_MODE_MMAP
     for field, value in (plan.model_parameters() if plan else {}).items():
         setattr(parameters, field, getattr(llama, value) if isinstance(value, str) else value)
+    if not repack:
+        parameters.use_extra_bufts = False
     callback = llama.llama_progress_callback(progress)
     parameters.progress_callback = callback
     model = llama.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), parameters)

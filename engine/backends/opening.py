@@ -8,11 +8,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.backends.base import Backend
 from engine.errors import ModelFileError
 from engine.placement.load_plan import LoadPlan
 from engine.protocol import ModelEntry
+
+if TYPE_CHECKING:
+    from engine.backends.llama_experts import ExpertWatch
 
 _logger = logging.getLogger(__name__)
 SCRIPT_SUFFIX = ".script.json"
@@ -44,14 +48,32 @@ def open_backend(
 
     # Where llama.cpp has a GPU, it places a model by its own rules.
     plan = None if reaches_gpu() else _plan(path, entry.name, context_tokens, threads)
-    return LlamaCppBackend.open(
-        path,
-        name=entry.name,
-        context_tokens=context_tokens,
-        threads=threads,
-        on_progress=on_progress,
-        plan=plan,
-    )
+    watch = None if plan is None else _watch(path, plan)
+    try:
+        return LlamaCppBackend.open(
+            path,
+            name=entry.name,
+            context_tokens=context_tokens,
+            threads=threads,
+            on_progress=on_progress,
+            plan=plan,
+            watch=watch,
+        )
+    except BaseException:
+        if watch is not None:
+            watch.close()
+        raise
+
+
+def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":
+    """What reads a model's experts ahead where the plan leaves some on the disk; None where nothing can or need."""
+    if not plan.part_bytes("experts", "disk"):
+        return None
+    try:
+        from engine.backends.llama_experts import ExpertWatch
+    except ImportError:  # a build of llama.cpp without ggml as a library of its own
+        return None
+    return ExpertWatch.open(path, memory_bytes=0)
 
 
 def _plan(path: Path, name: str, context_tokens: int, threads: int) -> LoadPlan | None:

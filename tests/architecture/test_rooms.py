@@ -17,6 +17,7 @@ LONGEST_MODULE_LINES = 500
 ROOMS_OF = {
     "llama_cpp": (
         "engine/backends/llamacpp",
+        "engine/backends/llama_experts",
         "engine/backends/llama_memory",
         "engine/backends/llama_vocabulary",
     ),
@@ -39,6 +40,7 @@ MAY_LOAD = {
     "convert.verification": ("numpy",),
     "engine.backends": ("numpy",),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
+    "engine.backends.llama_experts": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_memory": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_vocabulary": ("numpy", "llama_cpp", "jinja2"),
     "engine.conversion_commands": ("numpy",),
@@ -49,6 +51,9 @@ MAY_LOAD = {
     "engine.library.jobs.partial_file": ("numpy",),
     "engine.library.jobs.streamed_conversion": ("numpy",),
     "engine.model_host": ("numpy", "jinja2"),
+    "engine.placement.residency": ("numpy",),
+    "engine.placement.routing_coverage": ("numpy",),
+    "engine.placement.routing_trace": ("numpy",),
     "engine.sampling": ("numpy",),
     "engine.serve": ("numpy", "jinja2", "fastapi", "uvicorn"),
     "engine.server": ("numpy", "jinja2", "fastapi", "uvicorn"),

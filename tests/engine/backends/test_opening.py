@@ -1,13 +1,22 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.backends.opening import open_backend
+from engine.backends.read_ahead import available
 from engine.errors import ModelFileError, ModelLoadError
+from engine.placement import present_plan
+from engine.placement.load_plan import LoadPlan
+from engine.placement.model_sizes import ModelSizes
+from engine.placement.planner import Wishes
+from engine.placement.present_plan import plan_for
 from engine.protocol import ModelEntry
+from tests.benchmarks.synthetic_v4 import synthetic_shape, write_synthetic
+from tests.convert.seeded_checkpoint import SMALL
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,6 +41,39 @@ def test_anything_else_opens_llama_cpp(tmp_path: Path) -> None:
     path.write_bytes(b"no GGUF")
     with pytest.raises(ModelLoadError, match="My model could not be loaded"):
         open_backend(entry(path), context_tokens=300, threads=0, on_progress=lambda _fraction: True)
+
+
+def on_disk(sizes: ModelSizes, wishes: Wishes) -> LoadPlan:
+    """The plan, were there no room for experts in memory."""
+    plan = plan_for(sizes, wishes)
+    parts = [
+        replace(part, ram_bytes=0, disk_bytes=part.size_bytes) if part.what == "experts" else part
+        for part in plan.parts
+    ]
+    return replace(plan, parts=tuple(parts), copied=False, memory_mapped=True)
+
+
+@pytest.mark.skipif(not available(), reason="this system takes no advice on what to read ahead")
+@pytest.mark.parametrize("from_disk", [True, False])
+def test_experts_that_the_plan_leaves_on_the_disk_are_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_disk: bool
+) -> None:
+    path = tmp_path / "m.gguf"
+    small = {key: value for key, value in SMALL.items() if key != "num_hash_layers"}
+    write_synthetic(path, synthetic_shape(layers=2, overrides=small))
+    if from_disk:
+        monkeypatch.setattr(present_plan, "plan_for", on_disk)
+    backend = open_backend(entry(path), context_tokens=64, threads=1, on_progress=lambda _fraction: True)
+    watch = backend._watch  # type: ignore[attr-defined]
+    try:
+        assert (watch is not None) == from_disk
+        backend.sync([5, 6, 7], lambda *_: None, lambda: False)
+        backend.step(8)
+        if watch is not None:
+            assert watch.reads_ahead
+            assert watch.asked_bytes == 2 * 2 * 3 * (256 * 128 * 17 // 32)  # layers, experts, matrices
+    finally:
+        backend.close()
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
