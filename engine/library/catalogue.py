@@ -79,7 +79,7 @@ def resolve(asked: FetchRequest, settings: Settings, folder: DataFolder) -> Fetc
     """`asked` with nothing left open: `what` is then OWNER/NAME, and revision, files and folder are set, as are
     `convert.target` and, where the catalogue knows it, `release`.
 
-    The folder is OWNER/NAME, or NAME@COMMIT when something else of that repository lies there; that of a GGUF is
+    The folder is OWNER/NAME, or NAME@REVISION when another revision of that repository lies there; that of a GGUF is
     in the models folder, where the library finds it. A target is never a file that is there.
     Raises BadRequest, Conflict.
     """
@@ -145,6 +145,8 @@ def _folder(named: str | None, meant: Wanted, settings: Settings, folder: DataFo
     if is_commit(meant.revision) and notes.commit != meant.revision:
         # One folder holds one commit: what is in it must stay what its notes say.
         return above / owner / f"{name}@{meant.revision[:7]}"
+    if not is_commit(meant.revision) and notes.revision not in ("", notes.commit, meant.revision):
+        return above / owner / f"{name}@{re.sub(r'[^A-Za-z0-9._-]+', '_', meant.revision)[:80].strip('._')}"
     return place
 
 

@@ -14,11 +14,13 @@ from engine.library.fetching.remote_file import place_of
 
 @dataclass(frozen=True)
 class Fetched:
-    """A folder that was fetched, or begun to be. `files`: (path in it, bytes) of all that belongs there."""
+    """A folder that was fetched, or begun to be. `files`: (path in it, bytes) of all that belongs there; `revision`:
+    what the commit was asked for as, "" where that is not known."""
 
     repository: str
     commit: str
     files: tuple[tuple[str, int], ...]
+    revision: str = ""
 
     @property
     def is_gguf(self) -> bool:
@@ -45,4 +47,4 @@ def read_notes(folder: Path) -> Fetched | None:
     if manifest is None:
         return None
     files = tuple((each.path, each.size_bytes) for each in manifest.files)
-    return Fetched(manifest.repository, manifest.commit, files)
+    return Fetched(manifest.repository, manifest.commit, files, manifest.revision)

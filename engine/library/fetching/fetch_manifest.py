@@ -29,7 +29,8 @@ class Manifest:
     """A repository at one commit, and the files of it that are wanted.
 
     `modified_ns`: the time of change that every file of it gets, known before the file is there. `noted_s`: when the
-    manifest was made (Unix seconds). `title`: the model's name for people, "" where none was told.
+    manifest was made (Unix seconds). `title`: the model's name for people, "" where none was told. `revision`: what
+    the commit was asked for as, a branch for example; "" where that is not known.
     """
 
     repository: str
@@ -39,6 +40,7 @@ class Manifest:
     modified_ns: int = 0
     noted_s: float = 0.0
     title: str = ""
+    revision: str = ""
 
     @property
     def total_bytes(self) -> int:
@@ -73,6 +75,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "version": VERSION,
         "repository": manifest.repository,
         "commit": manifest.commit,
+        "revision": manifest.revision,
         "title": manifest.title,
         "patterns": list(manifest.patterns),
         "modified_ns": manifest.modified_ns,
@@ -129,7 +132,8 @@ def _manifest(table: Mapping[str, Any]) -> Manifest:
     if not isinstance(noted_s, int | float):
         raise TypeError("noted_s")
     patterns = tuple(_text(each) for each in cast(list[Any], table["patterns"]))
-    return Manifest(repository, commit, files, patterns, modified_ns, float(noted_s), _text(table["title"]))
+    title, revision = _text(table["title"]), _text(table.get("revision", ""))
+    return Manifest(repository, commit, files, patterns, modified_ns, float(noted_s), title, revision)
 
 
 def _file(entry: Mapping[str, Any]) -> RemoteFile:

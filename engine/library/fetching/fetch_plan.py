@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.wording import listed
@@ -29,6 +29,7 @@ SMALL_BYTES = 64 << 20
 """Files up to here come before all others: what a checkpoint is follows from them."""
 SPARE_BYTES = 64 << 20
 """What stays free on the disk: others write there too."""
+_LATEST_S = float(1 << 32)
 _EVEN_SECONDS_NS = 2_000_000_000
 """Times of change are kept to two seconds on some disks (FAT)."""
 
@@ -55,15 +56,19 @@ class FetchPlan:
         return next((each for each in self.manifest.files if each.path == path), None)
 
 
-def planned(folder: Path, listing: Listing, patterns: Iterable[str] = (), title: str = "") -> FetchPlan:
+def planned(
+    folder: Path, listing: Listing, patterns: Iterable[str] = (), title: str = "", revision: str = ""
+) -> FetchPlan:
     """Choose files of a listing and note them down in `folder`, which is made.
 
-    `patterns` as of the shell, `*` also over slashes; none: what a model needs. Raises FetchFailed for names that
+    `patterns` as of the shell, `*` also over slashes; none: what a model needs. `revision`: what the listing was
+    asked for by. Raises FetchFailed for names that
     are refused and when nothing is chosen; Conflict when something else was fetched into this folder.
     """
     chosen = chosen_files(listing, patterns)
     check_names((each.path for each in chosen), listing.repository)
-    seconds = listing.modified_s if listing.modified_s > 0 else time.time()
+    # A time that no disk can hold is none.
+    seconds = listing.modified_s if 0 < listing.modified_s < _LATEST_S else time.time()
     manifest = Manifest(
         listing.repository,
         listing.revision,
@@ -72,6 +77,7 @@ def planned(folder: Path, listing: Listing, patterns: Iterable[str] = (), title:
         int(seconds * 1e9) // _EVEN_SECONDS_NS * _EVEN_SECONDS_NS,
         time.time(),
         title,
+        revision,
     )
     before = read_manifest(folder)
     if before is not None and before.commit == manifest.commit and before.repository == manifest.repository:
@@ -80,9 +86,7 @@ def planned(folder: Path, listing: Listing, patterns: Iterable[str] = (), title:
         kept = tuple(each for each in before.files if each.path not in names)
         files = tuple(sorted((*kept, *chosen), key=_order))
         check_names((each.path for each in files), listing.repository)
-        manifest = Manifest(
-            listing.repository, listing.revision, files, manifest.patterns, before.modified_ns, before.noted_s, title
-        )  # fmt: skip
+        manifest = replace(manifest, files=files, modified_ns=before.modified_ns, noted_s=before.noted_s)
     elif before is not None:
         raise Conflict(
             f"{listing.repository} cannot be fetched into {folder}",

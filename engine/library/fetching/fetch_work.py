@@ -27,6 +27,7 @@ from engine.library.fetching.fetch_trouble import told
 from engine.library.fetching.file_fetch import ReadStoppedError, digest_of, is_noted, note_path
 from engine.library.fetching.hub import Hub, HubBusyError
 from engine.library.fetching.remote_file import RemoteFile, long_path, place_of
+from engine.library.repository_names import is_commit
 from engine.protocol import Settings
 from engine.protocol_jobs import FetchRequest, JobProgress, Verdict
 
@@ -121,7 +122,8 @@ def plan_of(
                         f"Fetching {asked.what} was stopped", "that was asked for", "resume it to go on"
                     ) from error
                 time.sleep(ASK_EVERY_S)
-    return planned(folder, listing, asked.files, asked.release or asked.what.rpartition("/")[2])
+    title = asked.release or asked.what.rpartition("/")[2]
+    return planned(folder, listing, asked.files, title, asked.revision or "main")
 
 
 def job_progress(progress: FetchProgress) -> JobProgress:
@@ -252,10 +254,12 @@ def is_complete(folder: Path, manifest: Manifest) -> bool:
 
 
 def _serves(manifest: Manifest, asked: FetchRequest) -> bool:
-    """Whether the notes of a folder are for what is asked: a branch that moved meanwhile makes no difference."""
+    """Whether the notes of a folder are for what is asked: a branch that moved meanwhile makes no difference, but
+    another branch does."""
+    if manifest.repository != asked.what:
+        return False
     revision = asked.revision or "main"
-    is_commit = len(revision) == 40 and all(each in "0123456789abcdef" for each in revision)
-    if manifest.repository != asked.what or (is_commit and manifest.commit != revision):
+    if revision != manifest.commit and (is_commit(revision) or manifest.revision not in (revision, "")):
         return False
     return tuple(asked.files) == manifest.patterns or (
         bool(asked.files)

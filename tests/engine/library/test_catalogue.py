@@ -77,6 +77,9 @@ def test_another_commit_goes_beside(folder: DataFolder) -> None:
     assert ask(folder, "flash-0731", revision=OTHER).folder == str(place)
     # Which commit a branch is only the hub knows; what was begun is gone on with.
     assert ask(folder, "flash-0731", revision="main").folder == str(place)
+    write_manifest(place, Manifest("a/b", OTHER, (RemoteFile("config.json", 1),), revision="main"))
+    assert ask(folder, "flash-0731", revision="main").folder == str(place)
+    assert ask(folder, "flash-0731", revision="pr/1").folder == f"{place}@pr_1"
 
 
 def test_another_gguf_of_a_repository_goes_beside(folder: DataFolder) -> None:

@@ -22,6 +22,7 @@ FULL = Manifest(
     1785484800_000_000_000,
     1785484900.5,
     "DeepSeek-V4-Flash-0731",
+    "main",
 )
 
 

@@ -49,6 +49,12 @@ def test_the_plan_is_noted_down_with_a_time_that_every_disk_can_keep(tmp_path: P
     assert (plan.shards, plan.total_bytes) == (("m.safetensors",), 20)
 
 
+def test_a_time_that_no_disk_can_hold_does_not_break_the_notes(tmp_path: Path) -> None:
+    plan = planned(tmp_path, listing("config.json", "m.safetensors", modified_s=253402300799.0))
+    assert plan.manifest == read_manifest(tmp_path)
+    assert plan.manifest.modified_ns < 1 << 63
+
+
 def test_more_files_of_the_same_commit_are_added(tmp_path: Path) -> None:
     planned(tmp_path, listing("config.json", "a.gguf", "b.gguf"), ["a.gguf"])
     later = listing("config.json", "a.gguf", "b.gguf", modified_s=1790000000.0)

@@ -122,6 +122,16 @@ def test_another_commit_does_not_go_into_the_same_folder(local: LocalHub, tmp_pa
         work(local, tmp_path / "got", revision=newer)
 
 
+def test_another_branch_is_not_taken_for_the_one_that_lies_there(local: LocalHub, tmp_path: Path) -> None:
+    work(local, tmp_path / "got")
+    local.add(NAME, str(write_random_files(tmp_path / "dev", SIZES, seed=5)), "dev")
+    with pytest.raises(Conflict, match="choose another folder"):
+        work(local, tmp_path / "got", revision="dev")
+    local.forget()
+    work(local, tmp_path / "got")
+    assert local.asked() == []
+
+
 def test_what_lies_whole_is_not_fetched_even_offline(local: LocalHub, tmp_path: Path) -> None:
     work(local, tmp_path / "got")
     local.go_away()
