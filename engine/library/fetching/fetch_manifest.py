@@ -64,8 +64,13 @@ def parts_folder(folder: Path) -> Path:
 
 
 def quarantine_folder(folder: Path) -> Path:
-    """Where files are put that are not what they should be."""
+    """Where files are put that came from the hub and are not what they should be."""
     return notes_folder(folder) / "quarantine"
+
+
+def replaced_folder(folder: Path) -> Path:
+    """Where files are put that somebody else had laid in the place of a wanted one. They are nobody's to delete."""
+    return notes_folder(folder) / "replaced"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

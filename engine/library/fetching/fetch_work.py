@@ -20,6 +20,7 @@ from engine.library.fetching.fetch_manifest import (
     manifest_path,
     notes_folder,
     parts_folder,
+    quarantine_folder,
     read_manifest,
 )
 from engine.library.fetching.fetch_plan import FetchPlan, planned
@@ -46,8 +47,11 @@ def fetch(
     token: str | None,
     report: Report,
     stopped: Callable[[], bool],
+    begun: bool = False,
 ) -> list[Path]:
     """Do what was asked, from wherever it was left; returns the results, the model's first.
+
+    `begun`: something of it had arrived before, so that a folder that is not there now is on a disk that is not there.
 
     Nothing of `asked` but `convert`, `release` and `files` may be open; `what` is OWNER/NAME. `settings` are asked
     again while it runs. Of a checkpoint that is not converted the result is its folder. Raises FetchStopped when
@@ -55,6 +59,8 @@ def fetch(
     """
     if asked.folder is None:
         raise BadRequest(f"{asked.what} cannot be fetched", "no folder was named", "say where it goes")
+    if begun:
+        _refuse_gone(asked, Path(asked.folder))
     wishes = _Wishes(settings)
     hub = Hub(wishes.now().hub_endpoint or None, token, wishes.now().offline)
     plan = plan_of(asked, Path(asked.folder), hub, report, stopped)
@@ -70,6 +76,25 @@ def fetch(
         running.finish(stopped, lambda progress: report(job_progress(progress)))
     ggufs = sorted(each.path for each in plan.manifest.files if each.path.endswith(".gguf"))
     return [place_of(plan.folder, each) for each in ggufs] or [plan.folder]
+
+
+def _refuse_gone(asked: FetchRequest, folder: Path) -> None:
+    """Raise FetchFailed when the folder of a download that was begun is not there, or nothing is in it."""
+    target = asked.convert.target if asked.convert is not None and asked.convert.consume else None
+    if target is not None and Path(target).exists():
+        return  # it was used up and taken away
+    try:
+        if next(folder.iterdir(), None) is not None:
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise told(error, folder) from error
+    raise FetchFailed(
+        f"Fetching {asked.what} cannot go on",
+        f"what had arrived in {folder} is not there any more",
+        "connect its disk again and resume; if you have removed it, cancel this and begin anew",
+    )
 
 
 class _Wishes:
@@ -208,7 +233,7 @@ def remove_partial(folder: Path, *, fetched: bool = False) -> None:
         with lock.acquire(timeout=0):
             manifest = read_manifest(folder)
             whole = [each for each in manifest.files if is_noted(folder, each)] if manifest else []
-            for name in (parts_folder(folder), notes / "quarantine"):
+            for name in (parts_folder(folder), quarantine_folder(folder)):
                 _remove_files(name)
             if manifest is not None and fetched:
                 for file in whole:

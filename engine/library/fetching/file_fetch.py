@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.atomic_file import name_beside, sync_folder, write_atomically
-from engine.library.fetching.fetch_manifest import parts_folder, quarantine_folder
+from engine.library.fetching.fetch_manifest import parts_folder, quarantine_folder, replaced_folder
 from engine.library.fetching.remote_file import Digest, RemoteFile, long_path, place_of
 
 SURE_EVERY_BYTES = 64 << 20
@@ -326,10 +326,10 @@ def digest_of(
 
 
 def set_aside(folder: Path, place: Path, name: str) -> Path:
-    """Move a file that is not what it should be to the quarantine; returns where it lies."""
-    wanted = quarantine_folder(folder) / name.rpartition("/")[2][-100:]
+    """Move a file that somebody else has laid in the place of `name` out of the way; returns where it lies."""
+    wanted = replaced_folder(folder) / name.rpartition("/")[2]
     _make_room(folder, wanted)
-    free = name_beside(wanted, "wrong")
+    free = name_beside(wanted, "replaced")
     place.replace(free)
     return free
 

@@ -19,7 +19,8 @@ from convert.wording import quoted
 from engine.errors import FetchFailed
 
 LONGEST_PATH = 1000
-LONGEST_PART_BYTES = 255
+LONGEST_PART_BYTES = 200
+"""Disks hold names of 255; the notes beside a file bear its name with something before and behind it."""
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
 _FORBIDDEN = re.compile(r'[<>:"|?*\\]')
 _OWN_FOLDER = ".cache"

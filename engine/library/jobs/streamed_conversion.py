@@ -27,7 +27,7 @@ from convert.tensor_map import Options
 from engine.checkpoint_origin import origin_of
 from engine.errors import BadRequest, ConversionFailed, FetchDiskFull, FetchStopped
 from engine.library.fetching.fetch import FetchProgress
-from engine.library.fetching.fetch_manifest import notes_folder, parts_folder
+from engine.library.fetching.fetch_manifest import notes_folder, parts_folder, quarantine_folder
 from engine.library.fetching.fetch_plan import FetchPlan, check_room, is_bulk
 from engine.library.fetching.remote_file import place_of
 from engine.library.jobs.conversion_work import failure_of, told_for_people
@@ -358,6 +358,7 @@ def _made_before(target: Path, plan: FetchPlan, options: Options) -> list[Path] 
 def _remove_leftovers(plan: FetchPlan) -> None:
     """Take away what is left of a checkpoint that was used up, its notes last; the folder too if that empties it.
 
+    Files that it had replaced were somebody else's: they stay.
     What cannot be deleted is no failure of the conversion: it stays.
     """
     try:
@@ -367,9 +368,14 @@ def _remove_leftovers(plan: FetchPlan) -> None:
             place.unlink(missing_ok=True)
             folders.update(each for each in place.parents if each.is_relative_to(plan.folder))
         shutil.rmtree(plan.folder / ".cache" / "huggingface" / "download", ignore_errors=True)
-        shutil.rmtree(notes_folder(plan.folder), ignore_errors=True)
+        notes = notes_folder(plan.folder)
+        for path in (parts_folder(plan.folder), quarantine_folder(plan.folder)):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in [each for each in notes.glob("*") if not each.is_dir()]:
+            path.unlink(missing_ok=True)
         cache = plan.folder / ".cache"
-        for folder in sorted({*folders, cache, cache / "huggingface"}, key=lambda each: -len(each.parts)):
+        folders |= {notes, cache, cache / "huggingface"}
+        for folder in sorted(folders, key=lambda each: -len(each.parts)):
             with contextlib.suppress(OSError):  # not empty: something else lies in it
                 folder.rmdir()
     except OSError as error:

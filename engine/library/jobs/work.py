@@ -117,7 +117,11 @@ def _files(
     if isinstance(asked, FetchRequest):
         from engine.library.fetching.fetch_work import fetch
 
-        return fetch(asked, settings=settings, token=token, report=line.progress, stopped=stopped)
+        before = job.said().progress
+        begun = before is not None and bool(before.fetched_bytes)
+        return fetch(
+            asked, settings=settings, token=token, report=line.progress, stopped=stopped, begun=begun
+        )
     if isinstance(asked, ConvertRequest):
         from engine.library.jobs.conversion_work import convert_checkpoint
 

@@ -11,7 +11,7 @@ from engine.errors import BadRequest, Conflict, FetchFailed, FetchStopped, HubUn
 from engine.library.fetching import fetch_stream, fetch_work
 from engine.library.fetching import hub as hub_module
 from engine.library.fetching.fetch import Fetch
-from engine.library.fetching.fetch_manifest import manifest_path, parts_folder, read_manifest
+from engine.library.fetching.fetch_manifest import manifest_path, parts_folder, read_manifest, replaced_folder
 from engine.library.fetching.fetch_plan import FetchPlan
 from engine.library.fetching.fetch_work import check_folder, fetch, is_complete, remove_partial, size_on_disk
 from engine.library.fetching.hub import Hub
@@ -48,11 +48,12 @@ def work(
     files: tuple[str, ...] = (),
     stopped: Callable[[], bool] = lambda: False,
     report: Callable[[JobProgress], None] = ignore,
+    begun: bool = False,
     **changes: object,
 ) -> list[Path]:
     settings = Settings(hub_endpoint=local.address).model_copy(update=changes)
     asked = FetchRequest(what=what, revision=revision, files=list(files), folder=str(folder))
-    return fetch(asked, settings=lambda: settings, token=None, report=report, stopped=stopped)
+    return fetch(asked, settings=lambda: settings, token=None, report=report, stopped=stopped, begun=begun)
 
 
 def interrupted(local: LocalHub, folder: Path) -> None:
@@ -130,6 +131,29 @@ def test_another_branch_is_not_taken_for_the_one_that_lies_there(local: LocalHub
     local.forget()
     work(local, tmp_path / "got")
     assert local.asked() == []
+
+
+def test_a_folder_that_has_gone_is_not_made_anew(local: LocalHub, tmp_path: Path) -> None:
+    interrupted(local, tmp_path / "got")
+    (tmp_path / "got").rename(tmp_path / "unplugged")
+    with pytest.raises(FetchFailed, match="connect its disk again and resume"):
+        work(local, tmp_path / "got", begun=True)
+    assert not (tmp_path / "got").exists()
+    (tmp_path / "got").mkdir()  # where the disk is put when it is there
+    with pytest.raises(FetchFailed, match="connect its disk again and resume"):
+        work(local, tmp_path / "got", begun=True)
+    (tmp_path / "got").rmdir()
+    (tmp_path / "unplugged").rename(tmp_path / "got")
+    work(local, tmp_path / "got", begun=True)
+
+
+def test_what_somebody_had_there_outlives_what_a_cancelled_job_left(local: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "config.json").write_text("mine")
+    interrupted(local, tmp_path / "got")
+    remove_partial(tmp_path / "got", fetched=True)
+    assert [each.read_text() for each in replaced_folder(tmp_path / "got").iterdir()] == ["mine"]
+    assert [each.name for each in (tmp_path / "got").iterdir()] == [".cache"]
 
 
 def test_what_lies_whole_is_not_fetched_even_offline(local: LocalHub, tmp_path: Path) -> None:

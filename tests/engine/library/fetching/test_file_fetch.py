@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.library.fetching import file_fetch
-from engine.library.fetching.fetch_manifest import parts_folder, quarantine_folder
+from engine.library.fetching.fetch_manifest import parts_folder, quarantine_folder, replaced_folder
 from engine.library.fetching.file_fetch import PartFile, ReadStoppedError, is_noted, is_whole, set_aside
 from engine.library.fetching.remote_file import RemoteFile
 
@@ -209,10 +209,10 @@ def test_another_file_in_its_place_is_set_aside_and_not_deleted(folder: Path) ->
     place.write_bytes(b"mine")
     assert not is_whole(folder, FILE, COMMIT, lambda: False)
     assert not place.exists()
-    assert [each.read_bytes() for each in quarantine_folder(folder).iterdir()] == [b"mine"]
+    assert [each.read_bytes() for each in replaced_folder(folder).iterdir()] == [b"mine"]
     place.write_bytes(b"mine too")
     set_aside(folder, place, FILE.path)
-    assert len(list(quarantine_folder(folder).iterdir())) == 2
+    assert len(list(replaced_folder(folder).iterdir())) == 2
 
 
 def test_small_files_are_checked_by_what_git_calls_them(folder: Path) -> None:

@@ -17,7 +17,7 @@ from engine.library.fetching.remote_file import RemoteFile, check_names, place_o
         "encoding/README.md",
         "Modèle/日本語.json",
         ".gitattributes",
-        "a" * 255,
+        "a" * 200,
         "..a/b..c",
         "con_fig.json",
     ],

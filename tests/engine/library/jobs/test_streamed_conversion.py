@@ -33,7 +33,7 @@ from engine.errors import (
     UnknownRelease,
 )
 from engine.library.fetching.fetch import FetchProgress
-from engine.library.fetching.fetch_manifest import Manifest, write_manifest
+from engine.library.fetching.fetch_manifest import Manifest, replaced_folder, write_manifest
 from engine.library.fetching.fetch_plan import FetchPlan
 from engine.library.fetching.remote_file import RemoteFile
 from engine.library.jobs import streamed_conversion
@@ -301,6 +301,15 @@ def test_a_result_that_is_there_already_is_not_made_again(
     whole = Asked(source, tmp_path)
     assert whole.run(whole.copying()) == files
     assert contents(source).items() <= contents(whole.folder).items()
+
+
+def test_what_it_had_replaced_is_not_taken_away_with_the_checkpoint(source: Path, tmp_path: Path) -> None:
+    asked = Asked(source, tmp_path, consume=True)
+    theirs = replaced_folder(asked.folder) / "config.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    asked.run(asked.copying())
+    assert [path for path in asked.folder.rglob("*") if path.is_file()] == [theirs]
 
 
 def test_another_commit_does_not_go_on_where_this_one_was(source: Path, tmp_path: Path) -> None:

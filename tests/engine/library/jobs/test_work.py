@@ -105,7 +105,7 @@ def test_a_folder_without_a_job_is_one_sentence(tmp_path: Path, monkeypatch: pyt
 STAND_IN = """
 import hashlib, sys, time, types
 module = types.ModuleType("engine.library.fetching.fetch_work")
-def fetch(asked, *, settings, token, report, stopped):
+def fetch(asked, *, settings, token, report, stopped, begun):
     from engine.errors import FetchStopped
     with open(asked.folder, "w") as file:
         file.write(hashlib.sha256((token or "").encode()).hexdigest())
