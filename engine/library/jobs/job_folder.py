@@ -26,7 +26,8 @@ from engine.library.jobs.job_plan import JobPlan, plan_of
 from engine.protocol_jobs import ConvertRequest, FetchRequest, JobProgress, StartJob, Verdict
 
 FORMAT = 2
-MAX_JSON_BYTES = 64 << 10
+MAX_JSON_BYTES = 16 << 20
+"""More than the longest request comes to, and than the paths of a model in thousands of parts."""
 TAIL_BYTES = 64 << 10
 LARGEST_EVENTS_BYTES = 4 << 20
 """Beyond it, what earlier runs said is cut down when another run begins."""

@@ -7,11 +7,12 @@ and no two that work on the same files are in the list. Does no work: `seamount 
 own that goes on when the engine ends.
 """
 
+import contextlib
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,7 @@ class Jobs:
                 raise clash(job.plan.asked.kind, "cancelled", state)
             if remove_partial:
                 job_remains.refuse_if_needed(job.plan)
+                self._refuse_others_work(job)
             job.save(replace(job.course, wish="cancel", remove_partial=remove_partial))
             if state == "running":
                 self._ask_to_stop(job)
@@ -220,6 +222,24 @@ class Jobs:
                 "let that one finish or cancel it, or choose another place",
             )
 
+    def _refuse_others_work(self, job: JobFolder) -> None:
+        """Raise Conflict when another job goes on with, or has finished, what this one has written."""
+        claims = claims_of(job.plan)
+        for other in self._jobs.values():
+            if other is job or not claims.clash_with(claims_of(other.plan)):
+                continue
+            state = self._state(other)
+            finished_it = (
+                state == "done" and other.plan.asked.kind != "verify" and other.created_at > job.created_at
+            )
+            if state in OPEN or finished_it:
+                name = NAMES[other.plan.asked.kind]
+                raise Conflict(
+                    f"What {NAMES[job.plan.asked.kind].lower()} of {job.plan.title} wrote was kept",
+                    f"{name.lower()} of {other.plan.title} in the list has worked on the same files since",
+                    "cancel it without deleting anything",
+                )
+
     # --- processes ----------------------------------------------------------------------------------
 
     def _watch(self) -> None:
@@ -240,30 +260,37 @@ class Jobs:
         """Note what has ended, finish what was to be stopped, begin what waits; whether there is more to do."""
         running: set[str] = set()
         for job in list(self._jobs.values()):
-            course = job.course
-            if course.ended or waits(course):
+            if job.course.ended or waits(job.course):
                 continue
-            if _runs(job):
-                running.add(_lane(job))
-                asked_s = self._stop_asked_s.get(job.id)
-                if course.wish != "run" and asked_s is None:
-                    self._ask_to_stop(job)  # an earlier engine's wish
-                elif asked_s is not None and time.monotonic() - asked_s > STOP_TIMEOUT_S and course.pid:
-                    job_process.stop(course.pid, course.started_at, _arguments(job), at_once=True)
-                continue
-            self._stop_asked_s.pop(job.id, None)
-            if course.wish == "cancel" and self._state(job) == "cancelled":
-                self._give_up(job)
-            else:
-                self._end(job)
+            with _alone_in_trouble(job):
+                if self._goes_on(job):
+                    running.add(_lane(job))
         waiting = sorted(
             (job for job in self._jobs.values() if waits(job.course)), key=lambda job: job.created_at
         )
         for job in waiting:
             if _lane(job) not in running:
-                running.add(_lane(job))
-                self._begin(job)
+                with _alone_in_trouble(job):
+                    self._begin(job)
+                    running.add(_lane(job))
         return bool(running or waiting)
+
+    def _goes_on(self, job: JobFolder) -> bool:
+        """Whether the process of a job runs, which is stopped if that is wished; if not, its end is noted."""
+        course = job.course
+        if _runs(job):
+            asked_s = self._stop_asked_s.get(job.id)
+            if course.wish != "run" and asked_s is None:
+                self._ask_to_stop(job)  # an earlier engine's wish
+            elif asked_s is not None and time.monotonic() - asked_s > STOP_TIMEOUT_S and course.pid:
+                job_process.stop(course.pid, course.started_at, _arguments(job), at_once=True)
+            return True
+        self._stop_asked_s.pop(job.id, None)
+        if course.wish == "cancel" and self._state(job) == "cancelled":
+            self._give_up(job)
+        else:
+            self._end(job)
+        return False
 
     def _begin(self, job: JobFolder) -> None:
         run = job.course.run + 1
@@ -281,7 +308,13 @@ class Jobs:
                 problem = error.text
             job.save(Course(wish="run", run=run, ended=True, problem=problem))
             return
-        job.save(Course(wish="run", run=run, ended=False, pid=pid, started_at=started_at))
+        course = Course(wish="run", run=run, ended=False, pid=pid, started_at=started_at)
+        try:
+            job.save(course)
+        except SeamountError:
+            # It runs for all that, and must not be begun twice; the next engine looks for it.
+            job.course = course
+            raise
 
     def _ask_to_stop(self, job: JobFolder) -> None:
         course = job.course
@@ -341,6 +374,15 @@ def _found(folder: Path) -> list[JobFolder]:
         except (OSError, ValueError, KeyError, TypeError, RecursionError, SeamountError) as error:
             _logger.warning("the job in %s is ignored: %s", path, error)
     return found
+
+
+@contextlib.contextmanager
+def _alone_in_trouble(job: JobFolder) -> Generator[None]:
+    """What cannot be noted down of one job must not keep the others from going on."""
+    try:
+        yield
+    except (OSError, SeamountError) as error:
+        _logger.warning("the job in %s could not be looked after: %s", job.path, error)
 
 
 def _adopt(job: JobFolder) -> None:

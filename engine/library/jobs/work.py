@@ -30,6 +30,7 @@ from engine.settings import settings_now
 
 LAST_WORD_S = 60.0
 """How long the last event is tried to be written where the disk is full."""
+LONGEST_DIFFERENCE_BYTES = 400
 _LONGEST_TOKEN = 4096
 
 Report = Callable[[JobProgress], None]
@@ -142,7 +143,11 @@ def _check(path: Path, line: ProgressLine, stopped: Stopped) -> Path:
         from engine.library.jobs.conversion_work import check_against_receipt
 
         verdict = check_against_receipt(path, line.progress, stopped)
-    line.say({"event": "verdict", **verdict.model_dump()})
+    # The event has to fit into what is read of the end of all events.
+    differences = [
+        each.encode()[:LONGEST_DIFFERENCE_BYTES].decode("utf-8", "ignore") for each in verdict.differences
+    ]
+    line.say({"event": "verdict", **verdict.model_copy(update={"differences": differences}).model_dump()})
     return path
 
 

@@ -3,20 +3,23 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from engine.errors import Conflict, NotFound
+from engine.library.jobs.job_folder import JobFolder
 from engine.library.jobs.job_plan import JobPlan, plan_of
 from engine.library.jobs.jobs import Jobs
-from engine.protocol_jobs import ConvertRequest, Job, VerifyRequest
+from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobProgress, VerifyRequest
 from tests.convert.conversions import checkpoint
 
 Made = Callable[[], Jobs]
@@ -315,3 +318,52 @@ def test_a_stop_before_the_command_listens_is_a_pause(new_jobs: Made, large: Pat
     wait(jobs, job.id, is_state("paused"))
     jobs.resume(job.id)
     wait(jobs, job.id, is_state("done"))
+
+
+def left_by_an_earlier_engine(
+    folder: Path, name: str, plan: JobPlan, created_at: float, *last: object
+) -> JobFolder:
+    job = JobFolder.create(folder / name, plan, created_at)
+    job.begin_run(1)
+    with job.events.open("a", encoding="utf-8") as events:
+        for event in last:
+            events.write(json.dumps(event) + "\n")
+    job.save(replace(job.course, run=1, ended=bool(last), pid=None if last else 2**31 - 1))
+    return job
+
+
+def test_one_that_cannot_be_noted_down_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    broken = left_by_an_earlier_engine(tmp_path / "jobs", "a", verifying(tmp_path / "a.gguf"), 1.0)
+    jobs = Jobs(tmp_path / "jobs")
+    shutil.rmtree(broken.path)
+    broken.path.write_bytes(b"")  # nothing can be written into it
+    other = jobs.start(verifying(tmp_path / "b.gguf"))
+    assert other.state in ("running", "failed")
+    wait(jobs, other.id, is_state("failed"))
+
+
+def test_what_another_job_has_finished_since_is_not_deleted_with_one_that_failed(tmp_path: Path) -> None:
+    folder = tmp_path / "got"
+    failed = plan_of(FetchRequest(what="a/b", folder=str(folder)))
+    assert failed.fresh
+    later = plan_of(FetchRequest(what="a/b", revision="main", folder=str(folder)))
+    progress = JobProgress(done_bytes=5, total_bytes=9, bytes_per_s=0, fetched_bytes=5).model_dump()
+    heard = {"event": "progress", **progress}
+    error = {"event": "error", "code": "fetch_failed", "text": "It failed."}
+    left_by_an_earlier_engine(tmp_path / "jobs", "a", failed, 1.0, heard, error)
+    left_by_an_earlier_engine(tmp_path / "jobs", "b", later, 2.0, heard, {"event": "done", "files": []})
+    jobs = Jobs(tmp_path / "jobs")
+    with pytest.raises(Conflict, match="has worked on the same files since"):
+        jobs.cancel("a", remove_partial=True)
+    assert jobs.get("a").state == "failed"
+    assert jobs.cancel("a").state == "cancelled"
+
+
+def test_the_longest_request_is_still_read_by_the_next_engine(tmp_path: Path) -> None:
+    asked = FetchRequest(
+        what="a/b", files=["é" * 490 + str(each) for each in range(100)], folder=str(tmp_path)
+    )
+    left_by_an_earlier_engine(
+        tmp_path / "jobs", "a", replace(plan_of(asked), wanted=asked), 1.0, {"event": "done"}
+    )
+    assert [job.asked for job in Jobs(tmp_path / "jobs").entries()] == [asked]
