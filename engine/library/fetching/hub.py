@@ -213,6 +213,15 @@ class Hub:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
         try:
+            _library().utils.get_session()  # one is kept; making it reads what the environment says
+        except (ImportError, OSError, ValueError):
+            raise HubUnreachable(
+                what,
+                "the proxy or the certificates that the environment names cannot be used",
+                "let ALL_PROXY, HTTPS_PROXY and HTTP_PROXY name an http proxy (SOCKS is not understood), and "
+                "SSL_CERT_FILE a file of certificates, or unset them",
+            ) from None
+        try:
             yield
         except HfHubHTTPError as error:
             raise self._refusal(error.response, what, repository) from None

@@ -152,7 +152,7 @@ class Jobs:
             if state in ("done", "cancelled"):
                 raise clash(job.plan.asked.kind, "cancelled", state)
             if remove_partial:
-                job_remains.refuse_if_needed(job.plan)
+                job_remains.refuse_if_needed(job.plan, job.said().progress)
                 self._refuse_others_work(job)
             job.save(replace(job.course, wish="cancel", remove_partial=remove_partial))
             if state == "running":
@@ -331,9 +331,10 @@ class Jobs:
         """After its process has gone: what was asked for with the cancelling."""
         problem = None
         # Only what this job itself is known to have written is its own to delete.
-        if job.course.remove_partial and job.said().progress is not None:
+        progress = job.said().progress
+        if job.course.remove_partial and progress is not None:
             try:
-                job_remains.remove(job.plan)
+                job_remains.remove(job.plan, progress)
             except SeamountError as error:
                 problem = error.text
         job.save(replace(job.course, ended=True, problem=problem))

@@ -228,6 +228,23 @@ def test_a_token_that_cannot_be_sent_is_not_told_either(local: LocalHub) -> None
     assert isinstance(error, HubUnreachable)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTP_PROXY", "foo://x"), ("SSL_CERT_FILE", "/nowhere.pem")],
+)
+def test_an_environment_that_cannot_be_used_is_told(
+    local: LocalHub, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setenv(name, value)
+    huggingface_hub.close_session()
+    with pytest.raises(HubUnreachable, match="the environment names cannot be used") as caught:
+        Hub(local.address).listing(NAME)
+    assert not isinstance(caught.value, HubBusyError)  # waiting does not help
+    assert value not in caught.value.text
+
+
 def test_a_server_that_speaks_something_else_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
