@@ -16,6 +16,7 @@ from convert.checkpoint import CONFIG, INDEX, SINGLE
 from engine.conversation import clean_text
 from engine.errors import LibraryError
 from engine.library.fetched_folder import Fetched, read_notes
+from engine.library.fetching.fetch_manifest import parts_folder
 
 MOST_FOLDERS = 5_000
 DEEPEST = 4
@@ -150,8 +151,11 @@ def _is_checkpoint(folder: Path, names: set[str]) -> bool:
     if CONFIG in names and any(name.endswith(WEIGHTS) for name in names):
         return True
     notes = read_notes(folder) if ".cache" in names else None
-    # Fetched GGUFs are models; of those that have not arrived there is nothing else to show.
-    return notes is not None and (not notes.is_gguf or notes.lacks(folder))
+    if notes is None or not notes.is_gguf:
+        return notes is not None
+    # Fetched GGUFs are models; of those that have not arrived there is nothing else to show. What was there and was
+    # removed or moved has left no parts.
+    return notes.lacks(folder) and parts_folder(folder).is_dir()
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -21,6 +21,7 @@ from engine.library.fetched_folder import read_notes
 from engine.library.fetching.fetch_plan import CHECKPOINT_FILES
 from engine.library.holdings import Holding
 from engine.library.in_use import InUse
+from engine.library.model_files import is_later_part, parts_of
 from engine.protocol_library import Removed
 
 ALWAYS_OURS = (".gitattributes", ".DS_Store", "Thumbs.db", "desktop.ini")
@@ -86,6 +87,13 @@ def _lock_of(gguf: Path) -> Path:
 def _of_checkpoint(what: str, folder: Path, roots: Sequence[Path]) -> list[Path]:
     _refuse_linked(what, folder, roots)
     _refuse_precious(what, folder, roots)
+    notes = read_notes(folder)
+    if notes is not None and notes.is_gguf and (models := _arrived_models(folder)):
+        raise LibraryError(
+            what,
+            f"its folder also holds “{clean_text(models[0].name)[0][:80]}”, which is a model of its own",
+            "remove that one first, or move it elsewhere",
+        )
     if strangers := _strangers(folder):
         named = ", ".join(f"“{clean_text(path.name)[0][:80]}”" for path in strangers[:_MOST_NAMED])
         more = f" and {len(strangers) - _MOST_NAMED:,} more" if len(strangers) > _MOST_NAMED else ""
@@ -95,6 +103,12 @@ def _of_checkpoint(what: str, folder: Path, roots: Sequence[Path]) -> list[Path]
             f"move that elsewhere first, or delete {clean_text(str(folder))[0]} yourself",
         )
     return [folder]
+
+
+def _arrived_models(folder: Path) -> list[Path]:
+    """The GGUFs below `folder` that are there as a whole."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".gguf")
+    return [path for path in found if not is_later_part(path) and all(map(Path.is_file, parts_of(path)))]
 
 
 def _strangers(folder: Path, but: "set[Path] | None" = None) -> list[Path]:

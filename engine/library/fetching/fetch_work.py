@@ -253,31 +253,6 @@ def remove_partial(folder: Path, *, fetched: bool = False) -> None:
         raise told(error, folder) from error
 
 
-def size_on_disk(folder: Path, manifest: Manifest) -> int:
-    """Bytes that have arrived of what a manifest lists, whole files and parts of others."""
-    total = 0
-    places = [place_of(folder, each.path) for each in manifest.files]
-    if parts_folder(folder).is_dir():
-        places += [each for each in parts_folder(folder).iterdir() if each.suffix == ".part"]
-    for place in places:
-        try:
-            total += place.stat().st_size
-        except OSError:
-            continue
-    return total
-
-
-def is_complete(folder: Path, manifest: Manifest) -> bool:
-    """Whether every file of the manifest lies in the folder at its full size; contents are not read."""
-    for file in manifest.files:
-        try:
-            if place_of(folder, file.path).stat().st_size != file.size_bytes:
-                return False
-        except OSError:
-            return False
-    return True
-
-
 def _serves(manifest: Manifest, asked: FetchRequest) -> bool:
     """Whether the notes of a folder are for what is asked: a branch that moved meanwhile makes no difference, but
     another branch does."""

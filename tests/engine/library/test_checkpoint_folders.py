@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import LibraryError
 from engine.library.checkpoint_folders import CheckpointFolder, CheckpointFolders
-from engine.library.fetching.fetch_manifest import Manifest, manifest_path, write_manifest
+from engine.library.fetching.fetch_manifest import Manifest, manifest_path, parts_folder, write_manifest
 from engine.library.fetching.remote_file import RemoteFile
 
 COMMIT = "1" * 40
@@ -92,6 +92,8 @@ def test_fetched_ggufs_are_models_unless_they_are_not_there(tmp_path: Path) -> N
     folder = fetched(tmp_path / "a" / "b", x_gguf=b"GGUF")
     assert found(tmp_path) == []
     (folder / "x.gguf").unlink()
+    assert found(tmp_path) == []  # it was moved or removed
+    parts_folder(folder).mkdir()
     [one] = found(tmp_path)
     assert not one.complete
 

@@ -9,7 +9,7 @@ from convert.conversion import convert
 from convert.conversion_plan import path_of
 from convert.receipt import receipt_path
 from engine.errors import LibraryError, NotFound
-from engine.library.fetching.fetch_manifest import Manifest, write_manifest
+from engine.library.fetching.fetch_manifest import Manifest, parts_folder, write_manifest
 from engine.library.fetching.remote_file import RemoteFile
 from engine.library.holdings import Holdings
 from engine.library.in_use import InUse
@@ -143,6 +143,7 @@ def test_a_folder_with_the_loaded_model_in_it_is_in_use(folder: DataFolder, hold
     gguf = put(place / "1.gguf", "M")
     files = (RemoteFile("1.gguf", gguf.stat().st_size), RemoteFile("2.gguf", 3))
     write_manifest(place, Manifest("a/b", "2" * 40, files))
+    parts_folder(place).mkdir()
     item_id = f"checkpoint:{place}"
     assert not holdings.find(item_id, [folder.models], FREE).item.in_use
     assert holdings.find(item_id, [folder.models], InUse(["folder:a/b/1.gguf"], [])).item.in_use

@@ -133,6 +133,21 @@ def test_but_not_with_what_else_lies_there(place: Place, stranger: str) -> None:
     assert (folder / stranger).read_bytes() == b"keep me"
 
 
+def test_a_download_that_has_not_arrived_does_not_take_a_model_with_it(place: Place) -> None:
+    folder = place.models / "a" / "b"
+    gguf = put(folder / "m.gguf", "M")
+    half = put(folder / "n-00001-of-00002.gguf", "N")
+    files = (RemoteFile("m.gguf", gguf.stat().st_size), RemoteFile("n-00001-of-00002.gguf", 9))
+    write_manifest(folder, Manifest("a/b", "1" * 40, files))
+    (folder / ".cache" / "seamount" / "parts").mkdir()
+    with pytest.raises(LibraryError, match=r"“m\.gguf”, which is a model of its own"):
+        place.remove(folder)
+    assert gguf.exists()
+    gguf.unlink()
+    place.remove(folder)
+    assert not half.exists()
+
+
 @pytest.mark.parametrize("root", ["models", "checkpoints"])
 def test_a_fetched_checkpoint_goes_as_a_whole(place: Place, root: str) -> None:
     above: Path = getattr(place, root)

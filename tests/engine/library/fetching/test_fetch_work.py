@@ -13,7 +13,7 @@ from engine.library.fetching import hub as hub_module
 from engine.library.fetching.fetch import Fetch
 from engine.library.fetching.fetch_manifest import manifest_path, parts_folder, read_manifest, replaced_folder
 from engine.library.fetching.fetch_plan import FetchPlan
-from engine.library.fetching.fetch_work import check_folder, fetch, is_complete, remove_partial, size_on_disk
+from engine.library.fetching.fetch_work import check_folder, fetch, remove_partial
 from engine.library.fetching.hub import Hub
 from engine.protocol import Settings
 from engine.protocol_jobs import FetchRequest, JobProgress
@@ -82,8 +82,7 @@ def test_a_checkpoint_is_fetched_and_told_of(local: LocalHub, tmp_path: Path) ->
     manifest = read_manifest(tmp_path / "got")
     assert manifest is not None
     assert manifest.title == "DeepSeek-V4-Flash-0731"
-    assert is_complete(tmp_path / "got", manifest)
-    assert size_on_disk(tmp_path / "got", manifest) == 300_900
+    assert sum(path.stat().st_size for path in (tmp_path / "got").glob("*.*") if path.is_file()) == 300_900
 
 
 def test_of_a_gguf_the_files_are_the_result(local: LocalHub, tmp_path: Path) -> None:
