@@ -91,7 +91,9 @@ def remove_partial(takes: Sequence[Path], folder: Path) -> None:
     if not folder.is_dir():
         return
     with _told(what, folder), _alone(what, takes[0], folder):
-        if staging.is_dir() and not (staging / _WHOLE).exists():
+        whole = (staging / _WHOLE).exists()
+        # Nothing is deleted before everything has its name: what has none yet lies where it lay, too.
+        if staging.is_dir() and (not whole or all(_is_kept(staging / path.name, path) for path in takes)):
             shutil.rmtree(staging)
 
 
@@ -119,7 +121,9 @@ class _Copying:
             else:
                 self._advance(2 * file.size_bytes)
             self._items_done += 1
-        sync_folder(self._staging)
+        # The old files are deleted on the strength of these names.
+        for folder in (*(path for path in _walk(self._staging) if path.is_dir()), self._staging):
+            sync_folder(folder)
 
     def _refuse_small_disk(self) -> None:
         there = sum(_size_bytes(path) for path in _walk(self._staging))
@@ -290,6 +294,13 @@ def _same(copy: Path, original: Path) -> bool:
     except OSError:
         return False
     return copied.st_size == there.st_size and abs(copied.st_mtime_ns - there.st_mtime_ns) < TIME_STEP_NS
+
+
+def _is_kept(copy: Path, original: Path) -> bool:
+    """Whether all of a copy, which may be gone, is still where it was copied from."""
+    if not copy.is_dir():
+        return not os.path.lexists(copy) or _same(copy, original)
+    return all(_same(path, original / path.relative_to(copy)) for path in _walk(copy) if not path.is_dir())
 
 
 def _size_bytes(path: Path) -> int:

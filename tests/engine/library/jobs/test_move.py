@@ -148,6 +148,29 @@ def test_given_up_it_leaves_no_copies(tmp_path: Path, to: Path) -> None:
 
 
 @pytest.mark.usefixtures("other_disk")
+@pytest.mark.parametrize("gone", [False, True])
+def test_given_up_when_all_is_copied_it_leaves_no_copy_but_the_only_one(
+    tmp_path: Path, to: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    takes = model(tmp_path / "from")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moving, "_name", killed)
+    with pytest.raises(KeyboardInterrupt):
+        move(takes, to, lambda _: None, lambda: False)
+    before = content(staging_of(takes, to))
+    if gone:
+        takes[-1].unlink()
+    remove_partial(takes, to)
+    if gone:
+        assert content(staging_of(takes, to)) == before
+    else:
+        assert list(to.iterdir()) == []
+
+
+@pytest.mark.usefixtures("other_disk")
 def test_a_copy_that_reads_differently_is_found(
     tmp_path: Path, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
