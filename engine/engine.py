@@ -101,7 +101,7 @@ class Engine:
         self.credentials.answered = self.events.post_library
         self.jobs.changed = self.events.post_job
         self.jobs.ended = self._after_job
-        self.jobs.token_for = self._hub_token
+        self.jobs.access_for = self.overview.access
         self.jobs.start_watching()
         model_id = self._first_model or self.default_model()
         if model_id is not None:

@@ -119,7 +119,7 @@ class Overview:
         endpoint = endpoint_of(settings)
         catalogue = load_catalogue(self._folder)
         meant = wanted(asked.what, asked.revision, settings, self._folder)
-        hub = Hub(endpoint, self.token(), is_offline(settings))
+        hub = Hub(endpoint, self.credentials.token(endpoint), is_offline(settings))
         own = meant.entry is not None and meant.entry.name in catalogue.own
         return look_up(meant, hub, self._circumstances(self.holdings()), own=own)
 
@@ -127,9 +127,14 @@ class Overview:
         """`asked` with nothing left open (`catalogue.resolve`). Raises BadRequest, Conflict."""
         return resolve(asked, self._settings(), self._folder)
 
-    def token(self) -> str | None:
-        """The access token for the hub of the settings; None where there is none. Raises BadRequest."""
-        return self.credentials.token(endpoint_of(self._settings()))
+    def access(self) -> tuple[str, str] | None:
+        """The address of the hub of the settings and the access token for it; None where there is none.
+
+        Raises BadRequest.
+        """
+        endpoint = endpoint_of(self._settings())
+        token = self.credentials.token(endpoint)
+        return None if token is None else (endpoint, token)
 
     # --- doing ---------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ from engine.library.fetching.fetch_work import fetch
 from engine.protocol import Settings
 from engine.protocol_jobs import FetchRequest
 settings = Settings()
-fetch(FetchRequest(what=sys.argv[1], folder=sys.argv[2]), settings=lambda: settings, token=None,
+fetch(FetchRequest(what=sys.argv[1], folder=sys.argv[2]), settings=lambda: settings, access=None,
       report=lambda _: None, stopped=lambda: False)
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -26,7 +26,7 @@ STREAMS = 3
 SHARDS = {f"model-0000{number}-of-00004.safetensors": 12_000_000 for number in range(1, 5)}
 SIZES = SHARDS | {"config.json": 700}
 _CHILD = """
-import json, sys
+import json, os, sys
 from engine.errors import SeamountError
 from engine.library.fetching.fetch_work import fetch
 from engine.protocol import Settings
@@ -38,7 +38,8 @@ if file_limit:
 settings = Settings(download_streams=streams)
 print("ready", flush=True)
 try:
-    fetch(FetchRequest(what=name, folder=folder), settings=lambda: settings, token=token,
+    fetch(FetchRequest(what=name, folder=folder), settings=lambda: settings,
+          access=token and (os.environ["HF_ENDPOINT"], token),
           report=lambda _: None, stopped=lambda: False)
 except SeamountError as error:
     sys.exit(f"{error.code}: {error.text}")

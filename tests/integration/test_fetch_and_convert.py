@@ -55,7 +55,7 @@ class Work:
     def __call__(self, stopped: Callable[[], bool] = lambda: False, streams: int = 3) -> list[Path]:
         settings = Settings(hub_endpoint=self.hub.address, download_streams=streams)
         return fetch_work.fetch(
-            self.asked, settings=lambda: settings, token=None, report=self.report, stopped=stopped
+            self.asked, settings=lambda: settings, access=None, report=self.report, stopped=stopped
         )
 
     def wanted(self, place: Path) -> dict[str, bytes]:

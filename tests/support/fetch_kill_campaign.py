@@ -49,7 +49,7 @@ settings = Settings(hub_endpoint=hub, download_streams=int(streams))
 after = ConvertAfter(target=target, consume=consume == "consume")
 asked = FetchRequest(what="deepseek-ai/DeepSeek-V4-Flash-0731", folder=folder, convert=after)
 print("ready", flush=True)
-fetch_work.fetch(asked, settings=lambda: settings, token=None, report=lambda _: None, stopped=lambda: False)
+fetch_work.fetch(asked, settings=lambda: settings, access=None, report=lambda _: None, stopped=lambda: False)
 """
 
 

@@ -44,7 +44,7 @@ def fetch(
     asked: FetchRequest,
     *,
     settings: Callable[[], Settings],
-    token: str | None,
+    access: tuple[str, str] | None,
     report: Report,
     stopped: Callable[[], bool],
     begun: bool = False,
@@ -62,7 +62,7 @@ def fetch(
     if begun:
         _refuse_gone(asked, Path(asked.folder))
     wishes = _Wishes(settings)
-    hub = Hub(wishes.now().hub_endpoint or None, token, wishes.now().offline)
+    hub = _hub(wishes.now(), access)
     plan = plan_of(asked, Path(asked.folder), hub, report, stopped)
     with Fetch(
         plan,
@@ -110,6 +110,14 @@ class _Wishes:
             self._until_s = time.monotonic() + WISHES_EVERY_S
             self._known = self._settings()
         return self._known
+
+
+def _hub(now: Settings, access: tuple[str, str] | None) -> Hub:
+    """The hub of the settings. The token is for the address that it was given for, and for no other."""
+    hub = Hub(now.hub_endpoint or None, None, now.offline)
+    if access is not None and access[0] == hub.endpoint:
+        return Hub(hub.endpoint, access[1], now.offline)
+    return hub
 
 
 def _converted(

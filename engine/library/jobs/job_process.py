@@ -28,11 +28,12 @@ def arguments_of(folder: Path) -> list[str]:
 
 
 def start(
-    arguments: Sequence[str], events: Path, errors: Path, token: str | None
+    arguments: Sequence[str], events: Path, errors: Path, access: tuple[str, str] | None
 ) -> tuple[int, float | None]:
     """Start `seamount` detached, what it prints going to the end of `events`; its pid and when it began.
 
-    It finds one line on its standard input: the token, or nothing. Raises OSError.
+    It finds one line on its standard input: `access`, which is a hub's address and the token for it, with a space
+    between them; or nothing. Raises OSError.
     """
     with events.open("ab") as output, errors.open("wb") as complaints:
         process = subprocess.Popen(
@@ -51,7 +52,7 @@ def start(
     with contextlib.suppress(OSError):
         if process.stdin is not None:
             with process.stdin as pipe:
-                pipe.write((token or "").encode() + b"\n")
+                pipe.write(" ".join(access or ()).encode() + b"\n")
     try:
         return process.pid, psutil.Process(process.pid).create_time()
     except psutil.Error:

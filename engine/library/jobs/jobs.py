@@ -43,14 +43,14 @@ class Jobs:
     """The jobs of one data folder. Any thread may call it; it reads files, so not the event loop's.
 
     `changed` is called with a job's id, from any thread, whenever what `get` would say may have changed; `ended` with
-    a job that has come to its end, before that is noted: at least once, by this engine or the next one. `token_for`
-    gives the access token of the hub, or None.
+    a job that has come to its end, before that is noted: at least once, by this engine or the next one. `access_for`
+    gives the hub's address and the access token for it, or None.
     """
 
     def __init__(self, folder: Path, changed: Callable[[str], None] = lambda _: None) -> None:
         self.changed = changed
         self.ended: Callable[[Job, JobPlan], None] = lambda _job, _plan: None
-        self.token_for: Callable[[], str | None] = lambda: None
+        self.access_for: Callable[[], tuple[str, str] | None] = lambda: None
         self._folder = folder
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -298,9 +298,9 @@ class Jobs:
             job.begin_run(run)
             # Noted before it is so: an engine that dies in between leaves a process to be looked for.
             job.save(Course(wish="run", run=run, ended=False, pid=None))
-            token = self.token_for() if job.plan.asked.kind == "fetch" else None
-            pid, started_at = job_process.start(_arguments(job), job.events, job.errors, token)
-        except (OSError, DataFolderError) as error:
+            access = self.access_for() if job.plan.asked.kind == "fetch" else None
+            pid, started_at = job_process.start(_arguments(job), job.events, job.errors, access)
+        except (OSError, SeamountError) as error:
             why = f"its process could not be started ({getattr(error, 'strerror', None) or error})"
             name = NAMES[job.plan.asked.kind]
             problem = f"{name} has failed: {why}; close other programs and resume it."

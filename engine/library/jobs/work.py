@@ -31,7 +31,7 @@ from engine.settings import settings_now
 LAST_WORD_S = 60.0
 """How long the last event is tried to be written where the disk is full."""
 LONGEST_DIFFERENCE_BYTES = 400
-_LONGEST_TOKEN = 4096
+_LONGEST_LINE = 4096
 
 Report = Callable[[JobProgress], None]
 Stopped = Callable[[], bool]
@@ -44,7 +44,7 @@ def work(folder: Path) -> int:
     """
     form = f"{LOG_MARK}%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
-    token = _token()
+    access = _access()
     try:
         job = JobFolder.load(folder)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -59,7 +59,7 @@ def work(folder: Path) -> int:
             f"The job in {folder} was not begun", "another process does it already", "let that one finish"
         ) from error
     try:
-        return _do(job, token)
+        return _do(job, access)
     finally:
         lock.release()
 
@@ -85,13 +85,13 @@ class LiveSettings:
         return self._settings
 
 
-def _do(job: JobFolder, token: str | None) -> int:
+def _do(job: JobFolder, access: tuple[str, str] | None) -> int:
     settings = LiveSettings(DataFolder(job.path.parent.parent).settings)
     voice = _Voice()
     line = ProgressLine(events=True, write=voice.say)
     try:
         with wish_to_stop() as stopped, Awake(lambda: settings().keep_awake):
-            files = _files(job, token, settings, line, stopped)
+            files = _files(job, access, settings, line, stopped)
     except SeamountError as error:
         voice.is_last = True
         line.say({"event": "error", **ErrorBody(code=error.code, text=error.text).model_dump()})
@@ -111,7 +111,11 @@ def _do(job: JobFolder, token: str | None) -> int:
 
 
 def _files(
-    job: JobFolder, token: str | None, settings: Callable[[], Settings], line: ProgressLine, stopped: Stopped
+    job: JobFolder,
+    access: tuple[str, str] | None,
+    settings: Callable[[], Settings],
+    line: ProgressLine,
+    stopped: Stopped,
 ) -> list[Path]:
     """Do it; what came of it."""
     asked = job.plan.asked
@@ -121,7 +125,7 @@ def _files(
         before = job.said().progress
         begun = before is not None and bool(before.fetched_bytes)
         return fetch(
-            asked, settings=settings, token=token, report=line.progress, stopped=stopped, begun=begun
+            asked, settings=settings, access=access, report=line.progress, stopped=stopped, begun=begun
         )
     if isinstance(asked, ConvertRequest):
         from engine.library.jobs.conversion_work import convert_checkpoint
@@ -180,8 +184,10 @@ class _Voice:
         return False
 
 
-def _token() -> str | None:
-    """The line that the engine wrote for us; it may be empty. A person's terminal is not asked."""
+def _access() -> tuple[str, str] | None:
+    """The line that the engine wrote for us: a hub's address and the token for it; it may be empty. A person's terminal
+    is not asked."""
     if sys.stdin.isatty():
         return None
-    return sys.stdin.readline(_LONGEST_TOKEN).strip() or None
+    address, _, token = sys.stdin.readline(_LONGEST_LINE).strip().partition(" ")
+    return (address, token) if token else None

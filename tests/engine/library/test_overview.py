@@ -85,7 +85,7 @@ def test_what_is_wrong_in_the_settings_does_not_stop_it(place: Place) -> None:
     assert [room.role for room in library.rooms] == ["models"]
     assert "not one" in (library.hub.keyring_problem or "")
     with pytest.raises(BadRequest):
-        place.overview.token()
+        place.overview.access()
 
 
 def test_a_broken_catalogue_is_said(place: Place) -> None:
@@ -99,12 +99,14 @@ def test_tokens_and_the_state_of_the_hub(place: Place) -> None:
     state = place.overview.keep_token("hf_secret")
     assert state.token == "this_run"
     assert "no keyring" in (state.keyring_problem or "")
-    assert place.overview.token() == "hf_secret"
+    access = place.overview.access()
+    assert access is not None
+    assert access[1] == "hf_secret"
     assert "hf_secret" not in place.overview.library().model_dump_json()
     place.settings = Settings(hub_endpoint="https://mirror.example", offline=True)
     state = place.overview.hub_state()
     assert (state.endpoint, state.token, state.offline) == ("https://mirror.example", "none", True)
-    assert place.overview.token() is None
+    assert place.overview.access() is None
     place.settings = Settings()
     assert place.overview.forget_token().token == "none"
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadRequest, Conflict, FetchFailed, FetchStopped, HubUnreachable, RepositoryGone
+from engine.errors import (
+    BadRequest,
+    Conflict,
+    FetchFailed,
+    FetchStopped,
+    HubUnreachable,
+    RepositoryGone,
+    TokenNeeded,
+)
 from engine.library.fetching import fetch_stream, fetch_work
 from engine.library.fetching import hub as hub_module
 from engine.library.fetching.fetch import Fetch
@@ -53,7 +61,7 @@ def work(
 ) -> list[Path]:
     settings = Settings(hub_endpoint=local.address).model_copy(update=changes)
     asked = FetchRequest(what=what, revision=revision, files=list(files), folder=str(folder))
-    return fetch(asked, settings=lambda: settings, token=None, report=report, stopped=stopped, begun=begun)
+    return fetch(asked, settings=lambda: settings, access=None, report=report, stopped=stopped, begun=begun)
 
 
 def interrupted(local: LocalHub, folder: Path) -> None:
@@ -194,7 +202,7 @@ def test_a_busy_hub_is_asked_again(local: LocalHub, tmp_path: Path) -> None:
 def test_a_request_without_a_folder_is_refused(local: LocalHub) -> None:
     with pytest.raises(BadRequest):
         fetch(
-            FetchRequest(what=NAME), settings=Settings, token=None, report=ignore, stopped=lambda: False
+            FetchRequest(what=NAME), settings=Settings, access=None, report=ignore, stopped=lambda: False
         )  # fmt: skip
 
 
@@ -232,7 +240,7 @@ def test_settings_are_not_read_for_every_piece(
         return Settings(hub_endpoint=local.address)
 
     request = FetchRequest(what=NAME, folder=str(tmp_path / "got"))
-    fetch(request, settings=settings, token=None, report=ignore, stopped=lambda: False)
+    fetch(request, settings=settings, access=None, report=ignore, stopped=lambda: False)
     assert len(asked) == 1
 
 
@@ -302,3 +310,27 @@ def test_hugging_faces_library_is_told_what_not_to_do() -> None:
     root = Path(hub_module.__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
     assert done.stdout.split() == ["True", "True", "True"], done.stderr
+
+
+def test_a_token_goes_to_the_hub_that_it_was_given_for_alone(tmp_path: Path) -> None:
+    """Somebody may change the mirror between the start of a job and its first request."""
+    with LocalHub() as hub:
+        hub.add(
+            NAME, str(write_random_files(tmp_path / "hub", {"config.json": 10, "model.safetensors": 100}))
+        )
+        hub.gate(NAME, "private", ["hf_mine"])
+        request = FetchRequest(what=NAME, folder=str(tmp_path / "to"))
+        settings = Settings(hub_endpoint=hub.address)
+        for endpoint in ("https://elsewhere.example", f"{hub.address}.example"):
+            with pytest.raises(TokenNeeded):
+                fetch(
+                    request,
+                    settings=lambda: settings,
+                    access=(endpoint, "hf_mine"),
+                    report=ignore,
+                    stopped=lambda: False,
+                )
+        assert not any(asked.authorized for asked in hub.asked())
+        access = (hub.address, "hf_mine")
+        fetch(request, settings=lambda: settings, access=access, report=ignore, stopped=lambda: False)
+        assert (tmp_path / "to" / "config.json").stat().st_size == 10

@@ -102,13 +102,14 @@ def test_a_folder_without_a_job_is_one_sentence(tmp_path: Path, monkeypatch: pyt
 # --- the token --------------------------------------------------------------------------------------
 
 # In the place of the download: notes whether it got the token, then works until it is asked to stop.
+HUB = "https://hub.example"
 STAND_IN = """
 import hashlib, sys, time, types
 module = types.ModuleType("engine.library.fetching.fetch_work")
-def fetch(asked, *, settings, token, report, stopped, begun):
+def fetch(asked, *, settings, access, report, stopped, begun):
     from engine.errors import FetchStopped
     with open(asked.folder, "w") as file:
-        file.write(hashlib.sha256((token or "").encode()).hexdigest())
+        file.write(hashlib.sha256(" ".join(access or ()).encode()).hexdigest())
     while not stopped():
         time.sleep(0.02)
     raise FetchStopped("It", "was stopped", "go on")
@@ -127,11 +128,12 @@ def test_the_token_goes_to_the_process_and_nowhere_else(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     seen = tmp_path / "seen"
     jobs = Jobs(tmp_path / "data" / "jobs")
-    jobs.token_for = lambda: token
+    access = None if token is None else (HUB, token)
+    jobs.access_for = lambda: access
     job = jobs.start(plan_of(FetchRequest(what="a/b", revision="main", folder=str(seen))))
     try:
         wait(lambda: seen.is_file() and seen.read_text())
-        assert seen.read_text() == hashlib.sha256((token or "").encode()).hexdigest()
+        assert seen.read_text() == hashlib.sha256(" ".join(access or ()).encode()).hexdigest()
         [process] = [each for each in psutil.process_iter() if job.id in " ".join(_command(each))]
         given = Path(f"/proc/{process.pid}")
         for name in ("cmdline", "environ"):
