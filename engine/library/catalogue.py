@@ -76,8 +76,8 @@ def wanted(
 
 
 def resolve(asked: FetchRequest, settings: Settings, folder: DataFolder) -> FetchRequest:
-    """`asked` with nothing left open: `what` is then OWNER/NAME, and revision, files and folder are set, as are
-    `convert.target` and, where the catalogue knows it, `release`.
+    """`asked` with nothing left open: `what` is then OWNER/NAME, and revision and folder are set, as are
+    `convert.target` and, where the catalogue knows them, `files` and `release`.
 
     The folder is OWNER/NAME, or NAME@REVISION when another revision of that repository lies there; that of a GGUF is
     in the models folder, where the library finds it. A target is never a file that is there.
@@ -103,7 +103,8 @@ def resolve(asked: FetchRequest, settings: Settings, folder: DataFolder) -> Fetc
         update={
             "what": meant.repository,
             "revision": meant.revision,
-            "files": list(files or CHECKPOINT_FILES),
+            # What an unknown repository holds, the job finds out: of a GGUF and a checkpoint different files are wanted.
+            "files": list(files or (CHECKPOINT_FILES if named.entry else ())),
             "folder": str(_folder(asked.folder, meant, settings, folder)),
             "convert": convert,
             "release": release,

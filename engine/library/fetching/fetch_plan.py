@@ -17,6 +17,7 @@ from engine.library.fetching.fetch_manifest import Manifest, read_manifest, writ
 from engine.library.fetching.fetch_trouble import told
 from engine.library.fetching.hub import Listing
 from engine.library.fetching.remote_file import RemoteFile, check_names
+from engine.library.model_files import parts_pattern
 from engine.model_table import size_text
 
 CHECKPOINT_FILES = (
@@ -101,7 +102,8 @@ def planned(
 
 
 def chosen_files(listing: Listing, patterns: Iterable[str] = ()) -> tuple[RemoteFile, ...]:
-    """The files that the patterns name, in the order in which they are fetched. Raises FetchFailed for none."""
+    """The files that the patterns name, in the order in which they are fetched; without patterns, what the one model
+    of the repository needs. Raises FetchFailed for none, and for several models of which none is named."""
     wanted = tuple(patterns)
     if not wanted:
         has_shards = any(each.is_shard for each in listing.files)
@@ -113,6 +115,14 @@ def chosen_files(listing: Listing, patterns: Iterable[str] = ()) -> tuple[Remote
             f"{listing.repository} cannot be fetched",
             f"none of its {len(listing.files):,} files is {listed(list(wanted))}",
             "choose other files, or another repository",
+        )
+    ggufs = sorted({parts_pattern(each.path) for each in chosen if each.path.endswith(".gguf")})
+    if not patterns and len(ggufs) > 1:
+        # Rarely is every one of them wanted, and each may be as large as a disk.
+        raise FetchFailed(
+            f"{listing.repository} cannot be fetched as a whole",
+            f"it holds {len(ggufs):,} models, {listed(ggufs)}",
+            "name the file of one",
         )
     return tuple(sorted(chosen, key=_order))
 

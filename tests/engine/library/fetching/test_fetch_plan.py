@@ -35,11 +35,19 @@ def test_of_a_checkpoint_what_a_model_needs_is_chosen_small_files_first() -> Non
 def test_patterns_choose_and_nothing_is_an_error() -> None:
     ggufs = listing("q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf", "q8/m.gguf", "config.json")
     assert [each.path for each in chosen_files(ggufs, ["q8/*.gguf"])] == ["q8/m.gguf"]
-    assert len(chosen_files(ggufs)) == 3
+    with pytest.raises(FetchFailed, match=r"it holds 2 models, .* name the file of one"):
+        chosen_files(ggufs)
+    one = listing("q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf", "config.json", "README.md")
+    assert [each.path for each in chosen_files(one)] == [
+        "README.md",
+        *sorted(each.path for each in one.files[:2]),
+    ]
     with pytest.raises(FetchFailed, match="none of its 4 files"):
         chosen_files(ggufs, ["*.safetensors"])
     with pytest.raises(FetchFailed, match="none of its 1 files"):
         chosen_files(listing("README.md"))
+    with pytest.raises(FetchFailed, match="none of its 2 files"):
+        chosen_files(listing("config.json", "pytorch_model.bin"))
 
 
 def test_the_plan_is_noted_down_with_a_time_that_every_disk_can_keep(tmp_path: Path) -> None:
