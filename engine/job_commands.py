@@ -130,7 +130,10 @@ class _Follower:
             return False
         self._asked_for_token = True
         print(job.error.text if job.error else "", file=sys.stderr)
-        token = getpass.getpass("Access token (it is not shown): ").strip()
+        try:
+            token = getpass.getpass("Access token (it is not shown): ").strip()
+        except EOFError:
+            token = ""
         if not token:
             return False
         give_token(client, token)

@@ -43,7 +43,7 @@ def remove(folder: DataFolder, named: str, *, for_good: bool, sure: bool) -> int
             if not sys.stdin.isatty():
                 raise BadRequest(what, "nobody is there to be asked", "add --yes")
             print(f"{item.name}, {size_text(item.size_bytes)}\n{item.path}")
-            answer = input(f"Remove it {how}? [y/N] ")
+            answer = _answer(f"Remove it {how}? [y/N] ")
             if answer.strip().lower() not in ("y", "yes"):
                 print(f"{what}.")
                 return 1
@@ -59,14 +59,26 @@ def remove(folder: DataFolder, named: str, *, for_good: bool, sure: bool) -> int
     return 0
 
 
+def _answer(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError:
+        print()
+        return ""
+
+
 def _item(client: EngineClient, named: str, what: str) -> LibraryItem:
-    """By its id, its path, or its name where that is the only one. Raises NotFound, BadRequest."""
+    """By its id or path, or by its name or repository where that is the only one. Raises NotFound, BadRequest.
+
+    A checkpoint and what was made of it are of one repository.
+    """
     items = Library.model_validate(client.send("GET", "/api/library")).items
     path = str(Path(named).absolute())
     for item in items:
-        if named in (item.id, item.repository) or item.path == path:
+        if item.id == named or item.path == path:
             return item
-    matching = [item for item in items if item.name.casefold() == named.strip().casefold()]
+    meant = named.strip().casefold()
+    matching = [item for item in items if meant in (item.name.casefold(), (item.repository or "").casefold())]
     if len(matching) == 1:
         return matching[0]
     if matching:

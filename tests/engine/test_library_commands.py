@@ -18,6 +18,15 @@ ITEMS = [
     LibraryItem(
         id="checkpoint:/m/c", kind="checkpoint", name="Pro", path="/m/c", size_bytes=1, repository="d/Pro"
     ),
+    LibraryItem(id="folder:f.gguf", kind="model", name="F", path="/m/f.gguf", size_bytes=1, repository="d/F"),
+    LibraryItem(
+        id="checkpoint:/m/f",
+        kind="checkpoint",
+        name="F as it came",
+        path="/m/f",
+        size_bytes=1,
+        repository="d/F",
+    ),
 ]
 
 
@@ -64,6 +73,10 @@ def test_a_name_an_id_or_a_path(library: Library, tmp_path: Path, named: str, it
 def test_a_name_of_two_or_none_is_told(library: Library, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match=r"2 bear that name; say folder:a\.gguf or folder:b\.gguf instead"):
         remove(DataFolder(tmp_path), "Flash", for_good=False, sure=True)
+    # A checkpoint and the model that was made of it: neither is the one that is meant.
+    with pytest.raises(BadRequest, match=r"2 bear that name; say folder:f\.gguf or checkpoint:/m/f instead"):
+        remove(DataFolder(tmp_path), "d/F", for_good=True, sure=True)
+    assert not [path for _, path, _ in library.asked if path == "/api/library/remove"]
     with pytest.raises(NotFound, match="nothing of that name here"):
         remove(DataFolder(tmp_path), "x", for_good=False, sure=True)
 
@@ -91,3 +104,12 @@ def test_a_person_is_asked(
     library.removed = Removed(size_bytes=0, in_trash=False)
     remove(folder, "/m/a.gguf", for_good=True, sure=True)
     assert capsys.readouterr().out == "Flash is off the list; its file stays where it lies.\n"
+
+
+def test_no_answer_is_no(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(question: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", leave)
+    assert remove(DataFolder(tmp_path), "/m/a.gguf", for_good=False, sure=False) == 1
