@@ -15,7 +15,7 @@ from typing import Any
 
 from convert.tensor_map import Dense, Draft
 from convert.verification import Verdict
-from engine.errors import BadRequest, ConversionStopped, FetchStopped, SeamountError
+from engine.errors import BadRequest, ConversionStopped, FetchStopped, NotFound, SeamountError
 from engine.interruption import STOPPED, wish_to_stop
 from engine.library.jobs import conversion_work
 from engine.model_table import size_text
@@ -67,6 +67,8 @@ def verify(paths: list[Path], *, events: bool) -> int:
     source, checked = (paths[0], paths[1]) if len(paths) > 1 else (None, paths[0])
 
     def work(line: ProgressLine, stopped: Callable[[], bool]) -> int:
+        if source is None and not checked.exists():
+            raise NotFound("Nothing was checked", f"there is no {checked}", "write another path")
         if source is None and checked.is_dir():
             from engine.library.fetching.fetch_work import check_folder
 

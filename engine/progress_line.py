@@ -8,6 +8,7 @@ most four a second; what ends the work is its own event.
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -41,7 +42,9 @@ class ProgressLine:
         if self._events:
             self.say({"event": "progress", **progress.model_dump(exclude_none=True)})
         elif self._line:
-            sys.stderr.write(f"\r\x1b[K{line_text(progress)}")
+            # What ran over into a second line could not be written over.
+            columns = shutil.get_terminal_size().columns
+            sys.stderr.write(f"\r\x1b[K{line_text(progress)[: max(1, columns - 1)]}")
             sys.stderr.flush()
 
     def clear(self) -> None:

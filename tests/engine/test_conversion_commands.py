@@ -82,7 +82,7 @@ def test_errors_are_sentences(
         (("convert", tmp_path, tmp_path / "m.gguf"), "holds no config.json"),
         (("convert", sources["0731"], tmp_path / "m.gguf", "--draft", "keep"), "only as a file of its own"),
         (("convert", sources["0731"], tmp_path / "nowhere" / "m.gguf"), "there is no such folder"),
-        (("verify", tmp_path / "m.gguf"), "no m.gguf.receipt.json beside it"),
+        (("verify", tmp_path / "m.gguf"), "Nothing was checked: there is no"),
         (("verify", sources["0731"], tmp_path / "m.gguf"), "there is no such file"),
         (("verify", "a", "b", "c"), "3 paths were given"),
     ):

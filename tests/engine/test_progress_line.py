@@ -44,3 +44,10 @@ def test_without_a_terminal_people_see_only_results(capsys: pytest.CaptureFixtur
     line.progress(HALF)
     line.end({"event": "done"}, ["m.gguf"])
     assert capsys.readouterr() == ("m.gguf\n", "")
+
+
+def test_the_line_stays_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "30")
+    ProgressLine(events=False).progress(HALF)
+    assert capsys.readouterr().err == "\r\x1b[K1.0 GB of 2.0 GB, 10 MB/s, 2"
