@@ -85,6 +85,9 @@ class LibraryPage(QWidget):
         self._build_field()
         self._lay_out()
         self._knows_jobs = False
+        self._trouble: ErrorBody | None = None
+        """What is wrong with the library itself."""
+        self._refusal: ErrorBody | None = None
         self.set_theme(theme)
         for section in (self.items, self.jobs, self.offers):
             section.say_when_empty(*LOADING)
@@ -150,8 +153,8 @@ class LibraryPage(QWidget):
 
     def show_library(self, library: Library | None, error: ErrorBody | None, loaded_id: str | None) -> None:
         """What lies here and what can be had. `error`: why it could not be told."""
-        sentence = error or (library.catalogue_problem if library else None)
-        self._say(sentence)
+        self._trouble = error or (library.catalogue_problem if library else None)
+        self._say(self._refusal or self._trouble)
         if library is None:
             return
         for section, words in ((self.items, ITEMS_EMPTY), (self.offers, OFFERS_EMPTY)):
@@ -189,7 +192,8 @@ class LibraryPage(QWidget):
         self.found.show_entries([])
 
     def refuse(self, error: ErrorBody) -> None:
-        """Something was not done."""
+        """Something was not done. It stays to be read until something else is begun, whatever news there is."""
+        self._refusal = error
         self._say(error)
         self.area.ensureWidgetVisible(self.message)
 
@@ -218,8 +222,9 @@ class LibraryPage(QWidget):
         QTimer.singleShot(0, self, lambda: self.area.bring_up(section))
 
     def clear_message(self) -> None:
-        """What was said is over."""
-        self.message.hide()
+        """What was said of something that was not done is over."""
+        self._refusal = None
+        self._say(self._trouble)
 
     # --- the field ------------------------------------------------------------------------------------
 

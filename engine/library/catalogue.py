@@ -103,7 +103,7 @@ def resolve(asked: FetchRequest, settings: Settings, folder: DataFolder) -> Fetc
         update={
             "what": meant.repository,
             "revision": meant.revision,
-            # What an unknown repository holds, the job finds out: of a GGUF and a checkpoint different files are wanted.
+            # What an unknown repository holds, a checkpoint or a GGUF, the job finds out.
             "files": list(files or (CHECKPOINT_FILES if named.entry else ())),
             "folder": str(_folder(asked.folder, meant, settings, folder)),
             "convert": convert,

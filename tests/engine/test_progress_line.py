@@ -50,4 +50,4 @@ def test_the_line_stays_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "30")
     ProgressLine(events=False).progress(HALF)
-    assert capsys.readouterr().err == "\r\x1b[K1.0 GB of 2.0 GB, 10 MB/s, 2"
+    assert capsys.readouterr().err == "\r\x1b[K1.0 GB of 2.0 GB, 10 MB/s, 2 "

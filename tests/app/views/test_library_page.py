@@ -101,6 +101,18 @@ def test_what_is_wrong_is_said_at_the_top(page: LibraryPage) -> None:
     assert page.message.isHidden()
 
 
+def test_a_refusal_stays_to_be_read_whatever_news_there_is(page: LibraryPage) -> None:
+    wrong = {"code": "catalogue", "text": "catalogue.toml, line 3: no such key."}
+    page.refuse(ErrorBody(code="conflict", text="It is in use."))
+    page.show_library(library(), None, None)
+    page.show_library(library(catalogue_problem=wrong), None, None)
+    assert page.message.text() == "It is in use."
+    page.clear_message()
+    assert page.message.text() == wrong["text"]
+    page.show_library(library(), None, None)
+    assert page.message.isHidden()
+
+
 def test_a_name_is_looked_up_once_and_its_choices_are_offers(page: LibraryPage, qtbot: QtBot) -> None:
     assert not page.look_button.isEnabled()
     page.field.setText("a/gguf")
