@@ -9,7 +9,6 @@ import json
 import threading
 import time
 from collections.abc import Generator, Iterator
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -23,6 +22,9 @@ from engine.turn_log import AnyTurnEvent
 
 START_TIMEOUT_S = 60.0
 _POLL_S = 0.02
+MOST_TRIES = 4
+RETRY_S = 0.3
+"""Between two tries to reach an engine that may be ending."""
 _EVENT: TypeAdapter[Any] = TypeAdapter(TurnEvent)
 
 
@@ -44,6 +46,9 @@ def find_or_start(folder: DataFolder, *, linger_s: float) -> EngineAddress:
         address = running_engine(folder) if status == EXIT_RUNNING else process.address()
         if address is not None:
             return address
+        if status == EXIT_RUNNING:
+            # Or one is just ending, and tells nobody where it is any more: the next start waits for its lock.
+            process = EngineProcess.start(folder, linger_s=linger_s)
         if status not in (None, EXIT_RUNNING):
             raise EngineSaidNo(process.failure())
         time.sleep(_POLL_S)
@@ -52,6 +57,28 @@ def find_or_start(folder: DataFolder, *, linger_s: float) -> EngineAddress:
         f"it was not ready after {START_TIMEOUT_S:.0f} s",
         f"look into {folder.engine_log}",
     )
+
+
+@contextlib.contextmanager
+def connected(folder: DataFolder, *, linger_s: float) -> "Generator[EngineClient]":
+    """A client that holds the lease of the engine of `folder`, as by `find_or_start`.
+
+    An engine that ends just when it was found is looked for anew. Raises EngineUnreachable, DataFolderError.
+    """
+    tries = 0
+    while True:
+        client = EngineClient(find_or_start(folder, linger_s=linger_s))
+        try:
+            client.open()
+            break
+        except EngineUnreachable:
+            client.close()
+            tries += 1
+            if tries >= MOST_TRIES:
+                raise
+            time.sleep(RETRY_S)
+    with contextlib.closing(client):
+        yield client
 
 
 class EngineClient:
@@ -68,17 +95,14 @@ class EngineClient:
         self._lease: threading.Thread | None = None
         self._lease_reply: httpx.Response | None = None
 
-    def __enter__(self) -> "EngineClient":
+    def open(self) -> None:
         """Take the lease. Raises EngineUnreachable."""
         with _explained():
             self._lease_reply = self._http.send(self._http.build_request("GET", "/api/events"), stream=True)
         self._lease = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
         self._lease.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Give the lease back."""
         self._http.close()
 

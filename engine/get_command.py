@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from engine.engine_client import EngineClient, find_or_start
+from engine.engine_client import connected
 from engine.errors import BadRequest
 from engine.job_commands import LINGER_S, SHORT_ID, Manners, follow, give_token
 from engine.paths import DataFolder
@@ -43,7 +43,7 @@ def get(folder: DataFolder, asked: Asked) -> int:
     Raises SeamountError and its kinds.
     """
     request = request_of(asked)
-    with EngineClient(find_or_start(folder, linger_s=LINGER_S)) as client:
+    with connected(folder, linger_s=LINGER_S) as client:
         if asked.token_stdin:
             give_token(client, _token())
         body = {"asked": request.model_dump(exclude_none=True)}

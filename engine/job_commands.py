@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.engine_client import EngineClient, EngineSaidNo, find_or_start
+from engine.engine_client import EngineClient, EngineSaidNo, connected
 from engine.errors import BadRequest, EngineUnreachable, NotFound
 from engine.interruption import STOPPED
 from engine.model_table import size_text
@@ -32,7 +32,7 @@ def jobs(folder: DataFolder, named: str | None, action: str | None, *, remove_pa
 
     `action`: pause, resume, cancel, forget or watch; None: show it. Raises SeamountError and its kinds.
     """
-    with EngineClient(find_or_start(folder, linger_s=LINGER_S)) as client:
+    with connected(folder, linger_s=LINGER_S) as client:
         found = JobList.model_validate(client.send("GET", "/api/jobs")).jobs
         if named is None:
             if not found:
@@ -73,7 +73,7 @@ def follow(folder: DataFolder, job_id: str, manners: Manners) -> int:
     tries = 0
     while True:
         try:
-            with EngineClient(find_or_start(folder, linger_s=LINGER_S)) as client:
+            with connected(folder, linger_s=LINGER_S) as client:
                 return follower.follow(client)
         except EngineUnreachable as error:
             tries += 1

@@ -7,7 +7,7 @@ window; moving is a job (`job_commands` follows it).
 import sys
 from pathlib import Path
 
-from engine.engine_client import EngineClient, find_or_start
+from engine.engine_client import EngineClient, connected
 from engine.errors import BadRequest, NotFound
 from engine.job_commands import LINGER_S, SHORT_ID, Manners, follow
 from engine.model_table import size_text
@@ -20,7 +20,7 @@ MOST_NAMED = 5
 
 def move(folder: DataFolder, named: str, to: str) -> int:
     """Move the item that `named` means into the folder `to`, and follow that; the exit status (see `follow`)."""
-    with EngineClient(find_or_start(folder, linger_s=LINGER_S)) as client:
+    with connected(folder, linger_s=LINGER_S) as client:
         item = _item(client, named, "Nothing was moved")
         try:
             place = str(Path(to).expanduser().absolute())
@@ -36,7 +36,7 @@ def move(folder: DataFolder, named: str, to: str) -> int:
 def remove(folder: DataFolder, named: str, *, for_good: bool, sure: bool) -> int:
     """Remove the item that `named` means, to the trash or `for_good`, once a person is `sure`; the exit status."""
     what = "Nothing was removed"
-    with EngineClient(find_or_start(folder, linger_s=LINGER_S)) as client:
+    with connected(folder, linger_s=LINGER_S) as client:
         item = _item(client, named, what)
         how = "for good" if for_good else "to the trash"
         if not sure:

@@ -10,7 +10,7 @@ import sys
 import time
 
 from engine.conversation import clean_text
-from engine.engine_client import EngineClient, EngineSaidNo, find_or_start
+from engine.engine_client import EngineClient, EngineSaidNo, connected
 from engine.errors import NotFound
 from engine.paths import DataFolder
 from engine.protocol import Done, Failed, ModelEntry, ModelList, Notice, Prefill, Queued, SessionList, Text
@@ -32,7 +32,7 @@ def chat(folder: DataFolder, *, model: str | None, prompt: str | None) -> int:
         if not question.strip():
             print("There was nothing to answer on the standard input.", file=sys.stderr)
             return 0
-    with EngineClient(find_or_start(folder, linger_s=LINGER_S)) as client:
+    with connected(folder, linger_s=LINGER_S) as client:
         if model is not None:
             _choose_model(client, model)
         if question is not None:

@@ -26,7 +26,7 @@ class Answers:
         self.left = list(jobs)
         self.asked: list[tuple[str, str, Any]] = []
 
-    def __call__(self, *_: object) -> "Answers":
+    def __call__(self, *_: object, **__: object) -> "Answers":
         return self
 
     def __enter__(self) -> "Answers":
@@ -48,8 +48,7 @@ class Answers:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def with_answers(*jobs: "list[Job] | None") -> Answers:
         answers = Answers(*jobs)
-        monkeypatch.setattr(job_commands, "EngineClient", answers)
-        monkeypatch.setattr(job_commands, "find_or_start", lambda *_, **__: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+        monkeypatch.setattr(job_commands, "connected", answers)
         monkeypatch.setattr(job_commands, "LOOK_S", 0)
         monkeypatch.setattr("sys.stdin", io.StringIO())
         return answers

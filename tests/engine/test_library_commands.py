@@ -51,8 +51,7 @@ class Library(Answers):
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     answers = Library()
-    monkeypatch.setattr(library_commands, "EngineClient", answers)
-    monkeypatch.setattr(library_commands, "find_or_start", lambda *_, **__: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr(library_commands, "connected", answers)
     return answers
 
 
