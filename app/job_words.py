@@ -220,8 +220,13 @@ def size_words(job: Job) -> str:
     """What a finished job has written; "" for one that writes nothing."""
     if not job.files or job.verdict is not None:
         return ""
-    files = _count(len(job.files), "file")
-    return f"{files}, {size_name(job.progress.total_bytes)}" if job.progress else files
+    files, progress = _count(len(job.files), "file"), job.progress
+    if progress is None:
+        return files
+    converts = isinstance(job.asked, FetchRequest) and job.asked.convert is not None
+    # What was fetched is the way to the result, and not always kept.
+    fetched_bytes = (progress.fetch_bytes or 0) if converts else 0
+    return f"{files}, {size_name(max(0, progress.total_bytes - fetched_bytes))}"
 
 
 def cancel_words(job: Job) -> tuple[str, str, str, str | None]:

@@ -170,6 +170,8 @@ def choice_offers(offer: Offer, choices: list[RemoteFileEntry]) -> list[Offer]:
                 "files": [choice.path],
                 "download_bytes": choice.size_bytes,
                 "item_id": None,
+                # That of a whole repository says nothing of one model in it.
+                "fit": offer.fit if len(choices) == 1 else None,
             }
         )
         for choice in choices

@@ -4,7 +4,6 @@ Owns: what the command's options ask the engine for. Does not fetch: the engine 
 terminal is closed (`job_commands` follows it).
 """
 
-import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 from engine.engine_client import connected
 from engine.errors import BadRequest
-from engine.job_commands import LINGER_S, SHORT_ID, Manners, follow, give_token
+from engine.job_commands import LINGER_S, SHORT_ID, Manners, command, follow, give_token
 from engine.paths import DataFolder
 from engine.protocol_jobs import ConvertAfter, DenseFormat, DraftPlace, FetchRequest, Job
 
@@ -52,7 +51,7 @@ def get(folder: DataFolder, asked: Asked) -> int:
         print(f"{job.id[:SHORT_ID]}  {job.title} -> {job.place}")
         return 0
     print(f"{job.title} -> {job.place}", file=sys.stderr, flush=True)
-    return follow(folder, job.id, Manners(pauses=True, go_on=_command(asked)))
+    return follow(folder, job.id, Manners(pauses=True, go_on=command(folder, *_words(asked))))
 
 
 def request_of(asked: Asked) -> FetchRequest:
@@ -81,9 +80,9 @@ def request_of(asked: Asked) -> FetchRequest:
         raise BadRequest(_WHAT, f"{place}: {problem['msg'].lower()}", "correct it") from error
 
 
-def _command(asked: Asked) -> str:
-    """The command that asks for the same."""
-    words = [asked.what]
+def _words(asked: Asked) -> list[str]:
+    """The command that asks for the same, without the program's name."""
+    words = ["get", asked.what]
     for name, value in (
         *(("--file", pattern) for pattern in asked.files),
         ("--to", asked.to),
@@ -95,7 +94,7 @@ def _command(asked: Asked) -> str:
     ):
         if value:
             words += [name] if value is True else [name, str(value)]
-    return f"seamount get {shlex.join(words)}"
+    return words
 
 
 def _whole(text: str) -> str:

@@ -5,6 +5,7 @@ interface like the window. Does not know how jobs run; they go on when the termi
 """
 
 import getpass
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from engine.engine_client import EngineClient, EngineSaidNo, connected
 from engine.errors import BadRequest, EngineUnreachable, NotFound
 from engine.interruption import STOPPED
 from engine.model_table import size_text
-from engine.paths import DataFolder
+from engine.paths import DataFolder, data_folder
 from engine.progress_line import ProgressLine, line_text
 from engine.protocol_jobs import Job, JobList
 
@@ -50,7 +51,14 @@ def jobs(folder: DataFolder, named: str | None, action: str | None, *, remove_pa
         if action != "watch":
             _show(job)
             return 0
-    return follow(folder, job.id, Manners(pauses=False, go_on=f"seamount jobs {job.id[:SHORT_ID]} watch"))
+    go_on = command(folder, "jobs", job.id[:SHORT_ID], "resume")
+    return follow(folder, job.id, Manners(pauses=False, go_on=go_on))
+
+
+def command(folder: DataFolder, *words: str) -> str:
+    """The line that runs `seamount` with these words on the same data folder."""
+    data = [] if folder == data_folder() else ["--data", str(folder.root)]
+    return shlex.join(["seamount", *data, *words])
 
 
 @dataclass(frozen=True)

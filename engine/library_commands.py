@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.engine_client import EngineClient, connected
 from engine.errors import BadRequest, NotFound
-from engine.job_commands import LINGER_S, SHORT_ID, Manners, follow
+from engine.job_commands import LINGER_S, SHORT_ID, Manners, command, follow
 from engine.model_table import size_text
 from engine.paths import DataFolder
 from engine.protocol_jobs import Job
@@ -30,7 +30,8 @@ def move(folder: DataFolder, named: str, to: str) -> int:
             ) from error
         asked = {"kind": "move", "item_id": item.id, "folder": place}
         job = Job.model_validate(client.send("POST", "/api/jobs", {"asked": asked}))
-    return follow(folder, job.id, Manners(pauses=True, go_on=f"seamount jobs {job.id[:SHORT_ID]} resume"))
+    go_on = command(folder, "jobs", job.id[:SHORT_ID], "resume")
+    return follow(folder, job.id, Manners(pauses=True, go_on=go_on))
 
 
 def remove(folder: DataFolder, named: str, *, for_good: bool, sure: bool) -> int:

@@ -181,7 +181,8 @@ class LibraryPage(QWidget):
             self._find(found.problem, danger=True)
             self.found.show_entries([])
             return
-        words = "This repository holds several models; each is whole by itself." if found.choices else ""
+        several = len(found.choices) > 1
+        words = "This repository holds several models; each is whole by itself." if several else ""
         self._find(words, danger=False)
         self.found.show_entries([(f"{offer.name}:{offer.title}", offer) for offer in offers])
 

@@ -132,6 +132,12 @@ def test_the_outcome_is_the_error_or_the_proof() -> None:
     assert "Nothing that was done is lost" in outcome_words(job("interrupted"))
     assert outcome_words(job("done", FETCH)) == ""
     assert size_words(job("done", files=["/m/a", "/m/b"])) == "2 files, 156.4 GB"
+    # What was fetched to make it is no part of it.
+    both = PROGRESS.model_copy(update={"total_bytes": 323 * 10**9, "fetch_bytes": 166 * 10**9})
+    made = job("done", {**FETCH, "convert": {"consume": True}}, files=["/m/a"], progress=both)
+    assert size_words(made) == "1 file, 157.0 GB"
+    only = both.model_copy(update={"total_bytes": 166 * 10**9})
+    assert size_words(job("done", FETCH, files=["/m/a"], progress=only)) == "1 file, 166.0 GB"
 
 
 def test_what_may_be_all_there_is_cannot_be_deleted_by_cancelling() -> None:

@@ -24,6 +24,7 @@ from app.library_words import (
 )
 from engine.protocol_library import (
     DiskRoom,
+    Fit,
     HubState,
     Library,
     LibraryItem,
@@ -115,11 +116,14 @@ def test_each_of_several_models_is_an_offer() -> None:
         RemoteFileEntry(path="q4.gguf", size_bytes=7 * GB),
         RemoteFileEntry(path="q8.gguf", size_bytes=9 * GB),
     ]
-    made = choice_offers(offer(kind="gguf", item_id="m3"), choices)
+    fit = Fit(verdict="unknown", text="How large it is will be known once the hub was asked.")
+    made = choice_offers(offer(kind="gguf", item_id="m3", fit=fit), choices)
     assert [(each.title, each.files, each.download_bytes) for each in made] == [
         ("q4.gguf", ["q4.gguf"], 7 * GB), ("q8.gguf", ["q8.gguf"], 9 * GB),
     ]  # fmt: skip
     assert made[0].item_id is None
+    assert made[0].fit is None
+    assert choice_offers(offer(kind="gguf", fit=fit), choices[:1])[0].fit == fit
 
 
 def test_what_is_asked_for() -> None:

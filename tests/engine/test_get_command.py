@@ -1,12 +1,15 @@
 """What the options of `seamount get` ask for."""
 
 import io
+from pathlib import Path
 
 import pytest
 
 from engine import cli, get_command
 from engine.errors import BadRequest
 from engine.get_command import Asked, request_of
+from engine.job_commands import command
+from engine.paths import DataFolder, data_folder
 from engine.protocol_jobs import ConvertAfter, FetchRequest
 
 
@@ -64,6 +67,9 @@ def test_without_a_token_where_one_was_promised(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_command_that_goes_on_can_be_pasted_into_a_shell() -> None:
     asked = Asked("a/b", ["model $(x).gguf"], "my disk", True, consume=True, token_stdin=True)
-    assert get_command._command(asked) == (  # pyright: ignore[reportPrivateUsage]
+    words = get_command._words(asked)  # pyright: ignore[reportPrivateUsage]
+    assert command(data_folder(), *words) == (
         "seamount get a/b --file 'model $(x).gguf' --to 'my disk' --convert --consume"
     )
+    elsewhere = DataFolder(Path("/my data"))
+    assert command(elsewhere, "get", "a/b") == "seamount --data '/my data' get a/b"

@@ -129,6 +129,8 @@ def test_a_name_is_looked_up_once_and_its_choices_are_offers(page: LibraryPage, 
     with qtbot.waitSignal(page.get_requested) as got:
         page.found.cards["flash:q8.gguf"].findChild(QPushButton).click()  # pyright: ignore[reportOptionalMemberAccess]
     assert got.args[0].files == ["q8.gguf"]  # pyright: ignore[reportOptionalSubscript]
+    page.show_lookup(found.model_copy(update={"choices": found.choices[:1]}))
+    assert page.finding.text() == ""
     page.show_lookup(found.model_copy(update={"problem": "It has no weights."}))
     assert page.finding.text() == "It has no weights."
     assert page.found.cards == {}
