@@ -271,6 +271,9 @@ def _add_library(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     get.add_argument("--to", metavar="FOLDER", help="the folder that it goes to")
     get.add_argument("--convert", action="store_true", help="make a GGUF of it while it arrives")
+    get.add_argument(
+        "--save-as", metavar="FILE", help="the .gguf file that is made, where not in the models folder"
+    )
     get.add_argument("--dense", choices=("q8_0", "bf16"), help="see `seamount convert`")
     get.add_argument("--draft", choices=("separate", "keep", "skip"), help="see `seamount convert`")
     get.add_argument("--consume", action="store_true", help="delete each shard once it is converted")

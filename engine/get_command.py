@@ -21,8 +21,8 @@ _WHAT = "Nothing was fetched"
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of the command. `to`: a folder, relative to the current one or whole. `dense` and `draft` None:
-    not given."""
+    """The options of the command. `to`: a folder, `save_as`: a file, relative to the current folder or whole. `dense`
+    and `draft` None: not given."""
 
     what: str
     files: list[str] = field(default_factory=list[str])
@@ -34,6 +34,7 @@ class Asked:
     release: str | None = None
     token_stdin: bool = False
     detach: bool = False
+    save_as: str | None = None
 
 
 def get(folder: DataFolder, asked: Asked) -> int:
@@ -56,16 +57,21 @@ def get(folder: DataFolder, asked: Asked) -> int:
 
 def request_of(asked: Asked) -> FetchRequest:
     """What the options ask for. Raises BadRequest for those that do not go together, or are too long."""
-    about_converting = asked.consume or asked.dense is not None or asked.draft is not None
+    about_converting = asked.consume or any((asked.dense, asked.draft, asked.save_as))
     if about_converting and not asked.convert:
         raise BadRequest(
-            _WHAT, "--dense, --draft and --consume are about converting", "add --convert, or leave them out"
+            _WHAT,
+            "--dense, --draft, --consume and --save-as are about converting",
+            "add --convert, or leave them out",
         )
     try:
         after = None
         if asked.convert:
             after = ConvertAfter(
-                dense=asked.dense or "q8_0", draft=asked.draft or "separate", consume=asked.consume
+                target=_whole(asked.save_as) if asked.save_as is not None else None,
+                dense=asked.dense or "q8_0",
+                draft=asked.draft or "separate",
+                consume=asked.consume,
             )
         return FetchRequest(
             what=asked.what,
@@ -91,6 +97,7 @@ def _words(asked: Asked) -> list[str]:
         ("--draft", asked.draft),
         ("--consume", asked.consume),
         ("--release", asked.release),
+        ("--save-as", asked.save_as),
     ):
         if value:
             words += [name] if value is True else [name, str(value)]

@@ -22,11 +22,21 @@ def test_the_options_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(get_command, "get", get)
     argv = ["get", "flash@main", "--file", "a*", "--file", "b", "--to", "x", "--convert", "--dense", "bf16"]
-    argv += ["--draft", "skip", "--consume", "--release", "R", "--token-stdin", "--detach"]
+    argv += [
+        "--draft",
+        "skip",
+        "--consume",
+        "--release",
+        "R",
+        "--token-stdin",
+        "--detach",
+        "--save-as",
+        "m.gguf",
+    ]
     for line in (argv, ["get", "flash"]):
         assert cli.main(line, open_window=lambda _: 99) == 7
     assert seen == [
-        Asked("flash@main", ["a*", "b"], "x", True, "bf16", "skip", True, "R", True, True),
+        Asked("flash@main", ["a*", "b"], "x", True, "bf16", "skip", True, "R", True, True, "m.gguf"),
         Asked("flash"),
     ]
 
@@ -35,6 +45,8 @@ def test_what_they_ask_for(monkeypatch: pytest.MonkeyPatch, tmp_path: object) ->
     monkeypatch.chdir(str(tmp_path))
     assert request_of(Asked("flash")) == FetchRequest(what="flash")
     asked = Asked("a/b", ["*.gguf"], "here", True, None, "keep", True, "R")
+    elsewhere = request_of(Asked("a/b", convert=True, save_as="m.gguf")).convert
+    assert elsewhere == ConvertAfter(target=f"{tmp_path}/m.gguf")
     assert request_of(asked) == FetchRequest(
         what="a/b",
         files=["*.gguf"],
@@ -49,6 +61,7 @@ def test_what_they_ask_for(monkeypatch: pytest.MonkeyPatch, tmp_path: object) ->
     [
         (Asked("a/b", consume=True), "add --convert"),
         (Asked("a/b", dense="bf16"), "add --convert"),
+        (Asked("a/b", save_as="m.gguf"), "add --convert"),
         (Asked(""), "what: string should have at least 1 character"),
         (Asked("a/b", files=["x" * 501]), "files.0: string should have at most 500"),
         (Asked("a/b", to="~nobody-of-this-name/x"), "no such home folder"),
