@@ -232,15 +232,13 @@ def size_words(job: Job) -> str:
 def cancel_words(job: Job) -> tuple[str, str, str, str | None]:
     """(question, what becomes of what is there, "go on" button, "cancel and delete" button or None)."""
     match job.asked:
-        case FetchRequest() as asked:
-            kept = "What has arrived can be kept: getting the same model again goes on there."
-            # With parts deleted, what is written may be all there is.
-            consumed = asked.convert is not None and asked.convert.consume
+        case FetchRequest():
+            # Also where parts are deleted once they are converted: the hub has them still.
             return (
                 f"Cancel the download of {job.title}?",
-                kept,
+                "What has arrived can be kept: getting the same model again goes on there.",
                 "Go on downloading",
-                None if consumed else "Cancel and delete",
+                "Cancel and delete",
             )
         case ConvertRequest() as asked:
             kept = (
