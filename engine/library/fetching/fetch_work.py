@@ -248,6 +248,10 @@ def remove_partial(folder: Path, *, fetched: bool = False) -> None:
                     place_of(folder, file.path).unlink(missing_ok=True)
                     long_path(note_path(folder, file)).unlink(missing_ok=True)
                 whole = []
+            for file in manifest.files if manifest else ():
+                # What a conversion has consumed left its note.
+                if not os.path.lexists(place_of(folder, file.path)):
+                    long_path(note_path(folder, file)).unlink(missing_ok=True)
             if not whole:
                 manifest_path(folder).unlink(missing_ok=True)
         if not whole:

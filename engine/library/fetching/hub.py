@@ -6,11 +6,12 @@ it has them), its offline mode and where its tools keep a token; and its failure
 `HubBusyError`, and whoever asked waits. (The library's own repeats would sleep where no pause could reach them.)
 
 Files come by plain HTTP with ranges, never by Xet: so they can be hashed, limited and gone on with. The token goes
-to the hub alone, not to where the hub redirects to, and neither it nor a signed address is part of an error.
+to the hub alone, not to where the hub redirects to, and neither it nor a signed address is part of an error or a log.
 """
 
 import contextlib
 import importlib
+import logging
 import os
 import re
 import socket
@@ -363,6 +364,8 @@ def _library() -> ModuleType:
 
     for name in ("constants", "utils"):  # it does not load them by itself when they are asked for
         importlib.import_module(f"huggingface_hub.{name}")
+    # It tells a log each address that it asks; a signed one opens a gated file to whoever reads it there.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     return huggingface_hub
 
 

@@ -276,6 +276,7 @@ def test_what_a_cancelled_job_left_is_removed_and_nothing_else(local: LocalHub, 
     assert not parts_folder(folder).exists()
     assert manifest_path(folder).exists()  # whole files are there, and what they are
     assert (folder / "b.safetensors").exists()
+    (folder / "b.safetensors").unlink()  # as a conversion does that consumes
     remove_partial(folder, fetched=True)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
     remove_partial(folder)

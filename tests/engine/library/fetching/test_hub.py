@@ -1,5 +1,6 @@
 """The hub's client against a real HTTP server: listings, bytes, and every failure as one of our errors."""
 
+import logging
 import socket
 import threading
 import time
@@ -50,6 +51,12 @@ def test_a_listing_has_sizes_and_digests_at_a_whole_commit(local: LocalHub) -> N
         assert (file.size_bytes, file.digest) == (SIZES[file.path], blob.etag)
     assert (listing.licence, listing.gated, listing.private) == ("mit", False, False)
     assert listing.modified_s == 1785484800.0
+
+
+def test_a_signed_address_is_in_no_log(local: LocalHub, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    taken(Hub(local.address))
+    assert [each.getMessage() for each in caplog.records if "://" in each.getMessage()] == []
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 300_000), (0, 1), (12_345, 12_346), (299_999, 300_000)])
