@@ -170,7 +170,7 @@ def test_ctrl_c_pauses_and_the_same_command_goes_on(hub: LocalHub, data: Path, t
         said = child.communicate(timeout=TIMEOUT_S)[1]
     hub.clear_faults()
     assert child.returncode == 130
-    assert f"Paused; `seamount get {NAME} --to {tmp_path / 'to'}` goes on." in said
+    assert f"Paused; `seamount --data {data} get {NAME} --to {tmp_path / 'to'}` goes on." in said
     done = seamount(data, "get", NAME, "--to", tmp_path / "to")
     assert done.returncode == 0, done.stderr
     assert is_whole(tmp_path / "to", tmp_path / "hub")

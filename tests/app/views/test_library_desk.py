@@ -230,7 +230,10 @@ def test_a_gated_repository_is_looked_up_again(window: MainWindow, qtbot: QtBot,
     ("asked", "buttons"),
     [
         (FETCH, {"Cancel and keep", "Go on downloading", "Cancel and delete"}),
-        ({**FETCH, "convert": {"consume": True}}, {"Cancel", "Go on downloading"}),
+        (
+            {**FETCH, "convert": {"consume": True}},
+            {"Cancel and keep", "Go on downloading", "Cancel and delete"},
+        ),
         ({"kind": "verify", "path": "/m"}, {"Cancel", "Go on checking"}),
     ],
 )
