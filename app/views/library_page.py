@@ -174,7 +174,9 @@ class LibraryPage(QWidget):
         self.jobs.show_entries([(job.id, job) for job in jobs])
 
     def show_lookup(self, found: Lookup) -> None:
-        """What stands behind a name."""
+        """What stands behind a name; nothing where the field was emptied meanwhile."""
+        if not self.field.text().strip():
+            return
         self.look_button.setEnabled(True)
         offers = choice_offers(found.offer, found.choices)
         if found.problem:
@@ -188,7 +190,9 @@ class LibraryPage(QWidget):
 
     def refuse_lookup(self, sentence: str) -> None:
         """Nothing could be found out."""
-        self.look_button.setEnabled(bool(self.field.text().strip()))
+        if not self.field.text().strip():
+            return
+        self.look_button.setEnabled(True)
         self._find(sentence, danger=True)
         self.found.show_entries([])
 

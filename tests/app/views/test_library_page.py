@@ -138,6 +138,11 @@ def test_a_name_is_looked_up_once_and_its_choices_are_offers(page: LibraryPage, 
     assert page.look_button.isEnabled()
     qtbot.keyClick(page.field, Qt.Key.Key_Escape)
     assert page.finding.isHidden()
+    # An answer that comes when the question was taken back already.
+    page.show_lookup(found)
+    page.refuse_lookup("There is no such repository.")
+    assert page.finding.isHidden()
+    assert page.found.cards == {}
 
 
 def test_escape_leads_back(page: LibraryPage, qtbot: QtBot) -> None:
