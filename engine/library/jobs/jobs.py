@@ -56,6 +56,7 @@ class Jobs:
         self._wake = threading.Event()
         self._closed = False
         self._stop_asked_s: dict[str, float] = {}
+        self._ending: set[str] = set()
         self._shown: dict[str, Job] = {}
         self._exactness: dict[str, Exactness | None] = {}
         self._jobs = {job.id: job for job in _found(folder)}
@@ -81,12 +82,15 @@ class Jobs:
     def entries(self) -> list[Job]:
         """All jobs, the newest first."""
         with self._lock:
+            for job in list(self._jobs.values()):
+                self._note_end(job)
             jobs = [self._tell(job) for job in self._jobs.values()]
         return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
 
     def get(self, job_id: str) -> Job:
         """One job. Raises NotFound."""
         with self._lock:
+            self._note_end(self._job(job_id))
             return self._tell(self._job(job_id))
 
     def asked_again(self, asked: FetchRequest) -> Job | None:
@@ -275,6 +279,17 @@ class Jobs:
                     running.add(_lane(job))
         return bool(running or waiting)
 
+    def _note_end(self, job: JobFolder) -> None:
+        """Before anybody is told that a job is over: what follows from its end is done."""
+        if job.id in self._ending or job.course.ended or waits(job.course) or _runs(job):
+            return
+        self._ending.add(job.id)  # what follows may ask for the list
+        try:
+            with _alone_in_trouble(job):
+                self._goes_on(job)
+        finally:
+            self._ending.discard(job.id)
+
     def _goes_on(self, job: JobFolder) -> bool:
         """Whether the process of a job runs, which is stopped if that is wished; if not, its end is noted."""
         course = job.course
@@ -324,7 +339,11 @@ class Jobs:
 
     def _end(self, job: JobFolder) -> None:
         """Its process has gone: what follows from that is done, then noted."""
-        self._tell_end(job)
+        self._ending.add(job.id)
+        try:
+            self._tell_end(job)
+        finally:
+            self._ending.discard(job.id)
         job.save(replace(job.course, ended=True))
 
     def _give_up(self, job: JobFolder) -> None:

@@ -331,7 +331,7 @@ def test_a_token_goes_to_the_hub_that_it_was_given_for_alone(tmp_path: Path) -> 
                     report=ignore,
                     stopped=lambda: False,
                 )
-        assert not any(asked.authorized for asked in hub.asked())
+        assert not any(asked["authorized"] for asked in hub.asked())
         access = (hub.address, "hf_mine")
         fetch(request, settings=lambda: settings, access=access, report=ignore, stopped=lambda: False)
         assert (tmp_path / "to" / "config.json").stat().st_size == 10

@@ -367,3 +367,17 @@ def test_the_longest_request_is_still_read_by_the_next_engine(tmp_path: Path) ->
         tmp_path / "jobs", "a", replace(plan_of(asked), wanted=asked), 1.0, {"event": "done"}
     )
     assert [job.asked for job in Jobs(tmp_path / "jobs").entries()] == [asked]
+
+
+def test_nobody_is_told_that_a_job_is_over_before_what_follows_from_it_is_done(tmp_path: Path) -> None:
+    done = {"event": "done", "files": []}
+    left = left_by_an_earlier_engine(tmp_path / "jobs", "a", verifying(tmp_path / "a.gguf"), 1.0, done)
+    left.save(replace(left.course, ended=False, pid=2**31 - 2, started_at=1.0))
+    jobs = Jobs(tmp_path / "jobs")
+    heard: list[list[str]] = []
+    # What follows may ask for the list itself.
+    jobs.ended = lambda _job, _plan: heard.append([each.id for each in jobs.entries()])
+    assert jobs.get("a").state == "done"
+    assert heard == [["a"]]
+    assert [each.state for each in jobs.entries()] == ["done"]
+    assert heard == [["a"]]
