@@ -9,7 +9,7 @@ help:
 	@echo "make run          the window, with a model to talk to"
 	@echo "make test         every test"
 	@echo "make check        format, lint, types, import contracts, every test but the slow ones"
-	@echo "make slow         those: killed downloads and conversions, converted files against transformers"
+	@echo "make slow         those: processes that are killed, downloads, whole programs, converted files against transformers"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
 	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions and 200 kills of jobs that fetch and convert; converted files against transformers"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
@@ -26,7 +26,7 @@ test:
 	@$(PYTHON) packaging/environment.py check
 	$(PYTEST)
 
-# The tests that `make check` leaves out: each takes more than ten seconds.
+# The tests that `make check` leaves out, so that it stays under five minutes on two cores.
 slow:
 	@$(PYTHON) packaging/environment.py check
 	$(PYTEST) -m slow

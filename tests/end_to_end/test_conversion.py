@@ -13,7 +13,7 @@ from tests.convert.conversions import checkpoint
 from tests.end_to_end.live_window import LiveWindow, end_engine, scripted_folder
 
 # The offscreen platform cannot tell anybody a dialog's least size, and says so.
-pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints")
+pytestmark = [pytest.mark.qt_log_ignore("propagateSizeHints"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ NAME = "someone/DeepSeek-V4-Flash-0731"
 READERS = "hf_0nlyForReaders"
 
 # The offscreen platform cannot tell anybody a dialog's least size, and says so.
-pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints")
+pytestmark = [pytest.mark.qt_log_ignore("propagateSizeHints"), pytest.mark.slow]
 
 
 @pytest.fixture

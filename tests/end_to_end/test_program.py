@@ -17,6 +17,8 @@ from engine.store.sessions import SessionStore
 from tests.end_to_end.live_window import end_engine, scripted_folder
 from tests.end_to_end.virtual_display import virtual_display
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 needs_display = pytest.mark.skipif(
     not (sys.platform.startswith("linux") and shutil.which("Xvfb")),

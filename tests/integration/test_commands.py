@@ -13,6 +13,8 @@ from engine.paths import DataFolder
 from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import SLOW_TEXT, LiveEngine, write_script
 
+pytestmark = pytest.mark.slow
+
 
 def seamount(
     engine: LiveEngine | Path, *arguments: str, given: str = ""

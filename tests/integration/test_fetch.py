@@ -19,6 +19,8 @@ from engine.library.fetching.file_fetch import PartFile
 from tests.support.local_hub import LocalHub, write_random_files
 from tests.support.recording_proxy import RecordingProxy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "deepseek-ai/DeepSeek-V4-Flash"
 TOKEN = "hf_SecretSecretSecret"

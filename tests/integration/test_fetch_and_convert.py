@@ -21,6 +21,8 @@ from engine.protocol_jobs import ConvertAfter, FetchRequest, JobProgress
 from tests.support import fetch_kill_campaign
 from tests.support.local_hub import LocalHub, write_repository
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = "deepseek-ai/DeepSeek-V4-Flash-0731"
 SHARD = "model-{:05d}-of-00010.safetensors"
 
@@ -224,7 +226,6 @@ def test_without_room_nothing_large_is_fetched(
     assert work()
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     """A few kills of the campaign; `python -m tests.support.fetch_kill_campaign` does two hundred."""
     count = fetch_kill_campaign.run(tmp_path, kills=20, seed=7)

@@ -22,6 +22,8 @@ from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import SCRIPT_MODEL, LiveEngine, read_events
 from tests.support.local_hub import LocalHub, write_random_files
 
+pytestmark = pytest.mark.slow
+
 NAME = "somebody/Some-Model"
 TOKEN = "hf_onlyTheHubMaySeeThisOne"
 SIZES = {"config.json": 300, "model-1.safetensors": 900_000, "model-2.safetensors": 700_000}

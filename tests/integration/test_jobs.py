@@ -13,6 +13,8 @@ from tests.convert.conversions import checkpoint
 from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import LiveEngine, read_events
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 60.0
 
 

@@ -11,6 +11,8 @@ from tests.convert.conversions import checkpoint, job
 from tests.integration.live_engine import LiveEngine
 from tests.integration.v4_script import TOOLS
 
+pytestmark = pytest.mark.slow
+
 LONG_QUESTION = "The deep sea begins where the light of day ends, and it is older than the land. " * 20
 THINKS = {
     "mode": "high",

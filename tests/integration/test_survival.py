@@ -18,6 +18,8 @@ from engine.paths import DataFolder
 from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import SCRIPT, SLOW_TEXT, LiveEngine, read_events, write_script
 
+pytestmark = pytest.mark.slow
+
 STARTER_QUESTION = "Write a story about a ship that sails south."
 
 

@@ -22,6 +22,8 @@ from engine.library.jobs.jobs import Jobs
 from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobProgress, VerifyRequest
 from tests.convert.conversions import checkpoint
 
+pytestmark = pytest.mark.slow
+
 Made = Callable[[], Jobs]
 TIMEOUT_S = 60.0
 
