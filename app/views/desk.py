@@ -103,6 +103,7 @@ class Desk(QObject):
         self._held: list[Callable[[], None]] = []
         """What was asked for before there was an engine to do it."""
         self._stopped_sentence = ""
+        self._model_news: tuple[str | None, ErrorBody | None] = (None, None)
         self._wire_engine()
         self._wire_conversation()
         self._wire_asking()
@@ -266,8 +267,11 @@ class Desk(QObject):
 
     def _models_changed(self) -> None:
         status = self.shelf.status
-        if status and status.model and not status.error:
+        # Other news leaves what was said of a model, such as why a file was refused.
+        loaded, failure = self.shelf.loaded_id, status.error if status else None
+        if loaded is not None and failure is None and (loaded, failure) != self._model_news:
             self.parts.notices.dismiss("model")
+        self._model_news = (loaded, failure)
         if status is not None:
             # While the engine is away its model's modes stay, as its name does.
             self.setup.set_model(status.model)

@@ -293,6 +293,22 @@ def test_what_is_asked_of_a_stopped_engine_says_again_why(
     assert notice.button.text() == "Restart"
 
 
+def test_why_a_model_was_refused_stays_until_the_model_changes(
+    opened: Opened, qtbot: QtBot, fake_engine: Any
+) -> None:
+    shelf, notices = opened.desk.shelf, opened.window.notices
+    qtbot.waitUntil(lambda: shelf.loaded_id is not None)
+    shelf.refused.emit(ErrorBody(code="model_file", text="It is torn; fetch it again."))
+    shelf.changed.emit()  # other news: the list of models, a turn
+    assert notices.sentences() == ["It is torn; fetch it again."]
+    status = shelf.status
+    assert status is not None
+    assert status.model is not None
+    other = status.model.model_copy(update={"id": "another"})
+    shelf.set_status(status.model_copy(update={"model": other}))
+    assert notices.sentences() == []
+
+
 def test_a_model_that_cannot_be_loaded_is_said(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
     qtbot.waitUntil(lambda: bool(fake_engine.listeners))
     fake_engine.status.update(
