@@ -43,8 +43,6 @@ class Engine:
         self.library = library
         self.jobs = Jobs(folder.jobs)
         self.credentials = Credentials()
-        self.job_requests = JobRequests(folder, library, self.settings, self._is_loaded)
-        self.credentials = Credentials()
         self.overview = Overview(
             folder, library, self.credentials, self.settings, self.jobs.entries, self._models_in_use
         )
@@ -190,10 +188,6 @@ class Engine:
     def _models_in_use(self) -> list[str]:
         host = self.host
         return [each for each in (host.loaded_id, host.loading_id, self.thread.load_waiting) if each]
-
-    def _is_loaded(self, model_id: str) -> bool:
-        loaded = self.host.loaded
-        return model_id in (self.host.loading_id, self.thread.load_waiting, loaded.id if loaded else None)
 
     def _after_job(self, job: Job, plan: JobPlan) -> None:
         """What the library and the settings have to know of a job that has come to its end. Raises nothing."""

@@ -17,7 +17,7 @@ from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobRequest, 
 
 
 class JobRequests:
-    """The requests of one data folder. `is_loaded` says whether a model with this id is, or is about to be."""
+    """The requests of one data folder."""
 
     def __init__(self, folder: DataFolder, library: ModelLibrary, overview: Overview) -> None:
         self._folder = folder
@@ -26,11 +26,9 @@ class JobRequests:
 
     def plan(self, asked: JobRequest) -> JobPlan:
         """What is to be noted down. Raises BadRequest, NotFound, Conflict."""
-        if isinstance(asked, MoveRequest):
-            return self._move(asked)
         if isinstance(asked, FetchRequest):
             return self._fetch(asked)
-        return plan_of(asked)
+        return self._move(asked) if isinstance(asked, MoveRequest) else plan_of(asked)
 
     def settle(self, job: Job, plan: JobPlan) -> tuple[str, str] | None:
         """Take what a job has made into the library, where it does not lie in a folder that is looked through anyway.
@@ -52,37 +50,19 @@ class JobRequests:
         return None
 
     def _fetch(self, asked: FetchRequest) -> JobPlan:
-        from engine.library.catalogue import resolve, wanted
+        from engine.library.catalogue_entries import load_catalogue
 
         resolved = self._overview.resolved(asked)
         entry = None if asked.release else load_catalogue(self._folder).find(asked.what.partition("@")[0])
         return replace(plan_of(resolved, entry.title if entry is not None else None), wanted=asked)
 
     def _move(self, asked: MoveRequest) -> JobPlan:
-        what = "The move could not be begun"
-        if asked.item_id.startswith(CHECKPOINT):
-            path = Path(asked.item_id.removeprefix(CHECKPOINT))
-            if not path.is_absolute() or not (path / "config.json").is_file():
-                raise BadRequest(what, "there is no checkpoint in that folder", "look at the library again")
-            if self._folder.root.is_relative_to(path):
-                raise BadRequest(what, "the data folder lies in it", "move the files yourself")
-            return move_plan(asked, path.name, [path])
-        entry = self._library.entry(asked.item_id)
-        if entry.id == STARTER_ID:
-            raise Conflict(what, "the starter belongs to Seamount itself", "choose another model")
-        if self._is_loaded(entry.id):
-            raise Conflict(what, f"{entry.name} is loaded", "load another model first")
-        return move_plan(asked, entry.name, files_of_model(Path(entry.path)))
-
-
-def files_of_model(path: Path) -> list[Path]:
-    """All that belongs to the model in the file `path`: its parts, the drafter beside it, and their receipts."""
-    from convert.conversion_plan import path_of
-    from convert.receipt import receipt_path
-    from engine.library.model_files import parts_of
-
-    files = [*parts_of(path)]
-    draft = path_of(path, "draft")
-    if draft not in files and draft.is_file():
-        files.append(draft)
-    return [*files, *(receipt for each in files if (receipt := receipt_path(each)).is_file())]
+        holding = self._overview.holding(asked.item_id)
+        item, what = holding.item, "The move could not be begun"
+        if not item.movable:
+            raise Conflict(what, f"{item.name} belongs to Seamount itself", "choose another model")
+        if item.in_use:
+            raise Conflict(
+                what, f"{item.name} is in use", "load another model, or let the job that works on it finish"
+            )
+        return move_plan(asked, item.name, holding.takes)

@@ -104,7 +104,13 @@ def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
     allowed = {"engine"} | {
         f"engine.{m}"
         for m in (
-            "conversation", "errors", "launch", "paths", "protocol", "protocol_jobs", "protocol_library",
+            "conversation",
+            "errors",
+            "launch",
+            "paths",
+            "protocol",
+            "protocol_jobs",
+            "protocol_library",
         )
     }
     seen = {

@@ -319,7 +319,7 @@ class Jobs:
             why = f"its process could not be started ({getattr(error, 'strerror', None) or error})"
             name = NAMES[job.plan.asked.kind]
             problem = f"{name} has failed: {why}; close other programs and resume it."
-            if isinstance(error, DataFolderError):
+            if isinstance(error, SeamountError):
                 problem = error.text
             job.save(Course(wish="run", run=run, ended=True, problem=problem))
             return
