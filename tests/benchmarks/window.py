@@ -32,6 +32,7 @@ ANSWER_TOKENS = 4000
 ANSWER_BYTES = 4 * ANSWER_TOKENS
 DELAY_S = 0.001
 MESSAGES = 1000
+DOWNLOAD_FILES, DOWNLOAD_FILE_BYTES, DOWNLOAD_MB_S = 12, 100_000_000, 100.0
 
 # What a chatty model writes.
 PARAGRAPH = (
@@ -153,6 +154,44 @@ def streaming() -> bool:
     return heart.worst_ms <= GAP_WANTED_MS
 
 
+def downloading() -> bool:
+    """The event loop's worst gap while four streams fetch and the library page shows it."""
+    from engine.protocol_jobs import FetchRequest, StartJob
+    from tests.support.local_hub import HubProcess, write_random_files
+
+    name = "somebody/Weights"
+    with TemporaryDirectory() as scratch, HubProcess() as hub:
+        files = {f"model-{number}.safetensors": DOWNLOAD_FILE_BYTES for number in range(DOWNLOAD_FILES)}
+        hub.add(name, str(write_random_files(Path(scratch) / "hub", files)))
+        folder = scripted_folder(
+            Path(scratch) / "data", SCRIPT, hub_endpoint=hub.address, download_streams=4,
+            download_limit_mb_s=DOWNLOAD_MB_S,
+        )  # fmt: skip
+        with _open_window(folder) as window:
+            window.ready()
+            window.do("library")
+            page = window.desk.library.page
+            assert page is not None
+            window.wait(lambda: window.desk.library_shelf.library is not None)
+            refused: list[str] = []
+            asked = StartJob(
+                asked=FetchRequest(what=name, revision="main", folder=str(Path(scratch) / "got"))
+            )
+            jobs = window.desk.jobs
+            heart = Heartbeat()
+            jobs.start(asked, lambda _: None, lambda error: refused.append(error.text))
+            window.wait(lambda: bool(refused) or any(job.state == "done" for job in jobs.jobs), 120_000)
+            heart.stop()
+            assert not refused, refused
+            assert len(page.jobs.cards) == 1
+    print(
+        f"fetching {DOWNLOAD_FILES * DOWNLOAD_FILE_BYTES / 1e9:.1f} GB by four streams at {DOWNLOAD_MB_S:.0f} MB/s on "
+        f"the library page: worst gap of the event loop {heart.worst_ms:.0f} ms in {heart.beats} beats (wanted ≤ "
+        f"{GAP_WANTED_MS:.0f})"
+    )
+    return heart.worst_ms <= GAP_WANTED_MS
+
+
 def long_conversation() -> bool:
     """From choosing a conversation of `MESSAGES` messages to its first paint."""
     from PySide6.QtWidgets import QApplication
@@ -208,7 +247,7 @@ def main() -> bool:
         application = QApplication.instance() or QApplication(["seamount"])
         assert isinstance(application, QApplication)
         application.setStyle("Fusion")
-        held += [streaming(), long_conversation()]
+        held += [streaming(), downloading(), long_conversation()]
     return all(held)
 
 

@@ -17,6 +17,8 @@ from engine.backends.llamacpp import LlamaCppBackend
 from tests.convert.conversions import Release, checkpoint, job
 from tests.convert.seeded_checkpoint import stored
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Seamounts rise from the sea floor and end below the surface. " * 16
 
 

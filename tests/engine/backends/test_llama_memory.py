@@ -14,6 +14,8 @@ from engine.backends.base import Cancelled, SyncReport
 from engine.errors import GenerationError
 from tests.engine.backends.exact_v4 import exact_model
 
+pytestmark = pytest.mark.slow
+
 llamacpp = pytest.importorskip("engine.backends.llamacpp", reason="llama_cpp is not installed")
 llama_memory = pytest.importorskip("engine.backends.llama_memory", reason="llama_cpp is not installed")
 
