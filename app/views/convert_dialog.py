@@ -18,7 +18,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -36,6 +35,7 @@ from app.conversion_words import (
 )
 from app.quantities import size_name
 from app.views.path_choice import choice_button, choose_folder, choose_model_target
+from app.views.scrolled_form import scrolled_form
 from app.wrapping import breakable
 from engine.protocol import ErrorBody
 from engine.protocol_jobs import ConvertRequest, DenseFormat, DraftPlace, Inspection, StartJob
@@ -154,18 +154,10 @@ class ConvertDialog(QDialog):
         rows_column.addWidget(about)
         rows_column.addLayout(grid)
         rows_column.addStretch(1)
-        # With large text, or much to say, it scrolls; what begins it stays in sight.
-        area = QScrollArea()
-        area.setWidget(form)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setMinimumWidth(form.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 20)
         column.setSpacing(16)
-        column.addWidget(area, 1)
+        column.addWidget(scrolled_form(form), 1)
         column.addWidget(self.message)
         column.addWidget(buttons)
 

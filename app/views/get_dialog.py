@@ -17,7 +17,6 @@ from PySide6.QtWidgets import (
     QGridLayout,
     QLabel,
     QRadioButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -35,6 +34,7 @@ from app.library_words import (
 from app.quantities import size_name
 from app.views.elided_line import ElidedLine
 from app.views.path_choice import choice_button, choose_folder, choose_model_target
+from app.views.scrolled_form import scrolled_form
 from app.wrapping import breakable
 from engine.protocol_jobs import DenseFormat, StartJob
 from engine.protocol_library import DiskRoom, Offer
@@ -166,18 +166,10 @@ class GetDialog(QDialog):
         column.addLayout(self._costs)
         column.addWidget(self.fit)
         column.addStretch(1)
-        # With large text it scrolls; what begins it stays in sight.
-        area = QScrollArea()
-        area.setWidget(form)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setMinimumWidth(form.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         outer = QVBoxLayout(self)
         outer.setContentsMargins(24, 20, 24, 20)
         outer.setSpacing(16)
-        outer.addWidget(area, 1)
+        outer.addWidget(scrolled_form(form), 1)
         outer.addWidget(self.room)
         outer.addWidget(self.message)
         outer.addWidget(buttons)
