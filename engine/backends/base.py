@@ -8,10 +8,13 @@ time. A backend never samples, renders or parses.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from engine.placement.load_plan import LoadPlan
 
 Logits = NDArray[np.float32]
 """float32 [vocabulary], un-normalised, for the token after the context. Valid until the next call."""
@@ -52,6 +55,26 @@ class SyncReport:
     read_tokens: int
 
 
+@dataclass(frozen=True)
+class ExpertCounts:
+    """Experts that tokens written one by one went to, since the model was loaded: how many, how many of them lay in
+    memory when they were chosen, and what was read from the disk for the others."""
+
+    wanted: int = 0
+    in_memory: int = 0
+    read_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class TakenBytes:
+    """What a loaded model and its context have really taken, by the library's own account. `mapped_bytes`: of the
+    model's file, in memory as far as there is room; not counted in `ram_bytes`."""
+
+    gpu_bytes: int = 0
+    ram_bytes: int = 0
+    mapped_bytes: int = 0
+
+
 class Cancelled(Exception):  # noqa: N818 - not an error: the person asked for it
     """Raised by `sync` when `cancelled()` became true; the context holds a shorter, valid prefix."""
 
@@ -62,6 +85,29 @@ class Backend(Protocol):
     @property
     def facts(self) -> ModelFacts:
         """What is known of the model; never changes."""
+        ...
+
+    @property
+    def plan(self) -> "LoadPlan | None":
+        """By which plan it was loaded; None where there was none."""
+        ...
+
+    @property
+    def taken(self) -> TakenBytes | None:
+        """What it takes of this machine; None where the library does not say."""
+        ...
+
+    @property
+    def expert_counts(self) -> ExpertCounts | None:
+        """What its experts cost so far; None where nobody looks. Any thread."""
+        ...
+
+    def relieve(self, wanted_bytes: int) -> int:
+        """Give back memory that it can do without, as soon as it can, `wanted_bytes` of it if there is so much.
+
+        Returns how many bytes it will give back; 0: none. Any thread: a running `step` or `sync` goes on, and what
+        it needs is not touched before it ends.
+        """
         ...
 
     @property

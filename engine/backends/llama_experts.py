@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.gguf_header import GgufError, read_gguf_header
+from engine.backends.ggml_library import ggml_function
 from engine.backends.read_ahead import ReadAhead, available
 from engine.placement.expert_ranges import ExpertRanges, expert_ranges
 
@@ -138,31 +139,10 @@ def _numbers(tensor: int, used: int) -> Chosen:
     return content.reshape(rows, -1)[:, :used]
 
 
-def _ggml() -> ctypes.CDLL:
-    """The library of ggml's tensors. llama_cpp loaded it and does not wrap it; the same file is the same library."""
-    folder = Path(llama.__file__).parent / "lib"
-    for path in sorted(folder.glob("*ggml-base*")):
-        try:
-            return ctypes.CDLL(str(path))
-        except OSError:
-            continue
-    raise ImportError(f"there is no ggml-base in {folder}")
-
-
-def _function(name: str, result: Any, *arguments: Any) -> Any:
-    try:
-        function = _library[name]
-    except AttributeError as error:
-        raise ImportError(f"ggml has no {name}") from error
-    function.restype, function.argtypes = result, list(arguments)
-    return function
-
-
-_library = _ggml()
-_name_of = _function("ggml_get_name", ctypes.c_char_p, ctypes.c_void_p)
-_rows_of = _function("ggml_nrows", ctypes.c_int64, ctypes.c_void_p)
-_elements_of = _function("ggml_nelements", ctypes.c_int64, ctypes.c_void_p)
-_bytes_of = _function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
-_copy = _function(
+_name_of = ggml_function("ggml_get_name", ctypes.c_char_p, ctypes.c_void_p)
+_rows_of = ggml_function("ggml_nrows", ctypes.c_int64, ctypes.c_void_p)
+_elements_of = ggml_function("ggml_nelements", ctypes.c_int64, ctypes.c_void_p)
+_bytes_of = ggml_function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+_copy = ggml_function(
     "ggml_backend_tensor_get", None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
 )

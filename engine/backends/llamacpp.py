@@ -22,11 +22,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.backends.base import Cancelled, Logits, ModelFacts, SyncReport
+from engine.backends.base import Cancelled, ExpertCounts, Logits, ModelFacts, SyncReport, TakenBytes
 from engine.backends.cores import threads_to_use
-from engine.backends.llama_log import LlamaLog
+from engine.backends.llama_batch import Batch
+from engine.backends.llama_loading import (
+    UNREWINDABLE,
+    architecture_of,
+    begin_log,
+    load_model,
+    log,
+    read_facts,
+)
 from engine.backends.llama_memory import LlamaMemory
 from engine.backends.llama_vocabulary import GgufVocabulary
 from engine.errors import GenerationError, ModelLoadError
@@ -36,8 +43,6 @@ if TYPE_CHECKING:
     from engine.backends.llama_experts import ExpertWatch
 
 CHUNK_TOKENS = 512
-UNREWINDABLE = frozenset(("deepseek4",))
-"""Architectures whose memory cannot be cut back: a ring, and rows compressed from what is gone."""
 END_TOKENS = 2
 """A prompt's last tokens, before which a state is kept: its very last one marks thinking or not and differs in
 the next turn; and two, because one token alone is computed in another way than several (V4 in llama.cpp)."""
@@ -51,9 +56,6 @@ _KV_TYPES = {"f16": 1, "f32": 0, "q8_0": 8}  # ggml_type
 _ABORTED = 2  # llama_decode's status when the abort callback said yes
 _NO_ROOM = 1
 
-_log = LlamaLog()
-_log_callback = llama.llama_log_callback(_log.line)  # kept: llama.cpp holds only its address
-
 
 class LlamaCppBackend:
     """A model and one context of llama.cpp (`base.Backend`). One thread at a time; `open` makes one."""
@@ -66,7 +68,9 @@ class LlamaCppBackend:
         vocabulary: GgufVocabulary,
         memory: LlamaMemory,
         watch: "ExpertWatch | None" = None,
+        plan: LoadPlan | None = None,
     ) -> None:
+        self._plan = plan
         self._watch = watch  # kept: the context holds only its callback's address
         self._model: Any = model
         self._context: Any = context
@@ -77,8 +81,8 @@ class LlamaCppBackend:
         self._logits_view: Logits = np.zeros(0, np.float32)
         self._logits_address = 0
         self._chunk_tokens = int(llama.llama_n_batch(context))
-        self._batch = _Batch(self._chunk_tokens)
-        self._one = _Batch(1)
+        self._batch = Batch(self._chunk_tokens)
+        self._one = Batch(1)
         self._one.n_seq_and_logits(1)
 
     @classmethod
@@ -105,13 +109,12 @@ class LlamaCppBackend:
         Raises ModelLoadError with llama.cpp's own reason, or when `on_progress` returned False.
         """
         llama.llama_backend_init()
-        _log.forget()
-        llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
+        begin_log()
         if plan is not None:
             context_tokens, threads, kv_type = plan.context_tokens, plan.threads, plan.cache_type
             checkpoint_bytes = plan.part_bytes("states", "ram")
         from_disk = watch is not None and watch.reads_ahead
-        model = _load_model(path, name, on_progress, plan, repack=not from_disk)
+        model = load_model(path, name, on_progress, plan, repack=not from_disk)
         try:
             return cls._with_context(
                 model, name, context_tokens, threads, kv_type, checkpoint_bytes, plan, watch
@@ -147,7 +150,7 @@ class LlamaCppBackend:
             parameters.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         # With a window-sized cache, rewinding would be accepted though the window's tokens are gone. A memory
         # that refuses it anyway would only keep, and look through, every token's row in every layer.
-        uncut = _architecture(model) in UNREWINDABLE
+        uncut = architecture_of(model) in UNREWINDABLE
         parameters.swa_full = not uncut
         for field, value in (plan.context_parameters() if plan else {}).items():
             setattr(parameters, field, value)
@@ -157,7 +160,7 @@ class LlamaCppBackend:
         if not context:
             raise ModelLoadError(
                 f"{name} could not be loaded",
-                f"no context of {wanted:,} tokens could be made ({_log.reason()})",
+                f"no context of {wanted:,} tokens could be made ({log.reason()})",
                 "set a smaller context in Settings, or close other programs to free memory",
             )
         try:
@@ -166,10 +169,10 @@ class LlamaCppBackend:
                 model, None if template is None else template.decode("utf-8", "replace")
             )
             held = min(wanted, int(llama.llama_n_ctx(context)))
-            facts = _read_facts(model, vocabulary, name, held, used_threads)
+            facts = read_facts(model, vocabulary, name, held, used_threads)
             kind = "cut" if facts.can_rewind else "checkpoints" if uncut else "neither"
             memory = LlamaMemory(context, kind, checkpoint_bytes=checkpoint_bytes)
-            return cls(model, context, facts, vocabulary, memory, watch)
+            return cls(model, context, facts, vocabulary, memory, watch, plan)
         except BaseException:
             llama.llama_free(context)
             raise
@@ -240,6 +243,26 @@ class LlamaCppBackend:
         self._memory.held.append(token_id)
         self._has_logits = True
         return self._view()
+
+    @property
+    def plan(self) -> LoadPlan | None:
+        """By which plan it was loaded."""
+        return self._plan
+
+    @property
+    def taken(self) -> TakenBytes | None:
+        """Not told yet."""
+        return None
+
+    @property
+    def expert_counts(self) -> ExpertCounts | None:
+        """Not counted yet."""
+        return None
+
+    def relieve(self, wanted_bytes: int) -> int:
+        """See `base.Backend.relieve`."""
+        del wanted_bytes
+        return 0
 
     @property
     def held(self) -> Sequence[int]:
@@ -337,124 +360,6 @@ class LlamaCppBackend:
         return self._logits_view
 
 
-class _Batch:
-    """Arrays of a `llama_batch` for one sequence, made once. The struct holds addresses, this the arrays."""
-
-    def __init__(self, size: int) -> None:
-        self.token: NDArray[np.int32] = np.zeros(size, np.int32)
-        self.position: NDArray[np.int32] = np.zeros(size, np.int32)
-        self._sequences: NDArray[np.int32] = np.ones(size, np.int32)
-        self._sequence = (ctypes.c_int32 * 1)(0)
-        self._sequence_pointers = (ctypes.POINTER(ctypes.c_int32) * size)(
-            *[ctypes.cast(self._sequence, ctypes.POINTER(ctypes.c_int32))] * size
-        )
-        self._logits: NDArray[np.int8] = np.zeros(size, np.int8)
-        pointer = ctypes.POINTER(ctypes.c_int32)
-        # Any: the annotations of llama_cpp name arrays where the struct's fields are pointers.
-        self.batch: Any = llama.llama_batch()
-        self.batch.token = self.token.ctypes.data_as(pointer)
-        self.batch.pos = self.position.ctypes.data_as(pointer)
-        self.batch.n_seq_id = self._sequences.ctypes.data_as(pointer)
-        self.batch.seq_id = self._sequence_pointers
-        self.batch.logits = self._logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-
-    def n_seq_and_logits(self, count: int, *, logits: bool = True) -> None:
-        """Use the first `count` places; `logits`: of the last of them."""
-        self.batch.n_tokens = count
-        self._logits[:count] = 0
-        self._logits[count - 1] = logits
-
-
 def _decode_error(status: int) -> GenerationError:
     why = {_NO_ROOM: "llama.cpp found no room in the context"}.get(status, f"llama.cpp reported {status}")
     return GenerationError("The answer stopped", why, "continue the answer, or load the model again")
-
-
-def reaches_gpu() -> bool:
-    """Whether this build of llama.cpp can compute on a GPU."""
-    return bool(llama.llama_supports_gpu_offload())
-
-
-def _load_model(
-    path: Path,
-    name: str,
-    on_progress: Callable[[float], bool],
-    plan: LoadPlan | None,
-    *,
-    repack: bool,
-) -> Any:
-    """`repack`: matrices may be copied into the order that the processor's kernels like best."""
-    failure: list[BaseException] = []
-    stopped = False
-
-    def progress(fraction: float, _data: object) -> bool:
-        nonlocal stopped
-        try:
-            stopped = stopped or not on_progress(fraction)
-        except BaseException as error:  # noqa: BLE001 - it cannot travel through C; raised again below
-            failure.append(error)
-            stopped = True
-        return not stopped
-
-    parameters = llama.llama_model_default_params()
-    parameters.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-    for field, value in (plan.model_parameters() if plan else {}).items():
-        setattr(parameters, field, getattr(llama, value) if isinstance(value, str) else value)
-    if not repack:
-        parameters.use_extra_bufts = False
-    callback = llama.llama_progress_callback(progress)
-    parameters.progress_callback = callback
-    model = llama.llama_model_load_from_file(str(path).encode("utf-8", "surrogateescape"), parameters)
-    if model and not failure and not stopped:
-        return model
-    if model:
-        llama.llama_model_free(model)
-    if failure:
-        raise failure[0]
-    if stopped:
-        raise ModelLoadError(f"{name} was not loaded", "loading was stopped", "choose it again to load it")
-    raise ModelLoadError(
-        f"{name} could not be loaded",
-        _log.reason(),
-        "choose another model, or fetch the file again",
-    )
-
-
-def _read_facts(
-    model: Any, vocabulary: GgufVocabulary, name: str, context_tokens: int, threads: int
-) -> ModelFacts:
-    template_bytes = llama.llama_model_chat_template(model, None)
-    architecture = _architecture(model)
-    return ModelFacts(
-        name=name,
-        architecture=architecture,
-        backend="llama.cpp",
-        context_tokens=context_tokens,
-        context_train_tokens=int(llama.llama_model_n_ctx_train(model)),
-        vocabulary_size=vocabulary.size,
-        threads=threads,
-        end_token_ids=vocabulary.end_ids,
-        begin_token_id=vocabulary.begin_id if vocabulary.wants_begin else None,
-        begin_token_text=vocabulary.text(vocabulary.begin_id),
-        end_token_text=vocabulary.text(vocabulary.end_id),
-        chat_template=None if template_bytes is None else template_bytes.decode("utf-8", "replace"),
-        control_tokens=dict(vocabulary.control),
-        release_names=tuple(
-            filter(None, (_metadata(model, key) for key in (b"seamount.release", b"general.name"))),
-        ),
-        can_rewind=architecture not in UNREWINDABLE and not _is_recurrent(model),
-    )
-
-
-def _is_recurrent(model: Any) -> bool:
-    return bool(llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model))
-
-
-def _architecture(model: Any) -> str:
-    return _metadata(model, b"general.architecture")
-
-
-def _metadata(model: Any, key: bytes) -> str:
-    buffer: Any = ctypes.create_string_buffer(256)
-    length = llama.llama_model_meta_val_str(model, key, buffer, len(buffer))
-    return buffer.value.decode("utf-8", "replace") if length >= 0 else ""

@@ -44,7 +44,8 @@ def open_backend(
         return ScriptedBackend.open(
             path, name=entry.name, context_tokens=context_tokens, on_progress=on_progress
         )
-    from engine.backends.llamacpp import LlamaCppBackend, reaches_gpu
+    from engine.backends.llama_loading import reaches_gpu
+    from engine.backends.llamacpp import LlamaCppBackend
 
     # Where llama.cpp has a GPU, it places a model by its own rules.
     plan = None if reaches_gpu() else _plan(path, entry.name, context_tokens, threads)

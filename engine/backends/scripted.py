@@ -236,6 +236,26 @@ class ScriptedBackend:
         return self._logits
 
     @property
+    def plan(self) -> None:
+        """None: it lies nowhere."""
+        return None
+
+    @property
+    def taken(self) -> None:
+        """None."""
+        return None
+
+    @property
+    def expert_counts(self) -> None:
+        """None: it has no experts."""
+        return None
+
+    def relieve(self, wanted_bytes: int) -> int:
+        """Nothing."""
+        del wanted_bytes
+        return 0
+
+    @property
     def held(self) -> Sequence[int]:
         """The tokens in the context."""
         return self._held

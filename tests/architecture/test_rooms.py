@@ -17,7 +17,9 @@ LONGEST_MODULE_LINES = 500
 ROOMS_OF = {
     "llama_cpp": (
         "engine/backends/llamacpp",
+        "engine/backends/llama_batch",
         "engine/backends/llama_experts",
+        "engine/backends/llama_loading",
         "engine/backends/llama_memory",
         "engine/backends/llama_vocabulary",
     ),
@@ -39,6 +41,8 @@ MAY_LOAD = {
     "convert.tensor_stream": ("numpy",),
     "convert.verification": ("numpy",),
     "engine.backends": ("numpy",),
+    "engine.backends.llama_batch": ("numpy", "llama_cpp", "jinja2"),
+    "engine.backends.llama_loading": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_experts": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_memory": ("numpy", "llama_cpp", "jinja2"),
