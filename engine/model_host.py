@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
+from engine.placement.planner import Wishes
 from engine.protocol import LoadedModel, ModelEntry, Sampling, Settings
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class OpenBackend(Protocol):
         self,
         entry: ModelEntry,
         *,
-        context_tokens: int,
-        threads: int,
+        wishes: Wishes,
         on_progress: Callable[[float], bool],
     ) -> "Backend":
         """Open `entry`; `on_progress(fraction)` returns False to give the load up."""
@@ -74,7 +74,7 @@ class ModelHost:
         self._open_backend = open_backend
         self._stop = threading.Event()
         self._backend: Backend | None = None
-        self._opened: tuple[ModelEntry, int, int] | None = None
+        self._opened: tuple[ModelEntry, Wishes] | None = None
         self._progress_s = 0.0
 
     @property
@@ -129,7 +129,7 @@ class ModelHost:
         # Both at once may not fit the memory: the old one goes first.
         self.close()
         try:
-            self._open(entry, settings.context_tokens, settings.threads)
+            self._open(entry, Wishes(settings.context_tokens, threads=settings.threads))
         except SeamountError:
             if before is not None and not self._stop.is_set():
                 try:
@@ -138,7 +138,7 @@ class ModelHost:
                     _logger.warning("the model before it cannot be loaded again either: %s", error.text)
             raise
 
-    def _open(self, entry: ModelEntry, context_tokens: int, threads: int) -> None:
+    def _open(self, entry: ModelEntry, wishes: Wishes) -> None:
         opener = self._open_backend
         if opener is None:
             from engine.backends.opening import open_backend as opener
@@ -152,9 +152,7 @@ class ModelHost:
         self._opened = None
         started_s = time.monotonic()
         try:
-            backend = opener(
-                entry, context_tokens=context_tokens, threads=threads, on_progress=self._on_progress
-            )
+            backend = opener(entry, wishes=wishes, on_progress=self._on_progress)
         except SeamountError:
             raise
         except Exception as error:
@@ -172,7 +170,7 @@ class ModelHost:
             backend.close()
             raise
         self._backend = backend
-        self._opened = (entry, context_tokens, threads)
+        self._opened = (entry, wishes)
         self.loaded = LoadedModel(
             id=entry.id,
             name=entry.name,

@@ -9,6 +9,7 @@ from engine.backends.base import Backend
 from engine.backends.scripted import ScriptedBackend
 from engine.errors import ModelFileError, ModelLoadError
 from engine.model_host import ModelHost
+from engine.placement.planner import Wishes
 from engine.protocol import ErrorBody, ModelEntry, Settings
 
 PROBLEM = ErrorBody(code="model_file", text="It is truncated: it ends early; download it again.")
@@ -27,8 +28,7 @@ class Opening:
         self,
         entry: ModelEntry,
         *,
-        context_tokens: int,
-        threads: int,
+        wishes: Wishes,
         on_progress: Callable[[float], bool],
     ) -> Backend:
         for step in range(101):
@@ -36,8 +36,8 @@ class Opening:
                 raise ModelLoadError("It was not loaded", "it was stopped", "choose it again")
         if entry.id in self.fails:
             raise self.fails[entry.id]
-        self.opened.append((entry.id, context_tokens, threads))
-        backend = self._scripted(name=entry.id, context=context_tokens)
+        self.opened.append((entry.id, wishes.context_tokens, wishes.threads))
+        backend = self._scripted(name=entry.id, context=wishes.context_tokens)
         close = backend.close
 
         def closed() -> None:

@@ -40,7 +40,7 @@ def entry(path: Path) -> ModelEntry:
 
 
 def load(path: Path, threads: int = 1) -> None:
-    backend = open_backend(entry(path), context_tokens=CONTEXT, threads=threads, on_progress=lambda _: True)
+    backend = open_backend(entry(path), wishes=Wishes(CONTEXT, threads=threads), on_progress=lambda _: True)
     try:
         assert backend.facts.threads == threads
         backend.sync([5, 6, 7, 8], lambda _done, _total, _reused: None, lambda: False)

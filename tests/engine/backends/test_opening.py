@@ -28,7 +28,7 @@ def entry(path: Path) -> ModelEntry:
 def test_a_script_opens_the_scripted_backend(tmp_path: Path) -> None:
     path = tmp_path / "a.script.json"
     path.write_text(json.dumps({"replies": [{}]}), encoding="utf-8")
-    backend = open_backend(entry(path), context_tokens=300, threads=0, on_progress=lambda _fraction: True)
+    backend = open_backend(entry(path), wishes=Wishes(300), on_progress=lambda _fraction: True)
     assert (backend.facts.backend, backend.facts.name, backend.facts.context_tokens) == (
         "scripted",
         "My model",
@@ -40,7 +40,7 @@ def test_anything_else_opens_llama_cpp(tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(b"no GGUF")
     with pytest.raises(ModelLoadError, match="My model could not be loaded"):
-        open_backend(entry(path), context_tokens=300, threads=0, on_progress=lambda _fraction: True)
+        open_backend(entry(path), wishes=Wishes(300), on_progress=lambda _fraction: True)
 
 
 def on_disk(sizes: ModelSizes, wishes: Wishes) -> LoadPlan:
@@ -63,7 +63,7 @@ def test_experts_that_the_plan_leaves_on_the_disk_are_read_ahead(
     write_synthetic(path, synthetic_shape(layers=2, overrides=small))
     if from_disk:
         monkeypatch.setattr(present_plan, "plan_for", on_disk)
-    backend = open_backend(entry(path), context_tokens=64, threads=1, on_progress=lambda _fraction: True)
+    backend = open_backend(entry(path), wishes=Wishes(64, threads=1), on_progress=lambda _fraction: True)
     watch = backend._watch  # type: ignore[attr-defined]
     try:
         assert (watch is not None) == from_disk
@@ -78,7 +78,7 @@ def test_experts_that_the_plan_leaves_on_the_disk_are_read_ahead(
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="there is no file"):
-        open_backend(entry(tmp_path / "gone.gguf"), context_tokens=1, threads=0, on_progress=lambda _f: True)
+        open_backend(entry(tmp_path / "gone.gguf"), wishes=Wishes(1), on_progress=lambda _f: True)
 
 
 def test_choosing_loads_no_library_that_is_not_used() -> None:
