@@ -34,11 +34,12 @@ class V4Cache:
 @dataclass(frozen=True)
 class PlainCache:
     """Ordinary attention: how many numbers of keys and of values each layer keeps for a token, and what the compute
-    buffers depend on (`inner`: the widest feed-forward that is computed at once)."""
+    buffers depend on (`inner`: the widest feed-forward that is computed at once; `heads` of attention)."""
 
     rows: tuple[tuple[int, int], ...]
     hidden: int
     inner: int
+    heads: int = 0
 
 
 CacheShape = V4Cache | PlainCache
@@ -80,17 +81,41 @@ def cache_bytes(
 
 
 def compute_bytes(
-    shape: CacheShape, context_tokens: int, *, micro_batch_tokens: int, whole_window: bool
+    shape: CacheShape,
+    context_tokens: int,
+    *,
+    micro_batch_tokens: int,
+    whole_window: bool,
+    cache_type: CacheType = "f16",
 ) -> int:
-    """Bytes of the compute buffers, from above: for each token of a micro-batch the widest rows of a layer, and for
-    each pair of it and a token of the context what masks and scores take."""
+    """Bytes of the compute buffers, reckoned rather too large: for each token of a micro-batch the widest rows of a
+    layer, and for each pair of it and a token of the context what masks and scores take. With a cache in F32 flash
+    attention is off, and the scores of all heads are there at once."""
     context = cells(context_tokens)
     batch = min(micro_batch_tokens, context)
+    scores = 0
     if isinstance(shape, PlainCache):
-        return batch * (4 * (8 * shape.hidden + 2 * shape.inner) + 2 * context)
+        if cache_type == "f32":
+            scores = 4 * shape.heads * context
+        return batch * (4 * (8 * shape.hidden + 2 * shape.inner) + 2 * context + scores)
+    if cache_type == "f32":
+        raw = context if whole_window else _padded(min(context, shape.window + batch))
+        compressed = max((_padded(-(-context // ratio)) for ratio in shape.ratios if ratio), default=0)
+        scores = 4 * shape.heads * (raw + compressed)
     # Fitted: queries of all heads 1.5 times, the four streams of the hyper-connections 5.5 times.
     rows = 4 * (3 * shape.heads * shape.head_dim // 2 + 22 * shape.hidden)
-    return batch * (rows + 3 * context + (5 * context if whole_window else 0))
+    return batch * (rows + 3 * context + (5 * context if whole_window else 0) + scores)
+
+
+def input_bytes(
+    shape: CacheShape, context_tokens: int, *, micro_batch_tokens: int, whole_window: bool
+) -> int:
+    """Bytes of buffers that the processor needs beside a GPU which computes every layer: the rows of the embedding
+    and the masks, which it prepares. Reckoned rather too large."""
+    context = cells(context_tokens)
+    batch = min(micro_batch_tokens, context)
+    masks = 2 * context if isinstance(shape, PlainCache) else (7 if whole_window else 3) * context
+    return batch * (2 * 4 * shape.hidden + masks)
 
 
 def attended_rows(shape: CacheShape, depth_tokens: int) -> float:

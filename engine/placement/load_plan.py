@@ -9,9 +9,12 @@ from typing import Literal
 
 from convert.ggml_types import GGML_TYPES
 from engine.placement.context_sizes import CacheType
+from engine.placement.model_sizes import Matrix
 
 What = Literal["experts", "dense", "embedding", "output", "cache", "states", "compute"]
 Place = Literal["gpu", "ram", "disk"]
+Reach = Literal["processor", "gpu", "both"]
+"""What computes: the processor alone; a GPU with all weights in its memory; a GPU and, with weights in RAM, both."""
 
 _TYPE_IDS = {kind.name.lower(): number for number, kind in GGML_TYPES.items()}
 
@@ -44,8 +47,9 @@ class Decision:
 @dataclass(frozen=True)
 class LoadPlan:
     """A whole plan. `gpu` None: the processor alone. `gpu_layers`: that many of the last layers are computed on the
-    GPU, one more than there are: the output too. `copied`: weights may be copied into memory in the order that the
-    processor reads fastest; else they stay in the mapped file."""
+    GPU, and after them the output, which llama.cpp places before any layer. `idle_layers`: what it counts as layers
+    of this file and does not load. `copied`: weights may be copied into memory in the order that the processor reads
+    fastest; else they stay in the mapped file."""
 
     model: str
     context_tokens: int
@@ -59,9 +63,12 @@ class LoadPlan:
     gpu_number: int
     gpu_layers: int
     expert_layers_in_ram: tuple[int, ...]
-    """Of the layers on the GPU, those whose experts stay with the processor."""
+    """Of the layers on the GPU, those whose experts stay with the processor, all of them."""
     parts: tuple[Part, ...]
     decisions: tuple[Decision, ...]
+    matrices_in_ram: tuple[tuple[int, Matrix], ...] = ()
+    """Of other layers on the GPU, the matrices of their experts that stay with the processor."""
+    idle_layers: int = 0
 
     def held_bytes(self, place: Place) -> int:
         """What lies in a place, all parts together."""
@@ -78,20 +85,31 @@ class LoadPlan:
         total = sum(part.size_bytes for part in experts)
         return 1 - sum(part.disk_bytes for part in experts) / total if total else 1.0
 
+    @property
+    def reach(self) -> Reach:
+        """What computes with it; the table of the embedding is looked up in RAM in any case."""
+        if self.gpu is None:
+            return "processor"
+        weights = [part for part in self.parts if part.what in ("experts", "dense", "output")]
+        return "both" if any(part.ram_bytes or part.disk_bytes for part in weights) else "gpu"
+
     def model_parameters(self) -> dict[str, int | bool | str]:
-        """`llama_model_params` by field; `load_mode` is the name of llama.cpp's constant."""
-        parameters: dict[str, int | bool | str] = {
+        """`llama_model_params` by field; a string is the name of one of llama.cpp's constants."""
+        # A build that reaches a GPU would use it for large batches though no layer lies there: number -1 is none.
+        return {
             "load_mode": "LLAMA_LOAD_MODE_MMAP" if self.memory_mapped else "LLAMA_LOAD_MODE_NONE",
             "use_extra_bufts": self.copied,
-            "n_gpu_layers": self.gpu_layers,
+            "n_gpu_layers": 0 if self.gpu is None else self.gpu_layers + 1 + self.idle_layers,
+            "split_mode": "LLAMA_SPLIT_MODE_NONE",
+            "main_gpu": -1 if self.gpu is None else self.gpu_number,
         }
-        if self.gpu is not None:
-            parameters |= {"split_mode": "LLAMA_SPLIT_MODE_NONE", "main_gpu": self.gpu_number}
-        return parameters
 
-    def context_parameters(self) -> dict[str, int | bool]:
-        """`llama_context_params` by field."""
+    def context_parameters(self) -> dict[str, int | bool | str]:
+        """`llama_context_params` by field; a string is the name of one of llama.cpp's constants."""
         cache = _TYPE_IDS[self.cache_type]
+        # A quantised cache can be read by flash attention only; with F32 it is off, so that what is computed does
+        # not depend on how a prompt was divided.
+        attention = {"f32": "DISABLED", "f16": "AUTO", "q8_0": "ENABLED"}[self.cache_type]
         return {
             "n_ctx": self.context_tokens,
             "n_batch": self.micro_batch_tokens,
@@ -100,12 +118,15 @@ class LoadPlan:
             "n_threads_batch": self.threads,
             "type_k": cache,
             "type_v": cache,
+            "flash_attn_type": f"LLAMA_FLASH_ATTN_TYPE_{attention}",
             "swa_full": self.whole_window,
         }
 
     def tensors_in_ram(self) -> tuple[str, ...]:
         """Regular expressions of the tensors of GPU layers that are kept in the processor's memory."""
-        if not self.expert_layers_in_ram:
-            return ()
-        numbers = "|".join(map(str, self.expert_layers_in_ram))
-        return (rf"^blk\.({numbers})\.ffn_(gate|up|down|gate_up)_exps\.",)
+        patterns: list[str] = []
+        if self.expert_layers_in_ram:
+            numbers = "|".join(map(str, self.expert_layers_in_ram))
+            patterns.append(rf"^blk\.({numbers})\.ffn_(gate|up|down|gate_up)_exps\.")
+        patterns += [rf"^blk\.{layer}\.ffn_{matrix}_exps\." for layer, matrix in self.matrices_in_ram]
+        return tuple(patterns)

@@ -8,8 +8,8 @@ downloaded. Pure; does not know machines. Bytes are those of the tensors; a file
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, cast
 
 from convert.expected_tensors import Expected, expected_tensors
 from convert.gguf_header import GgufHeader
@@ -18,7 +18,9 @@ from convert.tensor_map import Dense, Options, map_tensors
 from engine.placement.context_sizes import CacheShape, PlainCache, V4Cache
 
 _LAYER = re.compile(r"^blk\.(\d{1,5})\.(.+)$")
-_EXPERTS = re.compile(r"^ffn_(?:gate|up|down|gate_up)_exps\.")
+_EXPERTS = re.compile(r"^ffn_(gate|up|down|gate_up)_exps\.")
+Matrix = Literal["gate", "up", "down", "gate_up"]
+"""A layer's experts are so many tensors, each of them one matrix of all experts."""
 V4 = "deepseek4"
 MOST_LAYERS = 1024
 
@@ -33,19 +35,33 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """One layer: its routed experts, and all the rest. `*_numbers`: weights of matrices, each one multiplication."""
+    """One layer: its routed experts, and all the rest. `*_numbers`: weights of matrices, each one multiplication.
+    `matrices`: what each matrix of the experts weighs, `expert_bytes` together; empty where that is not known."""
 
     expert_bytes: int
     dense_bytes: int
     expert_numbers: int
     dense_numbers: int
+    matrices: tuple[tuple[Matrix, int], ...] = ()
+
+    def grown(self, other: "LayerSizes", times: int) -> "LayerSizes":
+        """This layer with `times` the difference to `other`, which has the same matrices, added."""
+        fields = ("expert_bytes", "dense_bytes", "expert_numbers", "dense_numbers")
+        more = ((getattr(self, name), getattr(other, name)) for name in fields)
+        return LayerSizes(
+            *(here + times * (there - here) for here, there in more),
+            matrices=tuple(
+                (name, here + times * (there - here))
+                for (name, here), (_, there) in zip(self.matrices, other.matrices, strict=True)
+            ),
+        )
 
 
 @dataclass(frozen=True)
 class ModelSizes:
     """A model's parts in bytes. `embedding_bytes`: one row is read for a token, or all of it where it is the output
     as well (`tied`); `output_bytes`: the rest outside the layers; `idle_bytes`: not loaded (a drafter in the model's
-    own file)."""
+    own file), nor are the `idle_layers`, which llama.cpp counts as layers all the same."""
 
     name: str
     architecture: str
@@ -59,6 +75,7 @@ class ModelSizes:
     experts_used: int
     context_train_tokens: int
     cache: CacheShape
+    idle_layers: int = 0
 
     @property
     def key(self) -> str:
@@ -81,6 +98,14 @@ class ModelSizes:
         """What is loaded."""
         experts = sum(layer.expert_bytes + layer.dense_bytes for layer in self.layers)
         return experts + self.embedding_bytes + self.output_bytes
+
+    @property
+    def largest_matrix_bytes(self) -> int:
+        """The largest tensor of experts; 0 without experts, a whole layer's where its matrices are not known."""
+        return max(
+            (max((size for _, size in each.matrices), default=each.expert_bytes) for each in self.layers),
+            default=0,
+        )
 
     @property
     def routed_share(self) -> float:
@@ -118,6 +143,7 @@ def sizes_of_headers(headers: Sequence[GgufHeader]) -> ModelSizes:
         experts_used=min(experts, _whole(head, "expert_used_count")),
         context_train_tokens=head.context_length or 0,
         cache=_cache(head, tensors, layers),
+        idle_layers=max(0, min(MOST_LAYERS, _whole(head, "block_count")) - layers),
     )
 
 
@@ -134,8 +160,7 @@ def sizes_of_shape(shape: ModelShape, dense: Dense, name: str = "DeepSeek-V4") -
         _sizes_of_tensors(replace(shape, n_routed_experts=each), dense, name) for each in (used, used + 1)
     )
     layers = tuple(
-        LayerSizes(*(less + (count - used) * (more - less) for less, more in zip(*pair, strict=True)))
-        for pair in zip(map(astuple, one.layers), map(astuple, other.layers), strict=True)
+        less.grown(more, count - used) for less, more in zip(one.layers, other.layers, strict=True)
     )
     return replace(one, layers=layers, experts=count)
 
@@ -174,8 +199,10 @@ def _sizes(
     experts_used: int,
     context_train_tokens: int,
     cache: CacheShape,
+    idle_layers: int = 0,
 ) -> ModelSizes:
     expert, dense = [[0, 0] for _ in range(layers)], [[0, 0] for _ in range(layers)]
+    matrices: list[dict[Matrix, int]] = [{} for _ in range(layers)]
     embedding = output = numbers = idle = embedding_numbers = 0
     tied = True
     for each in tensors:
@@ -186,7 +213,11 @@ def _sizes(
             if at >= layers:  # the blocks of a drafter come after the model's own
                 idle += each.size_bytes
                 continue
-            parts = (expert if _EXPERTS.match(found[2]) else dense)[at]
+            of_experts = _EXPERTS.match(found[2])
+            if of_experts is not None:
+                matrix = cast(Matrix, of_experts[1])
+                matrices[at][matrix] = matrices[at].get(matrix, 0) + each.size_bytes
+            parts = (dense if of_experts is None else expert)[at]
             parts[0] += each.size_bytes
             # A table that is looked into multiplies nothing.
             parts[1] += 0 if found[2].startswith("ffn_gate_tid2eid") else count
@@ -199,8 +230,10 @@ def _sizes(
         name=name,
         architecture=architecture,
         layers=tuple(
-            LayerSizes(of_experts[0], of_rest[0], of_experts[1], of_rest[1])
-            for of_experts, of_rest in zip(expert, dense, strict=True)
+            LayerSizes(
+                of_experts[0], of_rest[0], of_experts[1], of_rest[1], tuple(sorted(of_matrices.items()))
+            )
+            for of_experts, of_rest, of_matrices in zip(expert, dense, matrices, strict=True)
         ),
         embedding_bytes=embedding,
         output_bytes=output,
@@ -211,6 +244,7 @@ def _sizes(
         experts_used=experts_used,
         context_train_tokens=context_train_tokens,
         cache=cache,
+        idle_layers=idle_layers,
     )
 
 
@@ -250,7 +284,8 @@ def _cache(head: GgufHeader, tensors: Sequence[Tensor], layers: int) -> CacheSha
             rows.append((compressed.shape[-1], 0))  # latent attention keeps one row for keys and values
     used = _whole(head, "expert_used_count")
     inner = max(_whole(head, "feed_forward_length"), used * _whole(head, "expert_feed_forward_length"))
-    return PlainCache(rows=tuple(rows), hidden=hidden, inner=inner)
+    heads = _whole(head, "attention.head_count")
+    return PlainCache(rows=tuple(rows), hidden=hidden, inner=inner, heads=heads)
 
 
 def _whole(head: GgufHeader, key: str) -> int:

@@ -5,19 +5,23 @@ never takes more of a place than there is room for. What does not fit is refused
 anything is loaded.
 
 What shapes the rules: every token reads all of the dense part but only a few experts, so the dense part goes to the
-fastest memory first. llama.cpp places the experts of a whole layer at a time. On a processor alone it copies weights
-into an order that it reads faster unless it is told not to; that copy cannot be given back when memory is short, as
-the pages of a mapped file can, so it is made only where all of it fits.
+fastest memory first (`gpu_layout`). On a processor alone llama.cpp copies weights into an order that it reads faster
+unless it is told not to; that copy cannot be given back when memory is short, as the pages of a mapped file can, so it
+is made only where all of it fits.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from engine.errors import DoesNotFit
 from engine.model_table import size_text
-from engine.placement.context_sizes import CacheType, V4Cache, cache_bytes, compute_bytes
+from engine.placement.context_sizes import CacheType, V4Cache, cache_bytes, compute_bytes, input_bytes
+from engine.placement.gpu_layout import Layout, layout
 from engine.placement.hardware import Gpu, Memory, Processor
-from engine.placement.load_plan import Decision, LoadPlan, Part, What
-from engine.placement.model_sizes import ModelSizes
+from engine.placement.load_plan import Decision, LoadPlan, Part, Reach, What
+from engine.placement.model_sizes import Matrix, ModelSizes
+from engine.placement.turn_time import TURNS, Favour, Rates, turn_s
 
 LEAST_RESERVE_BYTES = 600_000_000
 RESERVE_SHARE = 0.06
@@ -27,7 +31,9 @@ GPU_RESERVE_SHARE = 0.05
 """Of the GPU's memory: the driver's own buffers, fragments, and a display."""
 USUAL_BATCH_TOKENS = 512
 LARGE_BATCH_TOKENS = 2048
-"""Where experts come from a disk or over the bus, a prompt reads each of them once for each batch."""
+"""Where experts come from a disk, a prompt reads each of them once for each batch."""
+GPU_BATCHES = (512, 1024, 2048, 4096, 8192)
+"""Of these the one is taken with which a typical turn is shortest (`turn_time`); of two as good, the smaller."""
 SMALL_BATCHES = (256, 128, 64)
 STATES_BYTES = 512 << 20
 """For states of a context that cannot be cut back (V4), so that less of a conversation is read again."""
@@ -62,18 +68,40 @@ class Wishes:
     cache_type: CacheType = "f16"
     threads: int = 0
     gpu_budget_bytes: int | None = None
+    favour: Favour = "balanced"
+    """What a person mostly does, where one has to be weighed against the other: long answers, or long prompts."""
 
 
-def plan(sizes: ModelSizes, room: Room, wishes: Wishes) -> LoadPlan:
-    """The plan. Raises DoesNotFit, with the bytes that are wanted and those that there are."""
-    return _Planner(sizes, room, wishes).plan()
+class ComputeBytes(NamedTuple):
+    """What llama.cpp's buffers to compute in take."""
+
+    gpu_bytes: int
+    ram_bytes: int
+
+
+Known = Mapping[tuple[Reach, int], ComputeBytes]
+"""Of a model with a context: its compute buffers where they are known and need not be reckoned, by what computes and
+by the micro-batch."""
+
+
+def plan(
+    sizes: ModelSizes, room: Room, wishes: Wishes, known: Known | None = None, rates: Rates | None = None
+) -> LoadPlan:
+    """The plan. `rates`: what was measured of this machine; None: a middling one's.
+
+    Raises DoesNotFit, with the bytes that are wanted and those that there are.
+    """
+    return _Planner(sizes, room, wishes, known or {}, rates).plan()
 
 
 class _Planner:
     """A plan while it is made."""
 
-    def __init__(self, sizes: ModelSizes, room: Room, wishes: Wishes) -> None:
+    def __init__(
+        self, sizes: ModelSizes, room: Room, wishes: Wishes, known: Known, rates: Rates | None
+    ) -> None:
         self._sizes, self._room, self._wishes = sizes, room, wishes
+        self._known, self._rates = known, rates
         trained = sizes.context_train_tokens
         self._context = min(wishes.context_tokens, trained) if trained else wishes.context_tokens
         # V4's memory cannot be cut back in any case; where another's can, the window's tokens must still be there.
@@ -105,7 +133,8 @@ class _Planner:
         wanted = sizes.expert_bytes + (0 if sizes.tied else sizes.embedding_bytes)
         parts.append(states := self._states_part(left, wanted))
         left -= states.ram_bytes
-        host, on_disk = self._host_parts(left, set(range(len(sizes.layers))), embedding=not sizes.tied)
+        experts = {at: each.expert_bytes for at, each in enumerate(sizes.layers)}
+        host, on_disk = self._host_parts(left, experts, embedding=not sizes.tied)
         parts += host
         copied = not on_disk
         self._say_memory(parts, copied=copied, on_disk=on_disk)
@@ -158,56 +187,86 @@ class _Planner:
 
     def _with_gpu(self, number: int, gpu: Gpu, budget: int) -> LoadPlan | None:
         """A plan that uses the GPU; None where not a single layer has room there, or the rest no room in RAM."""
-        for batch in (LARGE_BATCH_TOKENS, USUAL_BATCH_TOKENS):
-            found = self._gpu_layers(budget, batch)
-            if found > 0:
-                break
-        else:
+        layouts = [(each, self._layout(budget, each)) for each in self._gpu_batches()]
+        layouts = [(batch, found) for batch, found in layouts if found is not None]
+        if not layouts:
             self._say(f"{gpu.name} is not used", f"{size_text(budget)} of it hold not even one layer")
             return None
+        said = len(self._decisions)
+        best: tuple[float, LoadPlan, list[Decision]] | None = None
+        for batch, found_layout in layouts:
+            found = self._from_layout(found_layout, batch, number, gpu, budget)
+            if found is not None:
+                seconds = turn_s(self._sizes, found, self._wishes.favour, self._rates)
+                # A hundredth is beyond what the formula knows, and smaller buffers leave room.
+                if best is None or seconds < 0.99 * best[0]:
+                    best = seconds, found, self._decisions[said:]
+            del self._decisions[said:]
+        if best is None:
+            self._say(f"{gpu.name} is not used", "what the processor would keep does not fit into RAM")
+            return None
+        self._decisions += best[2]
+        return replace(best[1], decisions=tuple(self._decisions))
+
+    def _gpu_batches(self) -> list[int]:
+        return [each for each in GPU_BATCHES if each <= self._context] or [self._context]
+
+    def _layout(self, budget: int, batch: int) -> Layout | None:
+        def compute(reach: Literal["gpu", "both"]) -> int:
+            if (known := self._known.get((reach, batch))) is not None:
+                return known.gpu_bytes
+            # What stays in RAM is brought over for large batches, one matrix at a time, into the same buffers.
+            copy = self._sizes.largest_matrix_bytes if reach == "both" else 0
+            return self._reckoned(batch) + copy
+
+        return layout(self._sizes.layers, self._layer_caches(batch), self._output_bytes(), compute, budget)
+
+    def _host_compute(self, batch: int, found: Layout) -> int:
+        if (known := self._known.get((found.reach, batch))) is not None:
+            return known.ram_bytes
+        if found.layers < len(self._sizes.layers):
+            return self._reckoned(batch)
+        return input_bytes(
+            self._sizes.cache, self._context, micro_batch_tokens=batch, whole_window=self._whole_window
+        )
+
+    def _from_layout(self, layout: Layout, batch: int, number: int, gpu: Gpu, budget: int) -> LoadPlan | None:
         sizes, count = self._sizes, len(self._sizes.layers)
-        cache, compute = self._cache(batch), self._compute(batch)
-        first = count - min(found, count)
-        left = budget - self._gpu_need(found, batch)
-        kept: list[int] = []
+        first = count - layout.layers
         parts: list[Part] = []
-        for at in reversed(range(first, count)):
-            size_bytes = sizes.layers[at].expert_bytes
-            if size_bytes <= left:
-                left -= size_bytes
-                parts.append(Part("experts", at, gpu_bytes=size_bytes))
-            elif size_bytes:
-                kept.append(at)
-        output_on_gpu = found > count
+        host: dict[int, int] = {}
+        for at, each in enumerate(sizes.layers):
+            here = layout.on_gpu.get(at, 0)
+            if each.expert_bytes > here:
+                host[at] = each.expert_bytes - here
+            elif here:
+                parts.append(Part("experts", at, gpu_bytes=here))
         parts += [
-            *self._cache_parts(cache, on_gpu=min(found, count)),
-            # The processor needs buffers of its own for what it computes.
-            Part("compute", None, gpu_bytes=compute, ram_bytes=compute),
+            *self._cache_parts(self._cache(batch), on_gpu=layout.layers),
+            Part(
+                "compute", None, gpu_bytes=layout.compute_bytes, ram_bytes=self._host_compute(batch, layout)
+            ),
             *(
                 Part("dense", at, **{"gpu_bytes" if at >= first else "ram_bytes": each.dense_bytes})
                 for at, each in enumerate(sizes.layers)
             ),
-            *self._output_parts(on_gpu=output_on_gpu),
+            *self._output_parts(on_gpu=True),
         ]
         ram_left = self._room.ram_budget_bytes - sum(part.ram_bytes for part in parts)
         if ram_left < 0:
-            self._say(f"{gpu.name} is not used", "what the processor would keep does not fit into RAM")
             return None
-        in_ram = sum(sizes.layers[at].expert_bytes for at in (*range(first), *kept))
-        parts.append(states := self._states_part(ram_left, in_ram + sizes.embedding_bytes))
+        parts.append(states := self._states_part(ram_left, sum(host.values()) + sizes.embedding_bytes))
         ram_left -= states.ram_bytes
         # A tied output on the GPU is a copy: the rows of the embedding are still looked up in RAM.
-        host, on_disk = self._host_parts(
-            ram_left, set(range(first)) | set(kept), embedding=output_on_gpu or not sizes.tied
-        )
-        parts += host
+        in_ram, on_disk = self._host_parts(ram_left, host, embedding=True)
+        parts += [
+            replace(part, gpu_bytes=layout.on_gpu.get(part.layer, 0))
+            if part.what == "experts" and part.layer is not None
+            else part
+            for part in in_ram
+        ]
         mapped = on_disk > 0
-        on_gpu = sum(part.gpu_bytes for part in parts)
-        self._say(
-            f"{size_text(on_gpu)} on {gpu.name}: {min(found, count)} of {count} layers without their experts, "
-            f"and the experts of {sum(part.what == 'experts' and part.gpu_bytes > 0 for part in parts)}",
-            f"every token reads a layer's dense part, so that goes first; {size_text(budget)} may be used",
-        )
+        self._say_gpu(layout, gpu, budget, parts)
         if mapped:
             self._say(
                 f"The model's file is mapped, {size_text(on_disk)} of it beyond RAM",
@@ -217,25 +276,19 @@ class _Planner:
             self._say(
                 "The rest is read into memory that the GPU can reach", "prompts go several times faster"
             )
-        self._say_batch(batch, streamed=True)
+        self._say_gpu_batch(batch)
+        apart = {at for at, _ in layout.apart}
         return self._result(
-            parts, batch=batch, mapped=mapped, copied=False, gpu=gpu, number=number, layers=found, kept=kept
+            parts,
+            batch=batch,
+            mapped=mapped,
+            copied=False,
+            gpu=gpu,
+            number=number,
+            layers=layout.layers,
+            kept=[at for at in host if at >= first and at not in apart],
+            apart=layout.apart,
         )
-
-    def _gpu_layers(self, budget: int, batch: int) -> int:
-        """How many of the last layers fit without their experts; one more than there are: the output too."""
-        count = len(self._sizes.layers)
-        for layers in range(count + 1, 0, -1):
-            if self._gpu_need(layers, batch) <= budget:
-                return layers
-        return 0
-
-    def _gpu_need(self, layers: int, batch: int) -> int:
-        count = len(self._sizes.layers)
-        first = count - min(layers, count)
-        need = self._compute(batch) + sum(each.dense_bytes for each in self._sizes.layers[first:])
-        need += sum(self._layer_caches(batch)[first:])
-        return need + (self._output_bytes() if layers > count else 0)
 
     # --- parts -------------------------------------------------------------------------------------
 
@@ -254,8 +307,16 @@ class _Planner:
         return (0,) * (len(self._sizes.layers) - len(cache)) + cache
 
     def _compute(self, batch: int) -> int:
+        known = self._known.get(("processor", min(batch, self._context)))
+        return self._reckoned(batch) if known is None else known.ram_bytes
+
+    def _reckoned(self, batch: int) -> int:
         return compute_bytes(
-            self._sizes.cache, self._context, micro_batch_tokens=batch, whole_window=self._whole_window
+            self._sizes.cache,
+            self._context,
+            micro_batch_tokens=batch,
+            whole_window=self._whole_window,
+            cache_type=self._wishes.cache_type,
         )
 
     def _cache_parts(self, cache: tuple[int, ...], *, on_gpu: int) -> list[Part]:
@@ -287,12 +348,12 @@ class _Planner:
             parts.append(Part("embedding", None, ram_bytes=self._sizes.embedding_bytes))
         return parts
 
-    def _host_parts(self, left: int, expert_layers: set[int], *, embedding: bool) -> tuple[list[Part], int]:
-        """The experts of these layers, and the embedding, in RAM as far as `left` goes; and what is beyond it."""
+    def _host_parts(self, left: int, experts: dict[int, int], *, embedding: bool) -> tuple[list[Part], int]:
+        """These bytes of experts by layer, and the embedding, in RAM as far as `left` goes; and what is beyond it."""
         parts: list[Part] = []
         on_disk = 0
         wanted: list[tuple[What, int | None, int]] = [
-            ("experts", at, self._sizes.layers[at].expert_bytes) for at in sorted(expert_layers)
+            ("experts", at, size_bytes) for at, size_bytes in sorted(experts.items())
         ]
         if embedding:
             # A token reads one row of it: that may as well come from the disk, so it comes last.
@@ -344,6 +405,34 @@ class _Planner:
             why = "more gains nothing where all lies in RAM"
         self._say(f"Prompts are read {batch} tokens at a time", why)
 
+    def _say_gpu(self, layout: Layout, gpu: Gpu, budget: int, parts: list[Part]) -> None:
+        count = len(self._sizes.layers)
+        on_gpu = size_text(sum(part.gpu_bytes for part in parts))
+        if not self._sizes.expert_bytes:
+            what = f"{on_gpu} on {gpu.name}: {layout.layers} of {count} layers"
+        else:
+            whole = sum(
+                layout.on_gpu.get(at, 0) == each.expert_bytes for at, each in enumerate(self._sizes.layers)
+            )
+            what = (
+                f"{on_gpu} on {gpu.name}: {layout.layers} of {count} layers without their experts, and the "
+                f"experts of {whole}"
+            )
+            if some := len({at for at, _ in layout.apart}):
+                what += f" and a part of those of {some} more"
+        self._say(
+            what,
+            f"every token reads a layer's dense part, so that goes first; {size_text(budget)} may be used",
+        )
+
+    def _say_gpu_batch(self, batch: int) -> None:
+        prompt, answer = TURNS[self._wishes.favour]
+        self._say(
+            f"Prompts are read {batch:,} tokens at a time",
+            f"with that a prompt of {prompt:,} tokens and an answer of {answer:,} take least time: a larger batch "
+            "brings what lies in RAM over the bus less often, and its buffers take memory from experts",
+        )
+
     def _result(
         self,
         parts: list[Part],
@@ -355,6 +444,7 @@ class _Planner:
         number: int = 0,
         layers: int = 0,
         kept: list[int] | None = None,
+        apart: tuple[tuple[int, Matrix], ...] = (),
     ) -> LoadPlan:
         threads = self._wishes.threads or max(1, self._room.cores - 1)
         if self._wishes.threads:
@@ -380,4 +470,6 @@ class _Planner:
             expert_layers_in_ram=tuple(sorted(kept or ())),
             parts=tuple(parts),
             decisions=tuple(self._decisions),
+            matrices_in_ram=apart,
+            idle_layers=self._sizes.idle_layers,
         )

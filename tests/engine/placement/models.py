@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from convert.model_shape import ModelShape
 from engine.placement.context_sizes import CacheShape, PlainCache, V4Cache
-from engine.placement.model_sizes import LayerSizes, ModelSizes, sizes_of_shape
+from engine.placement.model_sizes import LayerSizes, Matrix, ModelSizes, sizes_of_shape
 from tests.convert.released_configs import FLASH, PRO
 
 GB = 1_000_000_000
@@ -43,19 +43,27 @@ def dense_model(layers: int = 30, layer_bytes: int = 3_000_000) -> ModelSizes:
 
 
 @st.composite
+def any_layer(draw: st.DrawFn, *, with_experts: bool) -> LayerSizes:
+    """With three matrices of experts, with two, or with one size for all."""
+    kinds = st.sampled_from([("gate", "up", "down"), ("down", "gate_up"), ()])
+    names: tuple[Matrix, ...] = draw(kinds) if with_experts else ()  # type: ignore[assignment]
+    matrices = tuple((name, draw(st.integers(0, 7 * GB))) for name in names)
+    whole = draw(st.integers(0, 20 * GB)) if with_experts and not names else 0
+    return LayerSizes(
+        sum(size for _, size in matrices) + whole,
+        draw(st.integers(1, 2 * GB)),
+        draw(st.integers(0, 40 * GB)) if with_experts else 0,
+        draw(st.integers(1, 2 * GB)),
+        matrices,
+    )
+
+
+@st.composite
 def any_model(draw: st.DrawFn) -> ModelSizes:
     """Of any shape, from a few megabytes to a terabyte."""
     count = draw(st.integers(1, 12))
     experts = draw(st.sampled_from([0, 8, 256]))
-    layers = tuple(
-        LayerSizes(
-            draw(st.integers(0, 20 * GB)) if experts else 0,
-            draw(st.integers(1, 2 * GB)),
-            draw(st.integers(0, 40 * GB)) if experts else 0,
-            draw(st.integers(1, 2 * GB)),
-        )
-        for _ in range(count)
-    )
+    layers = tuple(draw(any_layer(with_experts=experts > 0)) for _ in range(count))
     cache_shape: CacheShape
     if draw(st.booleans()):
         cache_shape = V4Cache(

@@ -97,7 +97,7 @@ def test_an_ordinary_model() -> None:
     assert found.dense_bytes == 128_000 + 256 + 2048 + 3072 + 256 + 16_384
     assert found.numbers_per_token == 64 * 16 + 64 * 24 + 64 * 128
     assert found.output_numbers == 64_000
-    assert found.cache == PlainCache(((16, 24), (32, 32)), hidden=64, inner=256)
+    assert found.cache == PlainCache(((16, 24), (32, 32)), hidden=64, inner=256, heads=4)
     assert (found.expert_bytes, found.routed_bytes) == (0, 0)
 
 
