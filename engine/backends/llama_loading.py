@@ -13,6 +13,7 @@ import llama_cpp.llama_cpp as llama
 
 from engine.backends.base import ModelFacts
 from engine.backends.llama_log import LlamaLog
+from engine.backends.llama_placement import placement_of, set_parameters
 from engine.backends.llama_vocabulary import GgufVocabulary
 from engine.errors import ModelLoadError
 from engine.placement.load_plan import LoadPlan
@@ -43,7 +44,8 @@ def load_model(
     *,
     repack: bool,
 ) -> Any:
-    """`repack`: matrices may be copied into the order that the processor's kernels like best."""
+    """The model in the file at `path`, by `plan`. `repack`: matrices may be copied into the order that the processor's
+    kernels like best. Raises ModelLoadError, with llama.cpp's own reason where it has one."""
     failure: list[BaseException] = []
     stopped = False
 
@@ -58,8 +60,9 @@ def load_model(
 
     parameters = llama.llama_model_default_params()
     parameters.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-    for field, value in (plan.model_parameters() if plan else {}).items():
-        setattr(parameters, field, getattr(llama, value) if isinstance(value, str) else value)
+    set_parameters(parameters, plan.model_parameters() if plan else {})
+    placement = placement_of(path, name, plan)  # kept until the model is loaded
+    placement.apply(parameters)
     if not repack:
         parameters.use_extra_bufts = False
     callback = llama.llama_progress_callback(progress)

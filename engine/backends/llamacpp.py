@@ -34,7 +34,9 @@ from engine.backends.llama_loading import (
     log,
     read_facts,
 )
+from engine.backends.llama_log import taken_bytes
 from engine.backends.llama_memory import LlamaMemory
+from engine.backends.llama_placement import set_parameters
 from engine.backends.llama_vocabulary import GgufVocabulary
 from engine.errors import GenerationError, ModelLoadError
 from engine.placement.load_plan import LoadPlan
@@ -71,6 +73,7 @@ class LlamaCppBackend:
         plan: LoadPlan | None = None,
     ) -> None:
         self._plan = plan
+        self._taken = taken_bytes(log.buffers, int(llama.llama_model_size(model)))
         self._watch = watch  # kept: the context holds only its callback's address
         self._model: Any = model
         self._context: Any = context
@@ -152,8 +155,7 @@ class LlamaCppBackend:
         # that refuses it anyway would only keep, and look through, every token's row in every layer.
         uncut = architecture_of(model) in UNREWINDABLE
         parameters.swa_full = not uncut
-        for field, value in (plan.context_parameters() if plan else {}).items():
-            setattr(parameters, field, value)
+        set_parameters(parameters, plan.context_parameters() if plan else {})
         if watch is not None:
             parameters.cb_eval = watch.callback
         context = llama.llama_init_from_model(model, parameters)
@@ -251,8 +253,8 @@ class LlamaCppBackend:
 
     @property
     def taken(self) -> TakenBytes | None:
-        """Not told yet."""
-        return None
+        """What it took when it was loaded, by llama.cpp's own lines; states of the context come to it as it is used."""
+        return self._taken
 
     @property
     def expert_counts(self) -> ExpertCounts | None:

@@ -1,26 +1,33 @@
 """Which backend opens a model, and by which plan.
 
-Owns: that choice. Imports a backend's library only when a model of that kind is opened. Does not know what
-a model file holds.
+Owns: that choice, and what is tried when a GPU does not keep to what was planned. Imports a backend's library only
+when a model of that kind is opened. Does not know what a model file holds.
 """
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.backends.base import Backend
-from engine.errors import ModelFileError
+from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
+from engine.model_table import size_text
+from engine.placement import hardware
+from engine.placement.hardware import Gpu
 from engine.placement.load_plan import LoadPlan
-from engine.placement.planner import Wishes
+from engine.placement.planner import ComputeBytes, Wishes
 from engine.protocol import ModelEntry
 
 if TYPE_CHECKING:
     from engine.backends.llama_experts import ExpertWatch
+    from engine.placement.present_plan import Rehearse
 
 _logger = logging.getLogger(__name__)
 SCRIPT_SUFFIX = ".script.json"
+GPUS_KEPT_S = 5.0
+_gpus: tuple[float, tuple[Gpu, ...]] | None = None
 
 
 def open_backend(entry: ModelEntry, *, wishes: Wishes, on_progress: Callable[[float], bool]) -> Backend:
@@ -43,27 +50,124 @@ def open_backend(entry: ModelEntry, *, wishes: Wishes, on_progress: Callable[[fl
         return ScriptedBackend.open(
             path, name=entry.name, context_tokens=wishes.context_tokens, on_progress=on_progress
         )
-    from engine.backends.llama_loading import reaches_gpu
-    from engine.backends.llamacpp import LlamaCppBackend
+    return _Opener(path, entry.name, wishes, on_progress).open()
 
-    # Where llama.cpp has a GPU, it places a model by its own rules.
-    plan = None if reaches_gpu() else _plan(path, entry.name, wishes)
-    watch = None if plan is None else _watch(path, plan)
-    try:
-        return LlamaCppBackend.open(
-            path,
-            name=entry.name,
-            context_tokens=wishes.context_tokens,
-            threads=wishes.threads,
-            kv_type=wishes.cache_type,
-            on_progress=on_progress,
-            plan=plan,
-            watch=watch,
+
+class _Opener:
+    """One model that llama.cpp opens: by a plan, and by another one where a GPU does not keep to it."""
+
+    def __init__(self, path: Path, name: str, wishes: Wishes, on_progress: Callable[[float], bool]) -> None:
+        self._path, self._name, self._wishes = path, name, wishes
+        self._on_progress = on_progress
+        self._stopped = False
+
+    def open(self) -> Backend:
+        plan = self._plan(self._wishes, gpus_now())
+        try:
+            return self._load(plan)
+        except ModelLoadError as error:
+            if plan is None or plan.gpu is None or self._stopped:
+                raise
+            return self._again(plan, error)
+
+    def _again(self, failed: LoadPlan, error: ModelLoadError) -> Backend:
+        """By what is free now, and then by the processor alone. Raises ModelLoadError with the first failure."""
+        gpus = gpus_now(fresh=True)
+        free = next((each.free_bytes for each in gpus if each.name == failed.gpu), None)
+        trouble = (
+            f"{size_text(failed.held_bytes('gpu'))} of {failed.gpu} were planned for it, "
+            + ("which is not there now" if free is None else f"of which {size_text(free)} are free now")
+            + f" ({error.why})"
         )
-    except BaseException:
-        if watch is not None:
-            watch.close()
-        raise
+        _logger.warning("%s was not loaded as planned: %s", self._name, trouble)
+        for wishes in (self._wishes, replace(self._wishes, gpu_budget_bytes=0)):
+            try:
+                plan = self._plan(wishes, gpus)
+                if plan is None or plan == failed:
+                    continue
+                on = plan.gpu or "the processor alone"
+                _logger.warning("%s is loaded once more, by a plan for %s", self._name, on)
+                return self._load(plan)
+            except (ModelLoadError, DoesNotFit) as after:
+                if self._stopped:
+                    raise
+                _logger.warning("%s", after.text)
+        raise ModelLoadError(
+            f"{self._name} could not be loaded",
+            f"{trouble}, and the processor alone cannot hold it either",
+            "close other programs that use the GPU or memory, or set a smaller context",
+        ) from error
+
+    def _load(self, plan: LoadPlan | None) -> Backend:
+        from engine.backends.llamacpp import LlamaCppBackend
+
+        watch = None if plan is None else _watch(self._path, plan)
+        try:
+            return LlamaCppBackend.open(
+                self._path,
+                name=self._name,
+                context_tokens=self._wishes.context_tokens,
+                threads=self._wishes.threads,
+                kv_type=self._wishes.cache_type,
+                on_progress=self._progress,
+                plan=plan,
+                watch=watch,
+            )
+        except BaseException:
+            if watch is not None:
+                watch.close()
+            raise
+
+    def _progress(self, fraction: float) -> bool:
+        self._stopped = self._stopped or not self._on_progress(fraction)
+        return not self._stopped
+
+    def _plan(self, wishes: Wishes, gpus: tuple[Gpu, ...]) -> LoadPlan | None:
+        """How to load the file by what is free now; None for one that llama.cpp has to refuse in its own words."""
+        from engine.placement import present_plan
+
+        try:
+            sizes = replace(present_plan.sizes_of_file(self._path), name=self._name)
+        except ModelFileError:
+            return None
+        plan = present_plan.plan_for(sizes, wishes, gpus, rehearse=rehearsal_of(self._path, here=True))
+        for each in plan.decisions:
+            _logger.info("%s: %s (%s)", self._name, each.what, each.why)
+        return plan
+
+
+def rehearsal_of(path: Path, *, here: bool) -> "Rehearse":
+    """What tells the planner the buffers of the model at `path`. `here`: the thread that loads models asks, and may
+    rehearse in this process."""
+    from engine.backends.llama_rehearsal import rehearse
+
+    def told(plan: LoadPlan, micro_batches: Sequence[int]) -> Mapping[int, ComputeBytes]:
+        answer = rehearse(path, plan, micro_batches, here=here)
+        if isinstance(answer, str):
+            _logger.warning("the load of %s could not be rehearsed: %s", path.name, answer)
+            return {}
+        return answer
+
+    return told
+
+
+def gpus_now(*, fresh: bool = False) -> tuple[Gpu, ...]:
+    """The GPUs that llama.cpp reaches, with what is free of them; none where it was built for the processor alone.
+
+    Asked in a process of its own, so the answer is kept for some seconds unless it is to be `fresh`.
+    """
+    global _gpus  # one machine, one answer
+    from engine.backends.llama_loading import reaches_gpu
+
+    if not reaches_gpu():
+        return ()
+    now_s = time.monotonic()
+    if fresh or _gpus is None or now_s - _gpus[0] > GPUS_KEPT_S:
+        built = hardware.llama_cpp()
+        if isinstance(built, str):
+            _logger.warning("llama.cpp does not tell which GPUs it reaches, so none is used: %s", built)
+        _gpus = now_s, () if isinstance(built, str) else built.gpus
+    return _gpus[1]
 
 
 def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":
@@ -75,17 +179,3 @@ def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":
     except ImportError:  # a build of llama.cpp without ggml as a library of its own
         return None
     return ExpertWatch.open(path, memory_bytes=0)
-
-
-def _plan(path: Path, name: str, wishes: Wishes) -> LoadPlan | None:
-    """How to load a file by what is free now; None for one that llama.cpp has to refuse in its own words."""
-    from engine.placement.present_plan import plan_for, sizes_of_file
-
-    try:
-        sizes = replace(sizes_of_file(path), name=name)
-    except ModelFileError:
-        return None
-    plan = plan_for(sizes, wishes)
-    for each in plan.decisions:
-        _logger.info("%s: %s (%s)", name, each.what, each.why)
-    return plan

@@ -1,17 +1,25 @@
 """The plan for a model's file on this machine as it is at this moment.
 
-Owns: putting a file's headers and the machine's present state before the planner. Does not decide anything itself.
+Owns: putting a file's headers, the machine's present state and rehearsals before the planner. Does not decide anything
+itself.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from convert.gguf_header import GgufError, read_gguf_header
 from engine.errors import ModelFileError
 from engine.library.model_files import REMEDIES, parts_of
 from engine.placement import hardware
-from engine.placement.load_plan import LoadPlan
+from engine.placement.load_plan import LoadPlan, Reach
 from engine.placement.model_sizes import ModelSizes, sizes_of_headers
-from engine.placement.planner import Room, Wishes, plan
+from engine.placement.planner import GPU_BATCHES, ComputeBytes, Room, Wishes, plan
+
+Rehearse = Callable[[LoadPlan, Sequence[int]], Mapping[int, ComputeBytes]]
+"""What the buffers take with a plan and each of some micro-batches; nothing where that cannot be had."""
+MOST_REHEARSALS = 3
+"""One tells the buffers, the next one whether they hold with what was planned by them, and one more for good measure:
+where it still moves, it moves by single layers."""
 
 
 def sizes_of_file(path: Path) -> ModelSizes:
@@ -22,6 +30,44 @@ def sizes_of_file(path: Path) -> ModelSizes:
         raise ModelFileError(error.what, error.why, REMEDIES[error.problem]) from error
 
 
-def plan_for(sizes: ModelSizes, wishes: Wishes, gpus: tuple[hardware.Gpu, ...] = ()) -> LoadPlan:
-    """The plan with what is free now; `gpus` as llama.cpp lists them. Raises DoesNotFit."""
-    return plan(sizes, Room.of(hardware.memory(), hardware.processor(), gpus), wishes)
+def plan_for(
+    sizes: ModelSizes,
+    wishes: Wishes,
+    gpus: tuple[hardware.Gpu, ...] = (),
+    *,
+    rehearse: Rehearse | None = None,
+) -> LoadPlan:
+    """The plan with what is free now; `gpus` as llama.cpp lists them. Raises DoesNotFit.
+
+    `rehearse`: what llama.cpp's buffers really take, by which the plan is made again until it is one that was
+    rehearsed; without it they are reckoned.
+    """
+    room = Room.of(hardware.memory(), hardware.processor(), gpus)
+    found = plan(sizes, room, wishes)
+    if rehearse is None:
+        return found
+    known: dict[tuple[Reach, int], ComputeBytes] = {}
+    for turn in range(MOST_REHEARSALS):
+        batches = {found.micro_batch_tokens}
+        if turn == 0 and found.gpu is not None:
+            batches |= {each for each in GPU_BATCHES if each <= found.context_tokens}
+        told = rehearse(found, sorted(batches))
+        if not told:
+            return found
+        for batch, taken in told.items():
+            before = known.get((found.reach, batch), ComputeBytes(0, 0))
+            # Never less than with a placement before, or two of them could take turns.
+            known[found.reach, batch] = ComputeBytes(*map(max, taken, before))
+        again = plan(sizes, room, wishes, known)
+        if _loads_alike(again, found):
+            return again
+        found = again
+    return found
+
+
+def _loads_alike(one: LoadPlan, other: LoadPlan) -> bool:
+    """Whether llama.cpp is told the same by both."""
+    return all(
+        getattr(one, what)() == getattr(other, what)()
+        for what in ("model_parameters", "context_parameters", "tensors_in_ram")
+    )

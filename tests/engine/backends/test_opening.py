@@ -10,6 +10,7 @@ from engine.backends.opening import open_backend
 from engine.backends.read_ahead import available
 from engine.errors import ModelFileError, ModelLoadError
 from engine.placement import present_plan
+from engine.placement.hardware import Gpu
 from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
 from engine.placement.planner import Wishes
@@ -43,9 +44,9 @@ def test_anything_else_opens_llama_cpp(tmp_path: Path) -> None:
         open_backend(entry(path), wishes=Wishes(300), on_progress=lambda _fraction: True)
 
 
-def on_disk(sizes: ModelSizes, wishes: Wishes) -> LoadPlan:
+def on_disk(sizes: ModelSizes, wishes: Wishes, gpus: tuple[Gpu, ...], **_: object) -> LoadPlan:
     """The plan, were there no room for experts in memory."""
-    plan = plan_for(sizes, wishes)
+    plan = plan_for(sizes, wishes, gpus)
     parts = [
         replace(part, ram_bytes=0, disk_bytes=part.size_bytes) if part.what == "experts" else part
         for part in plan.parts
