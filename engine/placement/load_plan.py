@@ -11,7 +11,9 @@ from convert.ggml_types import GGML_TYPES
 from engine.placement.context_sizes import CacheType
 from engine.placement.model_sizes import Matrix
 
-What = Literal["experts", "dense", "embedding", "output", "cache", "states", "compute"]
+What = Literal["experts", "dense", "embedding", "output", "cache", "states", "compute", "driver"]
+"""Parts of a model and of its context; "driver" is what a GPU's own software takes beside them, which llama.cpp does
+not tell of."""
 Place = Literal["gpu", "ram", "disk"]
 Reach = Literal["processor", "gpu", "both"]
 """What computes: the processor alone; a GPU with all weights in its memory; a GPU and, with weights in RAM, both."""

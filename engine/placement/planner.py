@@ -32,8 +32,14 @@ GPU_RESERVE_SHARE = 0.05
 USUAL_BATCH_TOKENS = 512
 LARGE_BATCH_TOKENS = 2048
 """Where experts come from a disk, a prompt reads each of them once for each batch."""
+DRIVER_BYTES = 680_000_000
+DRIVER_BYTES_PER_TOKEN = 58_000
+"""GPU memory beyond llama.cpp's own buffers: CUDA's context, cuBLAS's workspace, and a pool that grows with the
+micro-batch. On an H100 with layers of Flash it was 0.68 GB without, 0.8 at 2,048 tokens, 1.15 at 8,192."""
+GPU_BATCH_STEP = 512
 GPU_BATCHES = (512, 1024, 2048, 4096, 8192)
-"""Of these the one is taken with which a typical turn is shortest (`turn_time`); of two as good, the smaller."""
+"""Of these, and all multiples of the step between them, that is taken with which a typical turn is shortest
+(`turn_time`); of two as good, the smaller."""
 SMALL_BATCHES = (256, 128, 64)
 STATES_BYTES = 512 << 20
 """For states of a context that cannot be cut back (V4), so that less of a conversation is read again."""
@@ -209,20 +215,44 @@ class _Planner:
         return replace(best[1], decisions=tuple(self._decisions))
 
     def _gpu_batches(self) -> list[int]:
-        return [each for each in GPU_BATCHES if each <= self._context] or [self._context]
+        most = min(self._context, GPU_BATCHES[-1])
+        return [*range(GPU_BATCH_STEP, most + 1, GPU_BATCH_STEP)] or [most]
 
     def _layout(self, budget: int, batch: int) -> Layout | None:
         def compute(reach: Literal["gpu", "both"]) -> int:
-            if (known := self._known.get((reach, batch))) is not None:
+            if (known := self._known_of(reach, batch)) is not None:
                 return known.gpu_bytes
-            # What stays in RAM is brought over for large batches, one matrix at a time, into the same buffers.
-            copy = self._sizes.largest_matrix_bytes if reach == "both" else 0
-            return self._reckoned(batch) + copy
+            reckoned = self._reckoned(batch)
+            if reach == "gpu":
+                return reckoned
+            # What stays in RAM is brought over, a matrix at a time and at most two at once, into buffers where at
+            # other times attention is computed.
+            matrix = self._sizes.largest_matrix_bytes
+            return max(reckoned, min(matrix + reckoned, 2 * matrix))
 
-        return layout(self._sizes.layers, self._layer_caches(batch), self._output_bytes(), compute, budget)
+        left = budget - self._driver(batch)
+        return layout(self._sizes.layers, self._layer_caches(batch), self._output_bytes(), compute, left)
+
+    @staticmethod
+    def _driver(batch: int) -> int:
+        return DRIVER_BYTES + DRIVER_BYTES_PER_TOKEN * batch
+
+    def _known_of(self, reach: Reach, batch: int) -> ComputeBytes | None:
+        """What is known of a micro-batch, or what follows from the nearest ones on both sides of it. With the batch
+        buffers grow by straight pieces that only get steeper, so what lies between is not more than that."""
+        if (exactly := self._known.get((reach, batch))) is not None:
+            return exactly
+        batches = sorted(each for kind, each in self._known if kind == reach)
+        less = max((each for each in batches if each < batch), default=None)
+        more = min((each for each in batches if each > batch), default=None)
+        if less is None or more is None:
+            return None
+        share = (batch - less) / (more - less)
+        pairs = zip(self._known[reach, less], self._known[reach, more], strict=True)
+        return ComputeBytes(*(round(one + share * (other - one)) for one, other in pairs))
 
     def _host_compute(self, batch: int, found: Layout) -> int:
-        if (known := self._known.get((found.reach, batch))) is not None:
+        if (known := self._known_of(found.reach, batch)) is not None:
             return known.ram_bytes
         if found.layers < len(self._sizes.layers):
             return self._reckoned(batch)
@@ -246,6 +276,7 @@ class _Planner:
             Part(
                 "compute", None, gpu_bytes=layout.compute_bytes, ram_bytes=self._host_compute(batch, layout)
             ),
+            Part("driver", None, gpu_bytes=self._driver(batch)),
             *(
                 Part("dense", at, **{"gpu_bytes" if at >= first else "ram_bytes": each.dense_bytes})
                 for at, each in enumerate(sizes.layers)
