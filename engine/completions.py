@@ -22,6 +22,7 @@ from engine.text_groups import TextGroups
 if TYPE_CHECKING:
     from engine.backends.base import Backend
     from engine.encoding.v4_chat import V4Chat
+    from engine.expert_meter import ExpertCost
     from engine.generation import NewText, Outcome, PrefillProgress
 
 _logger = logging.getLogger(__name__)
@@ -203,14 +204,14 @@ class Completion(Job):
     def _generate(
         self, backend: "Backend", request: Any, take: Callable[[str, list[int]], None]
     ) -> "Outcome":
-        from engine.generation import NewText, generate
+        from engine.generation import NewText, PrefillProgress, generate
 
         groups = TextGroups(take)
 
-        def emit(event: "PrefillProgress | NewText") -> None:
+        def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
             if isinstance(event, NewText):
                 groups.add(event.text, event.token_ids)
-            else:
+            elif isinstance(event, PrefillProgress):
                 self._state = f"reading {event.done}/{event.total}"
 
         outcome = generate(backend, request, emit, self.cancelled.is_set)

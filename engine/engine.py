@@ -19,10 +19,14 @@ from engine.library.jobs.job_plan import JobPlan
 from engine.library.jobs.jobs import Jobs
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
-from engine.model_host import ModelHost, OpenBackend
+from engine.measuring import Measuring
+from engine.model_host import ModelHost, OpenBackend, wishes_of
 from engine.paths import DataFolder
+from engine.placement.choices import KeptChoices
+from engine.placement_desk import PlacementDesk
 from engine.protocol import EngineStatus, ErrorBody, Settings
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
+from engine.protocol_placement import Choices, Placement
 from engine.settings import load_settings, save_settings
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
@@ -47,6 +51,9 @@ class Engine:
             folder, library, self.credentials, self.settings, self.jobs.entries, self._models_in_use
         )
         self.job_requests = JobRequests(folder, library, self.overview)
+        self.choices = KeptChoices(folder.root)
+        self.measuring: Measuring
+        self.placements: PlacementDesk
         self.events: EngineEvents
         self.turns: Turns
         self.thread: GenerationThread
@@ -80,8 +87,9 @@ class Engine:
         self.events = EngineEvents(loop, self.status)
         changed = self._changed
         self.host = ModelHost(
-            self.library.entry, self.settings, changed, self._remember_model, open_backend=open_backend
-        )
+            self.library.entry, self.settings, changed, self._remember_model,
+            open_backend=open_backend, choices=self.choices.of,
+        )  # fmt: skip
         self.host.suited_sampling = self.library.sampling
         self.thread = GenerationThread(self.host, changed)
         self.turns = Turns(
@@ -93,6 +101,15 @@ class Engine:
             loaded=lambda: self.host.loaded,
             session_changed=self.events.post_session,
             loop=loop,
+        )
+        self.measuring = Measuring(folder=self.folder, changed=self._measured, busy=self._busy)
+        self.placements = PlacementDesk(
+            self.folder,
+            self.host,
+            self.choices,
+            self.settings,
+            self.library.entry,
+            self.overview.machine.seen,
         )
         self.thread.start()
         self.overview.machine.found = self.events.post_library
@@ -116,9 +133,10 @@ class Engine:
             save_settings(self.folder.settings, settings)
             self._settings = settings
             self._settings_problem = None
-        reopened = (before.context_tokens, before.threads) != (settings.context_tokens, settings.threads)
         named = settings.model_id != before.model_id
         model_id = self.default_model() if named else self.thread.model_id
+        choices = self.choices.of(model_id or "")
+        reopened = wishes_of(choices, before) != wishes_of(choices, settings)
         if model_id is not None and (reopened or named):
             self.thread.load(model_id, again=reopened)
         return settings
@@ -134,6 +152,17 @@ class Engine:
         """
         self.host.check(model_id)
         self.thread.load(model_id, remember=True)
+
+    def choose(self, model_id: str, choices: Choices) -> Placement:
+        """Keep what is chosen for a model, which is loaded again if it is the loaded one and that changes its load.
+
+        Raises NotFound, ModelFileError; DoesNotFit, and then nothing is kept; DiskFull, DataFolderError.
+        """
+        before = self.host.wishes(model_id)
+        placement = self.placements.choose(model_id, choices)
+        if self.thread.model_id == model_id and self.host.wishes(model_id) != before:
+            self.thread.load(model_id, again=True)
+        return placement
 
     def start_job(self, asked: JobRequest) -> Job:
         """Note a job down, once it is clear what is meant. Raises what `JobRequests.plan` and `Jobs.start` do."""
@@ -167,6 +196,7 @@ class Engine:
         The listeners of turns hear their ends, those of the engine's events are let go afterwards.
         """
         self.jobs.close()
+        self.measuring.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)
         if not stopped:
             _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)
@@ -180,6 +210,16 @@ class Engine:
             # Neither the event loop nor an answer waits for the disk.
             threading.Thread(target=self._mark_used, args=(model_id,), name="last used", daemon=True).start()
         self.events.post_status()
+
+    def _busy(self) -> bool:
+        """A measurement would be of what is left beside an answer or a load."""
+        thread = self.thread
+        return bool(thread.active or thread.waiting or thread.load_waiting or self.host.loading_id)
+
+    def _measured(self) -> None:
+        self.events.post_hardware()
+        if not self.measuring.state().measuring:
+            self.events.post_library()  # what is foretold there may be other now
 
     def _mark_used(self, model_id: str) -> None:
         if self.overview.last_used.mark(model_id):

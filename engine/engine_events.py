@@ -1,11 +1,11 @@
 """What every window of one engine is told: its status, and which conversations and jobs changed,
-and whether the library did.
+and whether the library did or what is known of this machine.
 
 Owns: the listeners of `GET /api/events` and what each has yet to be told. They are also the engine's lease
 on life: `on_presence` is called with their number whenever it changes. Does not know how a status is made.
 
-`post_status`, `post_session`, `post_job` and `post_library` may be called from any thread; the rest belongs to the
-event loop's thread.
+`post_status`, `post_session`, `post_job`, `post_library` and `post_hardware` may be called from any thread; the rest
+belongs to the event loop's thread.
 """
 
 import asyncio
@@ -63,6 +63,10 @@ class EngineEvents:
     def post_library(self) -> None:
         """What lies in the library, or can be had, has changed. What a listener has not been told yet is told once."""
         self._call(self._tell, EngineEvent(kind="library"))
+
+    def post_hardware(self) -> None:
+        """A measurement of this machine has begun, come further, or ended."""
+        self._call(self._tell, EngineEvent(kind="hardware"))
 
     async def follow(self, *, idle_s: float) -> AsyncGenerator[list[tuple[str, bytes]], None]:
         """(kind, JSON) of each event, the status first; an empty list whenever `idle_s` passed without news.

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from engine.backends.base import Backend, Cancelled, Logits
 from engine.encoding.detokenizer import Detokenizer, StopStrings
 from engine.errors import PromptTooLong
+from engine.expert_meter import ExpertCost, ExpertMeter
 from engine.protocol import Sampling, Usage
 from engine.sampling import draw
 
@@ -117,10 +118,10 @@ class _Text:
 def generate(
     backend: Backend,
     request: GenerationRequest,
-    emit: Callable[[PrefillProgress | NewText], None],
+    emit: Callable[[PrefillProgress | NewText | ExpertCost], None],
     cancelled: Callable[[], bool],
 ) -> Outcome:
-    """Generate one answer, emitting progress and text as they come.
+    """Generate one answer, emitting progress and text as they come, and what experts cost where that is counted.
 
     An end token is neither emitted nor counted. `cancelled` is asked once per token and per prefill chunk.
     In `Usage`, prompt tokens are prompt and `already`; `first_token_s` is 0 when no token was generated.
@@ -143,7 +144,11 @@ def generate(
         progress = PrefillProgress(done, total, reused)
         emit(progress)
 
+    meter: ExpertMeter | None = None
+
     def outcome(reason: Reason) -> Outcome:
+        # The first token was drawn from what reading the prompt left: it asked for no expert.
+        cost = meter.whole(generated - 1) if meter else None
         read, prefill_s = progress.done - progress.reused, (prefilled_s or time.perf_counter()) - began_s
         usage = Usage(
             prompt_tokens=len(prefix),
@@ -155,6 +160,8 @@ def generate(
             # The first token's time belongs to the prefill; one token alone has no rate.
             generation_rate=(generated - 1) / (last_s - first_s) if last_s > first_s else 0.0,
             seed=seed,
+            disk_bytes_per_token=cost.disk_bytes_per_token if cost else None,
+            experts_in_memory=cost.in_memory if cost else None,
         )
         return Outcome(reason, usage)
 
@@ -167,6 +174,7 @@ def generate(
         return outcome("cancelled")
     prefilled_s = time.perf_counter()
     logits: Logits = backend.logits()
+    meter = ExpertMeter(lambda: backend.expert_counts)
     end_token_ids, guard = backend.facts.end_token_ids, request.guard
     # Absolute positions: the first drawn token stands at len(prefix), the last that fits at context - 1.
     last_position = context - 1
@@ -192,6 +200,8 @@ def generate(
             return outcome("stop")
         if position < last_position:
             logits = backend.step(token_id)
+            if cost := meter.news(generated):
+                emit(cost)
     text.end(cut=True)
     return outcome("length")
 

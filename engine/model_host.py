@@ -12,11 +12,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
 from engine.placement.planner import Wishes
 from engine.protocol import LoadedModel, ModelEntry, Sampling, Settings
+from engine.protocol_placement import Choices
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
@@ -49,7 +50,7 @@ class ModelHost:
 
     `entry(model_id)` finds a model (NotFound), `settings()` gives the settings of this moment, `changed()` is
     called after every change of what is public here, `loaded(model_id)` when a load that is to be remembered
-    has succeeded.
+    has succeeded. `choices(model_id)`: what was chosen for a model in the settings' place.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ModelHost:
         changed: Callable[[], None],
         remember: Callable[[str], None],
         open_backend: OpenBackend | None = None,
+        choices: Callable[[str], Choices] = lambda _model_id: Choices(),
     ) -> None:
         self.loaded: LoadedModel | None = None
         self.loading_id: str | None = None
@@ -72,6 +74,7 @@ class ModelHost:
         self._changed = changed
         self._remember = remember
         self._open_backend = open_backend
+        self._choices = choices
         self._stop = threading.Event()
         self._backend: Backend | None = None
         self._opened: tuple[ModelEntry, Wishes] | None = None
@@ -88,6 +91,19 @@ class ModelHost:
         if self._backend is None:
             raise ValueError("no model is loaded")
         return self._backend
+
+    @property
+    def opened(self) -> "tuple[str, Wishes, Backend] | None":
+        """The id of the loaded model, the wishes that it was loaded by, and its backend; None while there is none.
+
+        Any thread; of the backend only what its contract says any thread may ask, and what never changes.
+        """
+        opened, backend = self._opened, self._backend
+        return None if opened is None or backend is None else (opened[0].id, opened[1], backend)
+
+    def wishes(self, model_id: str) -> Wishes:
+        """How a model would be loaded now: by what was chosen for it, else by the settings. Any thread."""
+        return wishes_of(self._choices(model_id), self._settings())
 
     def check(self, model_id: str) -> ModelEntry:
         """The entry of a model whose headers are in order. Raises NotFound, ModelFileError."""
@@ -124,12 +140,11 @@ class ModelHost:
             backend.close()
 
     def _replace(self, entry: ModelEntry) -> None:
-        settings = self._settings()
-        before = self._opened
+        wishes, before = self.wishes(entry.id), self._opened
         # Both at once may not fit the memory: the old one goes first.
         self.close()
         try:
-            self._open(entry, Wishes(settings.context_tokens, threads=settings.threads))
+            self._open(entry, wishes)
         except SeamountError:
             if before is not None and not self._stop.is_set():
                 try:
@@ -180,8 +195,18 @@ class ModelHost:
             suited_sampling=self.suited_sampling(entry.id),
             release=chat.release.id if chat else None,
             modes=mode_choices(facts.context_tokens) if chat else [],
+            own_choices=self._own_choices(entry.id),
         )
         _logger.info("loaded %s in %.1f s", entry.id, time.monotonic() - started_s)
+
+    def _own_choices(self, model_id: str) -> list[Literal["context_tokens", "cache_type", "threads"]]:
+        choices = self._choices(model_id)
+        names: tuple[Literal["context_tokens", "cache_type", "threads"], ...] = (
+            "context_tokens",
+            "cache_type",
+            "threads",
+        )
+        return [name for name in names if getattr(choices, name) is not None]
 
     def _on_progress(self, fraction: float) -> bool:
         now_s = time.monotonic()
@@ -190,3 +215,14 @@ class ModelHost:
             self.loading_fraction, self._progress_s = fraction, now_s
             self._changed()
         return not self._stop.is_set()
+
+
+def wishes_of(choices: Choices, settings: Settings) -> Wishes:
+    """What was chosen for a model, and the settings for the rest."""
+    chosen, general = choices, settings
+    return Wishes(
+        context_tokens=general.context_tokens if chosen.context_tokens is None else chosen.context_tokens,
+        cache_type=chosen.cache_type or general.cache_type,
+        threads=general.threads if chosen.threads is None else chosen.threads,
+        gpu_budget_bytes=chosen.gpu_budget_bytes,
+    )

@@ -14,6 +14,8 @@ MessageStatus = Literal["complete", "running", "interrupted", "failed"]
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "interrupted", "error"]
 ReasoningMode = Literal["non-think", "high", "max"]
 Part = Literal["text", "reasoning"]
+CacheType = Literal["f16", "f32", "q8_0"]
+"""How the numbers of a context are kept: `engine.placement.context_sizes` has what each takes."""
 
 
 class Wire(BaseModel):
@@ -61,6 +63,8 @@ class LoadedModel(Wire):
     release: str | None = None
     """The V4 release profile that its prompts are made by; None for a model with a chat template."""
     modes: list[ModeChoice] = []
+    own_choices: list[Literal["context_tokens", "cache_type", "threads"]] = []
+    """Settings that this model has its own choices for (`protocol_placement.Choices`)."""
 
 
 class EngineStatus(Wire):
@@ -85,10 +89,10 @@ class EngineEvent(Wire):
     """One server-sent event of `GET /api/events`: keeps every window of one engine in step.
 
     status: `status` is set. session: `session_id` changed; `change` says how. job: `job_id` changed. library: what
-    `GET /api/library` would say has changed.
+    `GET /api/library` would say has changed. hardware: what `GET /api/hardware` would say has changed.
     """
 
-    kind: Literal["status", "session", "job", "library"]
+    kind: Literal["status", "session", "job", "library", "hardware"]
     status: EngineStatus | None = None
     session_id: str | None = None
     change: Literal["created", "updated", "deleted", "restored", "purged"] | None = None
@@ -139,6 +143,8 @@ class Settings(Wire):
     """An answer stops here and can be continued, so that one that runs in circles ends; 0: the context's end."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """0: as many as this machine has free, less one."""
+    cache_type: CacheType = "f16"
+    """How a conversation is kept in memory: Q8_0 takes half of F16, F32 twice as much."""
     mode: ReasoningMode = "high"
     """For a turn that names none."""
     thinking_tokens: Annotated[int, Field(ge=0, le=1_048_576)] = 0
@@ -214,6 +220,10 @@ class Usage(Wire):
     prefill_rate: float
     generation_rate: float
     seed: int
+    disk_bytes_per_token: float | None = None
+    """Of experts read from the disk while the answer was written; None where nobody counts them."""
+    experts_in_memory: float | None = None
+    """The share of the experts chosen meanwhile that lay in memory already."""
 
 
 class ToolCall(Wire):
@@ -430,6 +440,18 @@ class Notice(Wire):
     text: str
 
 
+class Counters(Wire):
+    """What writing costs of late (some seconds), at most twice a second, where experts may come from the disk.
+
+    `disk_bytes_per_token`: read for experts. `experts_in_memory`: the share of those chosen that lay in memory.
+    """
+
+    kind: Literal["counters"] = "counters"
+    tokens_per_s: float
+    disk_bytes_per_token: float
+    experts_in_memory: float
+
+
 class UsageEvent(Wire):
     """The cost, once, before `done`."""
 
@@ -454,6 +476,6 @@ class Failed(Wire):
 
 
 TurnEvent = Annotated[
-    Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | UsageEvent | Done | Failed,
+    Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | Counters | UsageEvent | Done | Failed,
     Field(discriminator="kind"),
 ]

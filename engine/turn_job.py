@@ -16,6 +16,7 @@ from engine.conversation import Written
 from engine.errors import Conflict, NotFound, SeamountError
 from engine.generation_thread import GenerationThread, Job, unforeseen
 from engine.protocol import (
+    Counters,
     Done,
     ErrorBody,
     Failed,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from engine.encoding.quick import QuickQuestion
     from engine.encoding.v4_chat import V4Chat
     from engine.encoding.v4_prompt import Style
+    from engine.expert_meter import ExpertCost
     from engine.generation import NewText, Outcome, PrefillProgress
     from engine.v4_answer import Event, StoredPart, V4Answer
 
@@ -184,14 +186,22 @@ class TurnJob(Job):
         self, backend: "Backend", request: Any, take: Callable[[str, list[int]], None]
     ) -> "Outcome | None":
         """Generate, handing text to `take`; None when it could not be stored, which is then the end."""
-        from engine.generation import NewText, generate
+        from engine.generation import NewText, PrefillProgress, generate
 
         groups = TextGroups(take)
 
-        def emit(event: "PrefillProgress | NewText") -> None:
+        def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
             if isinstance(event, NewText):
                 self._written.extend(event.token_ids)
                 groups.add(event.text, event.token_ids)
+            elif not isinstance(event, PrefillProgress):
+                self.log.post(
+                    Counters(
+                        tokens_per_s=event.tokens_per_s,
+                        disk_bytes_per_token=event.disk_bytes_per_token,
+                        experts_in_memory=event.in_memory,
+                    )
+                )
             else:
                 self.log.post(Prefill(done=event.done, total=event.total, reused=event.reused))
 
@@ -368,7 +378,7 @@ def ask_quickly(backend: "Backend", question: "QuickQuestion", cancelled: Callab
         max_tokens=question.most_tokens,
     )
 
-    def emit(event: "PrefillProgress | NewText") -> None:
+    def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
         if isinstance(event, NewText):
             texts.append(event.text)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from engine.bell import Bell
 from engine.protocol import (
     CallEvent,
+    Counters,
     Done,
     Failed,
     Notice,
@@ -28,7 +29,9 @@ from engine.protocol import (
     UsageEvent,
 )
 
-AnyTurnEvent = Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | UsageEvent | Done | Failed
+AnyTurnEvent = (
+    Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | Counters | UsageEvent | Done | Failed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class TurnLog:
         self._bell = Bell()
         self._last_id = 0
         self._items: list[Record | _Run] = []
+        # Beside the others: between pieces of text it would break their run.
+        self._counters: Record | None = None
 
     def post(self, event: AnyTurnEvent) -> None:
         """Add `event`, from any thread. After the loop has closed nobody listens and nothing happens."""
@@ -102,7 +107,7 @@ class TurnLog:
             self._loop.call_soon_threadsafe(self._add, event, json)
 
     def since(self, after: int) -> list[Record]:
-        """What came after event number `after`, runs of text joined to one event."""
+        """What came after event number `after`, runs of text joined to one event; of counters only the newest."""
         records: list[Record] = []
         for item in reversed(self._items):
             last_id = item.id if isinstance(item, Record) else item.last_id
@@ -110,6 +115,9 @@ class TurnLog:
                 break
             records.append(item if isinstance(item, Record) else item.since(after))
         records.reverse()
+        counters = self._counters
+        if counters is not None and counters.id > after:
+            records.insert(bisect_right([record.id for record in records], counters.id), counters)
         return records
 
     async def follow(
@@ -148,6 +156,8 @@ class TurnLog:
                 last = _Run(event)
                 self._items.append(last)
             last.add(event, record)
+        elif isinstance(event, Counters):
+            self._counters = record
         else:
             # Only the newest progress is of use to anybody.
             if isinstance(last, Record) and last.kind == "prefill" == event.kind:

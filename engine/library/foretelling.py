@@ -53,7 +53,7 @@ class Foretelling:
             record = None
         if record is None and not gpus:
             return None
-        sizes = _known(result_bytes) if shape is None else _of_shape(shape)
+        sizes = known_model(result_bytes) if shape is None else _of_shape(shape)
         if sizes is None:
             return None
         memory = hardware.memory()
@@ -66,7 +66,7 @@ class Foretelling:
         return Foretold(found, None if record is None else forecast(sizes, found, record))
 
 
-def _known(result_bytes: int) -> ModelSizes | None:
+def known_model(result_bytes: int) -> ModelSizes | None:
     """The released model that weighs so much once it is converted."""
     for name in _shapes():
         sizes = _of_shape(_shapes()[name])

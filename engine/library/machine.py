@@ -11,6 +11,9 @@ from engine.model_table import size_text
 from engine.placement import hardware
 from engine.protocol_library import MachineSummary
 
+SEEN_S = 15.0
+"""A driver that hangs is not waited for longer by who asks."""
+
 
 class Machine:
     """This machine. `found` is called, from a thread, once its GPUs are known and there are any."""
@@ -19,6 +22,7 @@ class Machine:
         self.found = found
         self._lock = threading.Lock()
         self._begun = False
+        self._ended = threading.Event()
         self._gpus: tuple[hardware.Gpu, ...] = ()
 
     def summary(self) -> MachineSummary:
@@ -37,6 +41,12 @@ class Machine:
         """Those that are known by now."""
         return self._gpus
 
+    def seen(self) -> tuple[hardware.Gpu, ...]:
+        """The GPUs, once they have been looked for: waits for that the first time, SEEN_S at most."""
+        self._look_for_gpus()
+        self._ended.wait(SEEN_S)
+        return self._gpus
+
     @property
     def gpu_bytes(self) -> int:
         """The memory of all GPUs together that are known by now."""
@@ -50,7 +60,11 @@ class Machine:
         threading.Thread(target=self._look, name="gpus", daemon=True).start()
 
     def _look(self) -> None:
-        built = hardware.llama_cpp()
-        if not isinstance(built, str) and built.gpus:
-            self._gpus = built.gpus
+        try:
+            built = hardware.llama_cpp()
+            if not isinstance(built, str):
+                self._gpus = built.gpus
+        finally:
+            self._ended.set()
+        if self._gpus:
             self.found()

@@ -54,7 +54,7 @@ def offer_of(entry: Entry, now: Circumstances, *, own: bool) -> Offer:
         results=entry.results,
         working_bytes=working_bytes(entry.largest_shard_bytes, now.streams),
         own=own,
-        fit=fit_for(_run_bytes(entry), now, is_here=item_id is not None),
+        fit=fit_for(result_bytes_of(entry), now, is_here=item_id is not None),
         item_id=item_id,
     )
 
@@ -86,7 +86,7 @@ def release_title(names: Sequence[str]) -> str | None:
         return None
 
 
-def _run_bytes(entry: Entry) -> int | None:
+def result_bytes_of(entry: Entry) -> int | None:
     """What is read to compute with it: of a checkpoint the smallest result, without its drafter."""
     if entry.kind == "gguf":
         return entry.download_bytes

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from fastapi import FastAPI
 
 from engine.engine import Engine
-from engine.server import jobs, library, models, openai, sessions, turns
+from engine.server import jobs, library, models, openai, placement, sessions, turns
 from engine.server.auth import Guard
 from engine.server.replies import add_error_handlers
 
@@ -30,6 +30,7 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
     app.state.engine = engine
     for router in (
         models.router,
+        placement.router,
         library.router,
         jobs.router,
         sessions.router,

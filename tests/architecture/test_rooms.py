@@ -53,6 +53,7 @@ MAY_LOAD = {
     "engine.conversion_commands": ("numpy",),
     "engine.encoding": ("numpy", "jinja2"),
     "engine.encoding_commands": ("numpy",),
+    "engine.expert_meter": ("numpy",),
     "engine.generation": ("numpy",),
     "engine.library.jobs.conversion_work": ("numpy",),
     "engine.library.jobs.partial_file": ("numpy",),
@@ -118,6 +119,7 @@ def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
             "protocol",
             "protocol_jobs",
             "protocol_library",
+            "protocol_placement",
         )
     }
     seen = {

@@ -5,6 +5,7 @@ import pytest
 from engine.backends.base import Backend, Logits
 from engine.backends.scripted import ASSISTANT, BEGIN, USER, ScriptedBackend
 from engine.errors import GenerationError, PromptTooLong
+from engine.expert_meter import ExpertCost
 from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
 from engine.protocol import Sampling
 
@@ -21,9 +22,9 @@ class Listener:
     """Collects what is emitted."""
 
     def __init__(self) -> None:
-        self.events: list[PrefillProgress | NewText] = []
+        self.events: list[PrefillProgress | NewText | ExpertCost] = []
 
-    def __call__(self, event: PrefillProgress | NewText) -> None:
+    def __call__(self, event: PrefillProgress | NewText | ExpertCost) -> None:
         self.events.append(event)
 
     @property

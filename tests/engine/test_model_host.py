@@ -11,6 +11,7 @@ from engine.errors import ModelFileError, ModelLoadError
 from engine.model_host import ModelHost
 from engine.placement.planner import Wishes
 from engine.protocol import ErrorBody, ModelEntry, Settings
+from engine.protocol_placement import Choices
 
 PROBLEM = ErrorBody(code="model_file", text="It is truncated: it ends early; download it again.")
 
@@ -141,3 +142,29 @@ def test_a_stopped_load_loads_nothing(opening: Opening) -> None:
     model_host.load("b")
     assert model_host.loaded is None
     assert [each[0] for each in opening.opened] == ["a"]
+
+
+def test_what_was_chosen_for_a_model_stands_before_the_settings(opening: Opening) -> None:
+    chosen = {"a": Choices(context_tokens=1024, threads=1, gpu_budget_bytes=0)}
+    settings = Settings(context_tokens=512, threads=3, cache_type="q8_0")
+    model_host = ModelHost(
+        entry,
+        lambda: settings,
+        lambda: None,
+        lambda _: None,
+        opening,
+        lambda name: chosen.get(name, Choices()),
+    )
+    assert model_host.opened is None
+    model_host.load("a")
+    model_host.load("b")
+    assert opening.opened == [("a", 1024, 1), ("b", 512, 3)]
+    assert model_host.wishes("a") == Wishes(1024, "q8_0", 1, 0)
+    assert model_host.loaded is not None and model_host.loaded.own_choices == []
+    opened = model_host.opened
+    assert opened is not None
+    assert opened[:2] == ("b", Wishes(512, "q8_0", 3))
+    model_host.load("a")
+    assert model_host.loaded.own_choices == ["context_tokens", "threads"]
+    model_host.close()
+    assert model_host.opened is None

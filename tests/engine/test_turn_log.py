@@ -4,6 +4,7 @@ import asyncio
 
 from engine.protocol import (
     CallEvent,
+    Counters,
     Done,
     Message,
     Notice,
@@ -25,7 +26,7 @@ def text(offset: int, piece: str, tokens: int = 1) -> Text:
     return Text(offset=offset, text=piece, generated_tokens=tokens)
 
 
-async def settled(log: TurnLog, *events: Queued | Prefill | Text | Done) -> None:
+async def settled(log: TurnLog, *events: Queued | Prefill | Text | Counters | Done) -> None:
     for event in events:
         log.post(event)
     await asyncio.sleep(0)
@@ -149,5 +150,25 @@ def test_parts_and_calls_are_joined_each_by_itself() -> None:
         assert Text.model_validate_json(log.since(1)[0].json).text == "m"
         late = CallEvent.model_validate_json(log.since(6)[0].json)
         assert (late.offset, late.arguments, late.id) == (1, "}", "c0")
+
+    asyncio.run(check())
+
+
+def test_of_counters_only_the_newest_is_told_and_they_break_no_run_of_text() -> None:
+    async def check() -> None:
+        log = TurnLog(asyncio.get_running_loop())
+        costs = [
+            Counters(tokens_per_s=rate, disk_bytes_per_token=5, experts_in_memory=0.5) for rate in (1.0, 2.0)
+        ]
+        await settled(log, text(0, "a"), costs[0], text(1, "b"), costs[1], text(2, "c"))
+        records = log.since(0)
+        assert kinds(records) == ["counters", "text"]
+        assert b'"tokens_per_s":2.0' in records[0].json
+        assert b'"text":"abc"' in records[1].json
+        assert [record.id for record in records] == [4, 5]
+        assert kinds(log.since(3)) == ["counters", "text"]
+        assert kinds(log.since(4)) == ["text"]
+        await settled(log, DONE)
+        assert kinds(log.since(0)) == ["counters", "text", "done"]
 
     asyncio.run(check())

@@ -8,7 +8,7 @@ from convert.model_shape import ModelShape
 from engine.errors import DoesNotFit
 from engine.library.catalogue_entries import load_catalogue
 from engine.library.fit import Foretold
-from engine.library.foretelling import Foretelling, _known, _shapes
+from engine.library.foretelling import Foretelling, _shapes, known_model
 from engine.paths import DataFolder
 from engine.placement import hardware
 from engine.placement.hardware_record import HardwareRecord, MeasuredDisk, write_record
@@ -51,10 +51,10 @@ def test_every_v4_of_the_catalogue_is_known_by_its_weight(tmp_path: Path) -> Non
     entries = [each for each in load_catalogue(DataFolder(tmp_path)).entries.values() if each.results]
     assert len(entries) >= 4
     for entry in entries:
-        sizes = _known(min(each.model_bytes for each in entry.results))
+        sizes = known_model(min(each.model_bytes for each in entry.results))
         assert sizes is not None
         assert sizes.experts == (384 if "pro" in entry.name else 256)
-    assert _known(156_000_000_000) is None
+    assert known_model(156_000_000_000) is None
 
 
 def test_nothing_is_foretold_of_a_machine_that_was_not_measured_or_changed(
