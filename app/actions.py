@@ -86,6 +86,8 @@ ACTIONS: tuple[ActionRow, ...] = (
               "Open the list of models", "choose_model"),
     ActionRow("open_model", "&Add a GGUF file…", (Standard.Open, "Ctrl+O"), "Model",
               "Add a model file that lies on this computer", "open_model"),
+    ActionRow("placement", "&Placement and speed…", ("Ctrl+Shift+P",), "Model",
+              "What of the loaded model lies where, how fast that is, and sliders to change it", "show_placement"),
     ActionRow("library", "&Library", ("Ctrl+Shift+L",), "Model",
               "The models on this machine, and those that can be had", "show_library", separated=True),
     ActionRow("convert", "Conver&t a checkpoint…", ("Ctrl+Shift+M",), "Model",

@@ -96,6 +96,7 @@ class EngineWatch(QObject):
     job_changed = Signal(str)
     """Job id."""
     library_changed = Signal()
+    hardware_changed = Signal()
     stopped = Signal(str)
     """The engine is gone and was not replaced: the sentence to show."""
 
@@ -237,7 +238,7 @@ class EngineWatch(QObject):
 
     def _take_events(self, events: list[ServerEvent]) -> None:
         latest: EngineStatus | None = None
-        library = False
+        library = hardware = False
         for event in events:
             try:
                 news = EngineEvent.model_validate_json(event.data)
@@ -252,8 +253,12 @@ class EngineWatch(QObject):
                 self.job_changed.emit(news.job_id)
             elif news.kind == "library":
                 library = True
+            elif news.kind == "hardware":
+                hardware = True
         if library:
             self.library_changed.emit()
+        if hardware:
+            self.hardware_changed.emit()
         if latest is not None:
             self._ready(latest)
 

@@ -7,7 +7,7 @@ import re
 
 from app.engine_watch import EngineState
 from app.model_shelf import ModelShelf
-from app.quantities import duration, rate, token_count
+from app.quantities import duration, expert_words, rate, token_count
 from app.transcript_model import ShownCall, ShownMessage
 from engine.protocol import Message, Usage
 
@@ -42,6 +42,8 @@ def usage_words(usage: Usage) -> str:
     words = [token_count(usage.generated_tokens)]
     if usage.generation_rate:
         words.append(rate(usage.generation_rate))
+    if usage.disk_bytes_per_token is not None and usage.experts_in_memory is not None:
+        words += expert_words(usage.disk_bytes_per_token, usage.experts_in_memory)
     at_once = usage.first_token_s < AT_ONCE_S
     words.append(f"first token {'at once' if at_once else f'after {duration(usage.first_token_s)}'}")
     return " · ".join(words)

@@ -108,9 +108,13 @@ class ModelShelf(QObject):
         self._api.send("PUT", "/api/settings", settings, Settings, ok, failed)
 
     def needs_reload(self, settings: Settings) -> bool:
-        """The loaded model was loaded with another context size or number of threads than `settings` say."""
+        """The loaded model was loaded with another context size, number of threads or kind of cache than `settings`
+        say, and has no choice of its own for that."""
         model = self.status.model if self.status else None
         if model is None:
             return False
-        other_threads = settings.threads not in (0, model.threads)
-        return other_threads or model.context_tokens != settings.context_tokens
+        own = model.own_choices
+        other_threads = "threads" not in own and settings.threads not in (0, model.threads)
+        other_cache = "cache_type" not in own and model.cache_type not in (None, settings.cache_type)
+        other_context = "context_tokens" not in own and model.context_tokens != settings.context_tokens
+        return other_threads or other_cache or other_context

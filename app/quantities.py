@@ -20,6 +20,17 @@ def rate(tokens_per_s: float) -> str:
     return f"{tokens_per_s:,.1f} tok/s" if tokens_per_s < 100 else f"{tokens_per_s:,.0f} tok/s"
 
 
+def expert_words(disk_bytes_per_token: float, in_memory: float) -> list[str]:
+    """`210.0 MB from disk a token`, `94% of experts in memory`: what experts cost; all in memory is no news."""
+    if in_memory >= 1 and disk_bytes_per_token < 1:
+        return []
+    return [
+        f"{size_name(round(disk_bytes_per_token))} from disk a token",
+        # Rounded down: 100% would say that nothing is missing.
+        f"{int(in_memory * 100)}% of experts in memory",
+    ]
+
+
 def token_count(tokens: int) -> str:
     """`1 token`, `1,340 tokens`."""
     return "1 token" if tokens == 1 else f"{tokens:,} tokens"

@@ -18,6 +18,7 @@ from app.api import EngineApi, EventStream, unreachable
 from app.event_stream import ServerEvent
 from engine.protocol import (
     CallEvent,
+    Counters,
     Done,
     ErrorBody,
     Failed,
@@ -37,7 +38,7 @@ RATE_WINDOW_S = 2.0
 SAMPLE_S = 0.5
 SAMPLES = 40
 
-Event = Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | UsageEvent | Done | Failed
+Event = Queued | Prefill | Text | ThoughtEvent | CallEvent | Notice | Counters | UsageEvent | Done | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(TurnEvent)
 
 
@@ -56,6 +57,8 @@ class TurnProgress:
     generated_tokens: int = 0
     rates: tuple[float, ...] = ()
     """Writing speed of late, oldest first, one value per SAMPLE_S."""
+    counters: Counters | None = None
+    """What experts cost of late; None where nobody counts, and before that is known."""
 
     @property
     def context_used(self) -> int | None:
@@ -194,6 +197,8 @@ class TurnStream(QObject):
             self._tell(TurnProgress(place=event.place))
         elif isinstance(event, Prefill):
             self._take_prefill(event)
+        elif isinstance(event, Counters):
+            self._tell(replace(self._progress, counters=event))
         elif isinstance(event, ThoughtEvent):
             self.flush()
             self.thought_ended.emit(event.thought)

@@ -195,6 +195,7 @@ class ModelHost:
             suited_sampling=self.suited_sampling(entry.id),
             release=chat.release.id if chat else None,
             modes=mode_choices(facts.context_tokens) if chat else [],
+            cache_type=wishes.cache_type,
             own_choices=self._own_choices(entry.id),
         )
         _logger.info("loaded %s in %.1f s", entry.id, time.monotonic() - started_s)

@@ -168,31 +168,10 @@ class PlacementDesk:
                 found = plan(sizes, room, wishes)
             except DoesNotFit as error:
                 problem = error
-        foretold: Forecast | None = None
-        why_not = ""
-        if found is not None:
-            foretold, why_not = self._foretold(sizes, found)
-        trained = sizes.context_train_tokens or MOST_CONTEXT_TOKENS
-        return Placement(
-            model_id=model_id,
-            name=sizes.name,
-            choices=Choices(),
-            context_tokens=wishes.context_tokens if found is None else found.context_tokens,
-            cache_type=wishes.cache_type,
-            gpu_budget_bytes=wishes.gpu_budget_bytes,
-            threads=wishes.threads if found is None else found.threads,
-            micro_batch_tokens=None if found is None else found.micro_batch_tokens,
-            places=_places(sizes, room, found, folder),
-            reasons=[Reason(what=each.what, why=each.why) for each in found.decisions] if found else [],
-            forecast=None if foretold is None or found is None else _foretelling(foretold, found),
-            forecast_problem=why_not or None,
-            measurable=bool(why_not),
-            limits=Limits(
-                context_tokens=min(trained, MOST_CONTEXT_TOKENS),
-                gpu_budget_bytes=max((_gpu_budget(gpu) for gpu in room.gpus), default=0),
-            ),
-            problem=None if problem is None else ErrorBody(code=problem.code, text=problem.text),
-        )
+        foretold, why_not = (None, "") if found is None else self._foretold(sizes, found)
+        told = told_of(model_id, sizes, room, wishes, found, problem, foretold, why_not)
+        disk = _disk(sizes, found, folder)
+        return told.model_copy(update={"places": [*told.places, *disk]})
 
     def _foretold(self, sizes: ModelSizes, found: LoadPlan) -> tuple[Forecast | None, str]:
         """The forecast, or why there is none."""
@@ -268,7 +247,41 @@ def _taken(backend: "Backend") -> Taken | None:
     )
 
 
-def _places(sizes: ModelSizes, room: Room, found: LoadPlan | None, folder: Path) -> list[Place]:
+def told_of(
+    model_id: str,
+    sizes: ModelSizes,
+    room: Room,
+    wishes: Wishes,
+    found: LoadPlan | None,
+    problem: DoesNotFit | None,
+    foretold: Forecast | None,
+    why_not: str,
+) -> Placement:
+    """A plan, or why there is none, with its forecast, or why there is none, as it is told; the disk left out."""
+    trained = sizes.context_train_tokens or MOST_CONTEXT_TOKENS
+    return Placement(
+        model_id=model_id,
+        name=sizes.name,
+        choices=Choices(),
+        context_tokens=wishes.context_tokens if found is None else found.context_tokens,
+        cache_type=wishes.cache_type,
+        gpu_budget_bytes=wishes.gpu_budget_bytes,
+        threads=wishes.threads if found is None else found.threads,
+        micro_batch_tokens=None if found is None else found.micro_batch_tokens,
+        places=_places(room, found),
+        reasons=[Reason(what=each.what, why=each.why) for each in found.decisions] if found else [],
+        forecast=None if foretold is None or found is None else _foretelling(foretold, found),
+        forecast_problem=why_not or None,
+        measurable=bool(why_not),
+        limits=Limits(
+            context_tokens=min(trained, MOST_CONTEXT_TOKENS),
+            gpu_budget_bytes=max((_gpu_budget(gpu) for gpu in room.gpus), default=0),
+        ),
+        problem=None if problem is None else ErrorBody(code=problem.code, text=problem.text),
+    )
+
+
+def _places(room: Room, found: LoadPlan | None) -> list[Place]:
     gpus = [
         Place(
             kind="gpu",
@@ -289,22 +302,23 @@ def _places(sizes: ModelSizes, room: Room, found: LoadPlan | None, folder: Path)
         limited=hardware.memory().limited,
         parts=_parts(found, "ram"),
     )
+    return [*gpus, ram]
+
+
+def _disk(sizes: ModelSizes, found: LoadPlan | None, folder: Path) -> list[Place]:
     try:
         disk = shutil.disk_usage(folder)
     except OSError:
-        return [*gpus, ram]
-    file_bytes = sizes.loaded_bytes + sizes.idle_bytes
+        return []
     return [
-        *gpus,
-        ram,
         Place(
             kind="disk",
             name="Disk",
             total_bytes=disk.total,
             used_bytes=max(0, disk.total - disk.free),
-            file_bytes=file_bytes,
+            file_bytes=sizes.loaded_bytes + sizes.idle_bytes,
             parts=_parts(found, "disk"),
-        ),
+        )
     ]
 
 

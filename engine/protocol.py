@@ -63,6 +63,8 @@ class LoadedModel(Wire):
     release: str | None = None
     """The V4 release profile that its prompts are made by; None for a model with a chat template."""
     modes: list[ModeChoice] = []
+    cache_type: CacheType | None = None
+    """How it keeps a conversation; None from an engine that does not say."""
     own_choices: list[Literal["context_tokens", "cache_type", "threads"]] = []
     """Settings that this model has its own choices for (`protocol_placement.Choices`)."""
 

@@ -27,6 +27,7 @@ from app.views.asking import Asking
 from app.views.commands import Commands
 from app.views.first_run import FirstRun
 from app.views.library_desk import LibraryDesk
+from app.views.placement_desk import PlacementDesk
 from app.views.turn_setup import TurnSetup
 from app.window_state import WindowState
 from engine.paths import DataFolder
@@ -35,6 +36,7 @@ from engine.protocol import EngineStatus, ErrorBody, Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.theme import Theme
     from app.views.composer import Composer
     from app.views.library_page import LibraryPage
     from app.views.mode_switch import ModeSwitch
@@ -59,6 +61,8 @@ class Parts:
     status: "StatusLine"
     make_library: "Callable[[], LibraryPage]"
     """Makes the library's page and gives it its place in the window."""
+    theme: "Callable[[], Theme]"
+    """The look of the moment."""
 
 
 class Desk(QObject):
@@ -87,6 +91,7 @@ class Desk(QObject):
         self.library = LibraryDesk(
             self.library_shelf, self.jobs, self.shelf, parts.notices, parts.make_library, self.add_model, self
         )
+        self.placement = PlacementDesk(self.api, self.shelf, parts.theme, parts.notices.window, self)
         self.setup = TurnSetup(
             self.api, self.conversation, parts.switch, parts.notices, parts.composer, memory, self
         )
@@ -160,6 +165,12 @@ class Desk(QObject):
             self._held.append(partial(self.add_model, path))
             self._tell_stopped()
 
+    def show_placement(self) -> None:
+        """How the loaded model lies on this machine; the one that is being loaded where none is."""
+        model_id = self.shelf.loaded_id or self.shelf.loading_id
+        if model_id is not None:
+            self.placement.open_model(model_id, self.shelf.name(model_id))
+
     def restart_engine(self) -> None:
         """End our engine and start anew."""
         self.parts.notices.dismiss("engine")
@@ -185,11 +196,15 @@ class Desk(QObject):
         watch.session_changed.connect(self._session_event)
         watch.job_changed.connect(self.jobs.refresh)
         watch.library_changed.connect(self._library_changed)
+        watch.hardware_changed.connect(self.placement.hardware_changed)
+        self.library.placement_asked.connect(self.placement.open_model)
+        self.library.offer_placement_asked.connect(self.placement.open_offer)
         self.jobs.changed.connect(self._show_running_jobs)
         parts.sidebar.library_requested.connect(self.library.show_library)
         parts.sidebar.jobs_requested.connect(self.library.show_conversions)
         parts.picker.set_shelf(self.shelf)
         parts.picker.load_requested.connect(self.shelf.load)
+        parts.picker.placement_requested.connect(self.show_placement)
         self.shelf.changed.connect(self._models_changed)
         self.setup.changed.connect(self._setup_changed)
         self.shelf.refused.connect(self._model_refused)

@@ -16,8 +16,9 @@ from app.views.elided_line import ElidedLine
 from app.wrapping import breakable
 from engine.protocol_library import LibraryItem
 
-Verb = Literal["use", "convert", "verify", "reveal", "move", "remove"]
+Verb = Literal["use", "convert", "placement", "verify", "reveal", "move", "remove"]
 MENU_ROWS: tuple[tuple[Verb, str], ...] = (
+    ("placement", "Placement and speed…"),
     ("verify", "Verify"),
     ("reveal", "Show in folder"),
     ("move", "Move to another folder…"),
@@ -132,6 +133,8 @@ class ItemCard(Card):
 
     def _can(self, verb: Verb) -> tuple[bool, str]:
         item = self.item
+        if verb == "placement":
+            return item.kind == "model" and item.problem is None, "for a model that can be loaded"
         if verb in ("move", "remove") and item.in_use:
             return False, "in use now"
         if verb == "move":

@@ -35,6 +35,10 @@ class LibraryDesk(QObject):
     """The page is to be seen."""
     left = Signal()
     """The conversation is to be seen again."""
+    placement_asked = Signal(str, str)
+    """Id and name of a model: how it lies on this machine is to be shown."""
+    offer_placement_asked = Signal(object)
+    """Offer: how it would lie."""
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class LibraryDesk(QObject):
         page.look_up_requested.connect(self._look_up)
         page.item_asked.connect(self._item_asked)
         page.get_requested.connect(self.get_model)
+        page.placement_requested.connect(self.offer_placement_asked)
         page.job_asked.connect(self._job_asked)
         page.use_requested.connect(self._use_result)
         page.reveal_requested.connect(reveal)
@@ -302,6 +307,8 @@ class LibraryDesk(QObject):
                 self._start(StartJob(asked=VerifyRequest(path=item.path)))
             case "reveal":
                 reveal(item.path)
+            case "placement":
+                self.placement_asked.emit(item.id, item.name)
             case "move":
                 self._choose_place(item)
             case _:

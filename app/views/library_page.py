@@ -46,6 +46,8 @@ class LibraryPage(QWidget):
     """Verb (`item_card.Verb`), LibraryItem."""
     get_requested = Signal(object)
     """Offer."""
+    placement_requested = Signal(object)
+    """Offer: how it would lie on this machine."""
     job_asked = Signal(str, str)
     """"pause", "resume", "cancel", "forget" or "token"; the job's id."""
     use_requested = Signal(str)
@@ -263,6 +265,7 @@ class LibraryPage(QWidget):
     def _offer_card(self, offer: object) -> OfferCard:
         card = OfferCard(offer)  # pyright: ignore[reportArgumentType] # what show_library has put there
         card.get_requested.connect(self.get_requested)
+        card.placement_requested.connect(self.placement_requested)
         return card
 
     def _job_card(self, job: object) -> JobCard:

@@ -35,6 +35,8 @@ class ModelPicker(QToolButton):
 
     load_requested = Signal(str)
     add_requested = Signal()
+    placement_requested = Signal()
+    """Of the loaded model."""
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -148,6 +150,8 @@ class ModelPicker(QToolButton):
             if shelf.known and not shelf.entries:
                 menu.addAction("No models yet").setEnabled(False)
         menu.addSeparator()
+        if shelf is not None and (shelf.loaded_id or shelf.loading_id):
+            menu.addAction("Placement and speed…", self.placement_requested.emit)
         menu.addAction("Add a GGUF file…", self.add_requested.emit)
 
     def _choose(self) -> None:

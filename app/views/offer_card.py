@@ -18,6 +18,8 @@ class OfferCard(Card):
 
     get_requested = Signal(object)
     """Offer."""
+    placement_requested = Signal(object)
+    """Offer."""
 
     def __init__(self, offer: Offer, parent: QWidget | None = None, *, tells_time: bool = False) -> None:
         """`tells_time`: for somebody who does not know yet what such a download means."""
@@ -40,6 +42,10 @@ class OfferCard(Card):
         self.get_button = QPushButton("Get…")
         self.get_button.setAutoDefault(False)
         self.get_button.clicked.connect(lambda: self.get_requested.emit(self.offer))
+        self.placement_button = QPushButton("Placement…")
+        self.placement_button.setAutoDefault(False)
+        self.placement_button.setToolTip("What of it would lie where on this machine, and how fast that is")
+        self.placement_button.clicked.connect(lambda: self.placement_requested.emit(self.offer))
         head = QHBoxLayout()
         head.setSpacing(8)
         head.addWidget(self.title, 1)
@@ -54,6 +60,7 @@ class OfferCard(Card):
         row.setSpacing(8)
         row.addLayout(words, 1)
         row.addSpacing(8)
+        row.addWidget(self.placement_button, 0, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self.get_button, 0, Qt.AlignmentFlag.AlignVCenter)
         self.show_entry(offer)
 
@@ -68,5 +75,9 @@ class OfferCard(Card):
             label.setText(breakable(words))
             label.setVisible(bool(words))
         self.source.set_words(offer_source(offer))
+        # Only of a released model the shape is known before it is here.
+        known = offer.kind == "checkpoint" and bool(offer.results)
+        self.placement_button.setVisible(known and not self._tells_time)
+        self.placement_button.setAccessibleName(f"Placement of {offer.title}")
         self.get_button.setAccessibleName(f"Get {offer.title}")
         self.setAccessibleName(offer.title)

@@ -8,6 +8,7 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QDoubleSpinBox,
@@ -21,6 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.placement_words import CACHE_TYPES
 from app.views.download_fields import DownloadFields
 from engine.conversation import clean_text
 from engine.protocol import LoadedModel, Sampling, Settings
@@ -71,6 +73,10 @@ class SettingsDialog(QDialog):
         self.threads.setRange(0, 1024)
         self.threads.setSpecialValueText("As many as this machine has free")
         self.threads.setValue(settings.threads)
+        self.cache = QComboBox()
+        for key, words in CACHE_TYPES:
+            self.cache.addItem(words, key)
+        self.cache.setCurrentIndex(self.cache.findData(settings.cache_type))
         self.thinking = QSpinBox()
         self.thinking.setRange(0, 1_048_576)
         self.thinking.setSingleStep(1024)
@@ -91,7 +97,7 @@ class SettingsDialog(QDialog):
         self.message.setWordWrap(True)
         self.message.setAccessibleName("Outcome")
         self.message.hide()
-        reload = "Another context size or number of threads loads the model again."
+        reload = "Another context, number of threads, or kind of memory loads the model again."
         note = QLabel(reload if model else "")
         note.setProperty("muted", True)
         note.setVisible(model is not None)
@@ -143,6 +149,7 @@ class SettingsDialog(QDialog):
             ("Sam&pling", self.suits, ""),
             ("", self._numbers(), "Higher varies more; top-p and min-p leave unlikely words out."),
             ("&Context size", self.context, "How much conversation the model can hold; takes memory."),
+            ("Conversation is &kept in", self.cache, "How exactly, and in how much memory."),
             ("&Longest answer", self.answer, "It stops there and can be continued."),
             *self._reasoning_rows(model),
             ("Th&reads", self.threads, "Processor threads that compute the answer."),
@@ -193,6 +200,7 @@ class SettingsDialog(QDialog):
                 "thinking_tokens": self.thinking.value(),
                 "model_titles": self.titles.isChecked(),
                 "threads": self.threads.value(),
+                "cache_type": self.cache.currentData(),
                 **self.downloads.values(),
             }
         )

@@ -9,7 +9,7 @@ from PySide6.QtCore import QPointF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
-from app.quantities import duration, rate, token_count
+from app.quantities import duration, expert_words, rate, token_count
 from app.theme import Theme
 
 if TYPE_CHECKING:
@@ -35,8 +35,13 @@ def progress_words(progress: "TurnProgress") -> str:
         return " · ".join(words)
     tokens = token_count(progress.generated_tokens)
     words = [f"Thinking, {tokens}" if progress.phase == "thinking" else tokens]
-    if progress.rate is not None:
-        words.append(rate(progress.rate))
+    counters = progress.counters
+    # The engine's own rate is over some seconds: where a token takes one, the window's jumps.
+    speed = progress.rate if counters is None else counters.tokens_per_s
+    if speed is not None:
+        words.append(rate(speed))
+    if counters is not None:
+        words += expert_words(counters.disk_bytes_per_token, counters.experts_in_memory)
     return " · ".join(words)
 
 

@@ -227,7 +227,7 @@ class MainWindow(QMainWindow):
 
         parts = Parts(
             self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
-            self.status, self._make_library,
+            self.status, self._make_library, lambda: self.look.theme,
         )  # fmt: skip
         self.desk = Desk(parts, self.folder, self.memory, self, self._launcher)
         self.composer.send_requested.disconnect(self._sent_early)

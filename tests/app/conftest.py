@@ -134,6 +134,18 @@ class FakeEngine:
         }  # fmt: skip
         self.lookup: dict[str, Any] = {}
         """What a name is answered with."""
+        self.placement: dict[str, Any] = {
+            "model_id": "m1", "name": "Small", "choices": {}, "context_tokens": 8192, "cache_type": "f16",
+            "threads": 2, "limits": {"context_tokens": 8192},
+            "places": [{"kind": "ram", "name": "Memory", "total_bytes": 16_000_000_000,
+                        "used_bytes": 4_000_000_000, "reserve_bytes": 1_000_000_000,
+                        "parts": [{"what": "dense", "size_bytes": 98_000_000, "layers": 30}]}],
+            "reasons": [{"what": "All of it in RAM", "why": "it fits"}],
+        }  # fmt: skip
+        """What every placement is answered with, for what is asked."""
+        self.placements_asked: list[dict[str, str]] = []
+        """The queries, in their order."""
+        self.hardware: dict[str, Any] = {"measuring": False}
         self.listeners: list[queue.Queue[bytes | None]] = []
         self.tools: dict[str, list[Any]] = {}
         self.reuse: dict[str, dict[str, int]] = {}
@@ -209,6 +221,10 @@ class FakeEngine:
     def tell_job(self, job_id: str) -> None:
         """Send a job event to every window."""
         self._tell({"kind": "job", "job_id": job_id})
+
+    def tell_hardware(self) -> None:
+        """Send a hardware event to every window."""
+        self._tell({"kind": "hardware"})
 
     def tell_library(self) -> None:
         """Send a library event to every window."""
@@ -390,6 +406,20 @@ class _Handler(BaseHTTPRequestHandler):
                 entry = {"id": "m2", "name": "Added", "path": body["path"], "size_bytes": 5, "source": "file"}
                 engine.models.append(entry)
                 self._send(201, entry)
+            case ("GET", "models", *_, "placement") | ("GET", "library", "offers", _, "placement"):
+                asked = {name: values[0] for name, values in query.items()}
+                engine.placements_asked.append(asked)
+                self._send(200, engine.placement | asked)
+            case ("PUT", "models", _, "placement"):
+                self._send(200, engine.placement | {"choices": body})
+            case ("GET", "hardware"):
+                self._send(200, engine.hardware)
+            case ("POST", "hardware", "measure"):
+                engine.hardware = {"measuring": True, "step": "memory"}
+                self._send(202, engine.hardware)
+            case ("DELETE", "hardware", "measure"):
+                engine.hardware = {"measuring": False}
+                self._send(200, engine.hardware)
             case ("GET", "settings"):
                 self._send(200, engine.settings)
             case ("PUT", "settings"):

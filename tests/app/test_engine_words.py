@@ -44,6 +44,11 @@ def test_then_the_model_then_the_last_answer(qapp: object) -> None:
                   first_token_s=0.44, prefill_rate=1, generation_rate=38.25, seed=1)  # fmt: skip
     words = resting_words(EngineState.READY, shelf, False, message("x", usage=usage))
     assert words == "1,200 tokens · 38.2 tok/s · first token after 0.4 s"
+    cost = {"disk_bytes_per_token": 2.1e8, "experts_in_memory": 0.947}
+    words = usage_words(usage.model_copy(update=cost))
+    assert words == (
+        "1,200 tokens · 38.2 tok/s · 210.0 MB from disk a token · 94% of experts in memory · first token after 0.4 s"
+    )
 
 
 def test_what_an_answer_cost_says_no_more_than_is_known() -> None:

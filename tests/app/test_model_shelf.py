@@ -65,4 +65,11 @@ def test_a_reload_is_needed_for_another_context_or_threads(shelf: ModelShelf, fa
     assert not shelf.needs_reload(Settings(context_tokens=8192))
     assert shelf.needs_reload(Settings(context_tokens=4096))
     assert shelf.needs_reload(Settings(context_tokens=8192, threads=5))
+    assert not shelf.needs_reload(Settings(context_tokens=8192, cache_type="q8_0"))  # it does not say its own
+    fake_engine.status["model"] |= {"cache_type": "f16"}
+    shelf.set_status(EngineStatus(**fake_engine.status))
+    assert shelf.needs_reload(Settings(context_tokens=8192, cache_type="q8_0"))
+    fake_engine.status["model"] |= {"own_choices": ["context_tokens", "cache_type", "threads"]}
+    shelf.set_status(EngineStatus(**fake_engine.status))
+    assert not shelf.needs_reload(Settings(context_tokens=512, cache_type="q8_0", threads=9))
     assert shelf.name("m1") == "Small"

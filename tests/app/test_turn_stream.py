@@ -7,7 +7,7 @@ from pytestqt.qtbot import QtBot
 
 from app.api import EngineApi
 from app.turn_stream import TurnProgress, TurnStream, progress_sentence
-from engine.protocol import CallEvent, Message, Prefill, Queued, Text
+from engine.protocol import CallEvent, Counters, Message, Prefill, Queued, Text
 
 
 @pytest.fixture
@@ -167,3 +167,16 @@ def test_notices_come_in_order_after_what_was_before_them(qtbot: QtBot, fake_eng
     turn.end()
     qtbot.waitUntil(lambda: bool(followed.ends))
     assert order == ["one ", "Mended.", "two"]
+
+
+def test_what_experts_cost_is_part_of_the_progress(qtbot: QtBot, fake_engine: Any, turn: Any) -> None:
+    followed = Followed(fake_engine, turn)
+    counters = Counters(tokens_per_s=2.5, disk_bytes_per_token=1e9, experts_in_memory=0.75)
+    turn.text("Hello")
+    turn.send(counters)
+    turn.text(" world")
+    qtbot.waitUntil(lambda: bool(followed.progress) and followed.progress[-1].counters is not None)
+    turn.end()
+    qtbot.waitUntil(lambda: bool(followed.ends))
+    assert followed.stream.progress.counters == counters
+    assert "".join(followed.texts) == "Hello world"

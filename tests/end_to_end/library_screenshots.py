@@ -20,6 +20,7 @@ from app.views.settings_dialog import SettingsDialog
 from app.views.window import MainWindow
 from engine.paths import DataFolder
 from tests.app.conftest import FakeEngine, FakeLauncher
+from tests.end_to_end import placement_screenshots
 
 SIZE = QSize(1280, 720)
 TALL = QSize(1280, 1500)
@@ -239,3 +240,5 @@ def take_all(theme: str, scale: int, pump: Pump, folder: Path) -> None:
         engine.library["items"] = _items()
         _fill_jobs(engine)
         run(True, _tour, engine)
+    with _engine() as engine:
+        run(True, placement_screenshots.tour, engine)

@@ -51,15 +51,18 @@ def test_the_badge_comes_from_the_receipt_alone(qtbot: QtBot) -> None:
 
 def test_the_menu_says_why_something_cannot_be_done(qtbot: QtBot) -> None:
     assert rows(made(qtbot)) == {
-        "Verify": True, "Show in folder": True, "Move to another folder…": True, "Remove…": True,
+        "Placement and speed…": True, "Verify": True, "Show in folder": True, "Move to another folder…": True,
+        "Remove…": True,
     }  # fmt: skip
     assert rows(made(qtbot, in_use=True, repository=None)) == {
-        "Verify (nothing to check it against)": False, "Show in folder": True,
+        "Placement and speed…": True, "Verify (nothing to check it against)": False, "Show in folder": True,
         "Move to another folder (in use now)": False, "Remove (in use now)": False,
     }  # fmt: skip
     fixed = rows(made(qtbot, removable=False, movable=False))
     assert not fixed["Move to another folder (cannot be moved)"]
     assert not fixed["Remove (comes with the program)"]
+    broken = rows(made(qtbot, problem={"code": "model_file", "text": "It is cut off; fetch it again."}))
+    assert not broken["Placement and speed (for a model that can be loaded)"]
 
 
 def test_each_button_and_row_asks(qtbot: QtBot) -> None:
@@ -70,7 +73,15 @@ def test_each_button_and_row_asks(qtbot: QtBot) -> None:
     card.convert_button.click()
     for action in card.menu().actions():
         action.trigger()
-    assert [verb for verb, _ in asked] == ["use", "convert", "verify", "reveal", "move", "remove"]
+    assert [verb for verb, _ in asked] == [
+        "use",
+        "convert",
+        "placement",
+        "verify",
+        "reveal",
+        "move",
+        "remove",
+    ]
     assert {item.id for _, item in asked} == {"m1"}
     assert card.more_button.accessibleName() == "More: flash"
 

@@ -127,7 +127,7 @@ def test_a_name_is_looked_up_once_and_its_choices_are_offers(page: LibraryPage, 
     qtbot.waitUntil(lambda: len(page.found.cards) == 2)
     assert "several models" in page.finding.text()
     with qtbot.waitSignal(page.get_requested) as got:
-        page.found.cards["flash:q8.gguf"].findChild(QPushButton).click()  # pyright: ignore[reportOptionalMemberAccess]
+        page.found.cards["flash:q8.gguf"].get_button.click()  # pyright: ignore[reportAttributeAccessIssue]
     assert got.args[0].files == ["q8.gguf"]  # pyright: ignore[reportOptionalSubscript]
     page.show_lookup(found.model_copy(update={"choices": found.choices[:1]}))
     assert page.finding.text() == ""

@@ -49,17 +49,24 @@ def test_the_button_says_what_is_there(picker: ModelPicker, shelf: ModelShelf) -
     assert picker.accessibleName() == "Model: Alpha"
 
 
-def test_the_menu_marks_the_loaded_and_explains_the_broken(picker: ModelPicker, shelf: ModelShelf) -> None:
+def test_the_menu_marks_the_loaded_and_explains_the_broken(
+    picker: ModelPicker, shelf: ModelShelf, qtbot: QtBot
+) -> None:
     shelf.set_status(status(model=LOADED))
     actions = [action for action in picker.fill().actions() if action.text()]
-    good, bad, reason, add = actions
+    good, bad, reason, placement, add = actions
     assert good.isChecked()
     assert "98.0 MB" in good.text()
     assert not bad.isEnabled()
     assert not reason.isEnabled()
     assert "truncated" in reason.text()
     assert bad.toolTip() == PROBLEM.text
+    assert placement.text() == "Placement and speed…"
     assert add.text() == "Add a GGUF file…"
+    with qtbot.waitSignal(picker.placement_requested):
+        placement.trigger()
+    shelf.set_status(status())
+    assert "Placement and speed…" not in [action.text() for action in picker.fill().actions()]
 
 
 def test_choosing_asks(picker: ModelPicker, qtbot: QtBot) -> None:

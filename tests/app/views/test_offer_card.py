@@ -27,6 +27,7 @@ def test_it_says_what_it_costs_and_what_can_be_done_with_it(qtbot: QtBot) -> Non
     assert card.fit.text() == "It is larger than the memory."
     assert card.source.words() == "a/flash @ main"
     assert card.have.isHidden()
+    assert card.placement_button.isHidden()  # its shape is not known before it is here
     bare = made(qtbot, about="", fit=None, item_id="m1")
     assert bare.about.isHidden()
     assert bare.fit.isHidden()
@@ -46,3 +47,13 @@ def test_the_button_asks_for_the_latest(qtbot: QtBot) -> None:
     with qtbot.waitSignal(card.get_requested) as asked:
         card.get_button.click()
     assert asked.args[0].title == "Flash, later"  # pyright: ignore[reportOptionalSubscript]
+
+
+def test_of_a_released_model_it_is_known_how_it_would_lie(qtbot: QtBot) -> None:
+    results = [{"dense": "q8_0", "model_bytes": 4, "draft_bytes": 1}]
+    card = made(qtbot, results=results)
+    with qtbot.waitSignal(card.placement_requested) as asked:
+        card.placement_button.click()
+    assert asked.args == [card.offer]
+    assert card.placement_button.accessibleName() == "Placement of Flash"
+    assert made(qtbot, results=results, tells_time=True).placement_button.isHidden()
