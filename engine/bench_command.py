@@ -23,7 +23,7 @@ from engine.placement.forecast import (
     forecast,
     observed,
 )
-from engine.placement.hardware_record import HardwareRecord, read_record, write_record
+from engine.placement.hardware_record import HardwareRecord, MeasuredGpu, read_record, write_record
 from engine.placement.load_plan import LoadPlan, Place, What
 from engine.placement.measurement import measure, present_fingerprint
 from engine.placement.planner import Wishes
@@ -88,7 +88,8 @@ def bench_model(folder: DataFolder, asked: Asked, *, as_json: bool) -> int:
 def _run(
     folder: DataFolder, asked: Asked, on_step: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[str]]:
-    from engine.backends.llamacpp import LlamaCppBackend, reaches_gpu
+    from engine.backends.llama_loading import reaches_gpu
+    from engine.backends.llamacpp import LlamaCppBackend
     from engine.library.models import ModelLibrary
     from engine.model_bench import DECODED_TOKENS, run_model
 
@@ -234,6 +235,14 @@ def lines_of(record: HardwareRecord, trouble: str | None = None) -> list[str]:
         f"memory      {_rate(record.memory_bytes_per_s)} by {threads}, {_rate(record.memory_one_bytes_per_s)} by one",
         f"processor   {record.arithmetic_per_s / 1e9:.0f} thousand million multiplications a second and core",
     ]
+    if record.plain is not None and record.plain.mxfp4 is not None:
+        count = record.plain.threads
+        lines.append(
+            f"            reads experts at {_rate(record.plain.mxfp4.one_bytes_per_s)} while it multiplies with them, "
+            f"by {count} thread{'s' if count > 1 else ''} and in the order of the file"
+        )
+    for gpu in record.gpus:
+        lines += _gpu_lines(gpu)
     if record.disk is None:
         lines.append(f"disk        not measured{f': {trouble}' if trouble else ''}")
     else:
@@ -245,6 +254,30 @@ def lines_of(record: HardwareRecord, trouble: str | None = None) -> list[str]:
     busy = "" if record.load is None else f", at a load of {record.load:.1f}"
     battery = ", on battery" if record.on_battery else ""
     return [*lines, f"measured    {when}{busy}{battery}"]
+
+
+def _gpu_lines(gpu: MeasuredGpu) -> list[str]:
+    rates = gpu.rates
+    if rates is None:
+        return [f"{gpu.name} not measured: {gpu.why}"]
+    pinned = (
+        "" if rates.pinned_bytes_per_s is None else f"{_rate(rates.pinned_bytes_per_s)} from pinned memory, "
+    )
+    lines = [
+        f"{gpu.name}",
+        f"  memory    {_rate(rates.copy_bytes_per_s)} read and written",
+        f"  to it     {pinned}{_rate(rates.pageable_bytes_per_s)} from other memory; "
+        f"{_rate(rates.back_bytes_per_s)} back",
+        f"  waiting   {rates.operation_s * 1e6:.1f} µs for an operation, {rates.exchange_s * 1e6:.0f} µs for a token "
+        "to the processor and back",
+    ]
+    for name, found in (("Q8_0", rates.q8_0), ("MXFP4", rates.mxfp4)):
+        if found is not None:
+            lines.append(
+                f"  {name:<9} {_rate(found.one_bytes_per_s)} for one token, {found.many_per_s / 1e9:,.0f} "
+                "thousand million multiplications a second for many"
+            )
+    return lines
 
 
 def facts_of(record: HardwareRecord) -> dict[str, Any]:

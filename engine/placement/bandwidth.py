@@ -30,7 +30,7 @@ PIECE_BYTES = 4 << 20
 """About one matrix of one expert of Flash (4.5 MB)."""
 ROUNDS = 7
 _MATRIX, _MATRICES = 64, 64
-_DISK_LIMIT_S = 12.0
+_DISK_LIMIT_S = 6.0
 """For each way of reading: a disk slower than that shows in what it managed until then."""
 
 

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _Rate = Annotated[float, Field(gt=0, lt=1e18, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=1 << 60)]
 _Text = Annotated[str, Field(max_length=500)]
+_Seconds = Annotated[float, Field(gt=0, lt=1000, allow_inf_nan=False)]
 _Ratio = Annotated[float, Field(gt=0.001, lt=1000, allow_inf_nan=False)]
 
 
@@ -56,6 +57,42 @@ class MeasuredDisk(_Part):
     mapped_bytes_per_s: _Rate
 
 
+class Multiplying(_Part):
+    """Of matrices of one number format: bytes of weights per second for a single token, and multiplications with
+    addition per second for many tokens at once."""
+
+    one_bytes_per_s: _Rate
+    many_per_s: _Rate
+
+
+class DeviceRates(_Part):
+    """What one of llama.cpp's devices does; see `backends.llama_device_rates`. Bytes per second and seconds.
+
+    `copy`: read and written within its memory. `pinned`, `pageable`: to it, from memory that its driver may reach by
+    itself and from any other; `back`: from it. `operation_s`: what asking for a small operation costs; `exchange_s`:
+    a token's row to the processor and back. None: it has no such thing.
+    """
+
+    threads: Annotated[int, Field(ge=0, le=65536)] = 0
+    """Of a processor."""
+    copy_bytes_per_s: _Rate
+    pinned_bytes_per_s: _Rate | None
+    pageable_bytes_per_s: _Rate
+    back_bytes_per_s: _Rate
+    operation_s: _Seconds
+    exchange_s: _Seconds
+    q8_0: Multiplying | None
+    mxfp4: Multiplying | None
+
+
+class MeasuredGpu(_Part):
+    """A GPU of this machine; `why` there are no rates of it, a clause."""
+
+    name: _Text
+    rates: DeviceRates | None = None
+    why: _Text = ""
+
+
 class Observed(_Part):
     """What a model gave here, divided by what had been foretold without this knowledge."""
 
@@ -66,7 +103,9 @@ class Observed(_Part):
 class HardwareRecord(_Part):
     """`hardware.json`. `memory_threads` read the memory at `memory_bytes_per_s`; `memory_one_bytes_per_s`: one alone.
 
-    `arithmetic_per_s`: multiplications with addition, by one core. `disk` None: it could not be measured.
+    `arithmetic_per_s`: multiplications with addition, by one core. `disk` None: it could not be measured. `gpus`: in
+    llama.cpp's order. `plain`: the processor, as llama.cpp multiplies with weights that it has not reordered; None
+    where that was not measured, as in records of before.
     """
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
@@ -81,6 +120,8 @@ class HardwareRecord(_Part):
     memory_one_bytes_per_s: _Rate
     arithmetic_per_s: _Rate
     disk: MeasuredDisk | None = None
+    gpus: Annotated[list[MeasuredGpu], Field(max_length=64)] = Field(default_factory=list[MeasuredGpu])
+    plain: DeviceRates | None = None
     observed: Annotated[dict[_Text, Observed], Field(max_length=MOST_MODELS)] = Field(
         default_factory=dict[str, Observed]
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from engine.errors import HardwareUnmeasured
-from engine.placement import bandwidth, hardware
+from engine.placement import bandwidth, device_measurement, hardware
 from engine.placement.hardware_record import Fingerprint, HardwareRecord, MeasuredDisk, fingerprint
 
 
@@ -23,9 +23,9 @@ def present_fingerprint(models: Path, gpus: tuple[hardware.Gpu, ...] = ()) -> Fi
 def measure(
     models: Path, on_step: Callable[[str], None], gpus: tuple[hardware.Gpu, ...] = ()
 ) -> tuple[HardwareRecord, str | None]:
-    """Measure memory, processor and the disk of the folder `models`; the record, and why its disk could not be.
+    """Measure memory, processor, `gpus` and the disk of the folder `models`; the record, and why its disk could not be.
 
-    `on_step(text)` is told what is measured next. `gpus` only name the machine: they are not measured.
+    `on_step(text)` is told what is measured next. A GPU that cannot be measured says why in its place in the record.
     Raises HardwareUnmeasured when there is not even memory to measure with.
     """
     load = _load()
@@ -39,6 +39,16 @@ def measure(
         rates.append(rate)
     on_step("processor")
     arithmetic = bandwidth.arithmetic_rate()
+    # A core stays free, as when a model computes: llama.cpp's threads wait for the one that shares its core.
+    plain = device_measurement.device_rates(
+        "cpu",
+        threads=max(1, processor.cores - 1),
+        limit_bytes=min(device_measurement.LIMIT_BYTES, memory.available_bytes // 4),
+        timeout_s=device_measurement.PROCESSOR_S,
+    )
+    if gpus:
+        on_step(gpus[0].name if len(gpus) == 1 else f"{len(gpus)} GPUs")
+    measured_gpus = device_measurement.measured_gpus(gpus, memory.available_bytes)
     on_step("disk")
     disk = bandwidth.disk_rates(models)
     told = isinstance(disk, bandwidth.Unmeasured)
@@ -59,6 +69,8 @@ def measure(
             random_bytes_per_s=disk.random_bytes_per_s,
             mapped_bytes_per_s=disk.mapped_bytes_per_s,
         ),
+        gpus=measured_gpus,
+        plain=None if isinstance(plain, bandwidth.Unmeasured) else plain,
     )
     return record, disk.why if told else None
 

@@ -18,6 +18,7 @@ ROOMS_OF = {
     "llama_cpp": (
         "engine/backends/llamacpp",
         "engine/backends/llama_batch",
+        "engine/backends/llama_device_rates",
         "engine/backends/llama_experts",
         "engine/backends/llama_loading",
         "engine/backends/llama_memory",
@@ -44,6 +45,7 @@ MAY_LOAD = {
     "convert.verification": ("numpy",),
     "engine.backends": ("numpy",),
     "engine.backends.llama_batch": ("numpy", "llama_cpp", "jinja2"),
+    "engine.backends.llama_device_rates": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_loading": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_experts": ("numpy", "llama_cpp", "jinja2"),

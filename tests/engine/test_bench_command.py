@@ -10,10 +10,16 @@ from engine.bench_command import Asked, bench_hardware, bench_model
 from engine.errors import BadRequest, DoesNotFit, HardwareUnmeasured
 from engine.model_bench import Run
 from engine.paths import DataFolder
-from engine.placement import bandwidth, hardware
+from engine.placement import bandwidth, device_measurement, hardware
 from engine.placement.bandwidth import DiskRates, Unmeasured
 from engine.placement.forecast import forecast
-from engine.placement.hardware_record import Observed, read_record, write_record
+from engine.placement.hardware_record import (
+    DeviceRates,
+    Multiplying,
+    Observed,
+    read_record,
+    write_record,
+)
 from engine.placement.planner import Room, Wishes, plan
 from tests.engine.placement.models import GB, flash
 
@@ -25,6 +31,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bandwidth, "memory_rate", lambda threads, _available: 1.5e9 * threads)
     monkeypatch.setattr(bandwidth, "arithmetic_rate", lambda: 7e9)
     monkeypatch.setattr(bandwidth, "disk_rates", lambda _folder: DiskRates(3e9, 2e9, 4.5e8))
+    monkeypatch.setattr(device_measurement, "device_rates", lambda *_, **__: Unmeasured("it is shy"))
 
 
 def test_lines_for_people_and_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,6 +43,40 @@ def test_lines_for_people_and_a_record(tmp_path: Path, capsys: pytest.CaptureFix
     record = read_record(tmp_path)
     assert record is not None
     assert record.arithmetic_per_s == 7e9
+
+
+def test_gpus_are_told_with_their_rates_or_why_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpus = (hardware.Gpu("Shy One", 8 * GB, 8 * GB), hardware.Gpu("Quick One", 80 * GB, 79 * GB))
+    built = hardware.LlamaCpp("1", True, (), gpus)
+    kinds = Multiplying(one_bytes_per_s=2e12, many_per_s=2.5e14)
+    rates = DeviceRates(
+        copy_bytes_per_s=2.6e12,
+        pinned_bytes_per_s=5.4e10,
+        pageable_bytes_per_s=1.2e10,
+        back_bytes_per_s=5.3e10,
+        operation_s=2e-6,
+        exchange_s=2e-5,
+        q8_0=kinds,
+        mxfp4=None,
+    )
+    answers = {"0": Unmeasured("its memory is taken"), "1": rates, "cpu": rates}
+    monkeypatch.setattr(hardware, "llama_cpp", lambda: built)
+    monkeypatch.setattr(device_measurement, "device_rates", lambda which, **_: answers[which])
+    assert bench_hardware(DataFolder(tmp_path), as_json=False) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "Shy One not measured: its memory is taken",
+        "54 GB/s from pinned memory, 12 GB/s from other",
+    ):
+        assert text in printed
+    assert "Q8_0      2.0 TB/s for one token, 250,000 thousand million" in printed
+    assert "MXFP4" not in printed
+    record = read_record(tmp_path)
+    assert record is not None
+    assert [each.name for each in record.gpus] == ["Shy One", "Quick One"]
+    assert record.gpus[1].rates == rates
 
 
 def test_json_is_one_object_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

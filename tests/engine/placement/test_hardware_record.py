@@ -65,6 +65,13 @@ def test_a_file_that_cannot_be_is_as_none(tmp_path: Path, key: str, value: objec
     assert read_record(tmp_path) is None
 
 
+def test_a_record_of_before_gpus_were_measured_is_still_read(tmp_path: Path) -> None:
+    table = json.loads(record().model_dump_json())
+    del table["gpus"], table["plain"]
+    (tmp_path / NAME).write_text(json.dumps(table))
+    assert read_record(tmp_path) == record()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"null", b" " * (1 << 21)])
 def test_no_file_does_harm(tmp_path: Path, content: bytes) -> None:
     (tmp_path / NAME).write_bytes(content)

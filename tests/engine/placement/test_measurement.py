@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import HardwareUnmeasured
-from engine.placement import bandwidth, hardware
+from engine.placement import bandwidth, device_measurement, hardware
 from engine.placement.bandwidth import DiskRates, Unmeasured
+from engine.placement.hardware_record import MeasuredGpu
 from engine.placement.measurement import measure, present_fingerprint
 
 
@@ -16,6 +17,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bandwidth, "memory_rate", lambda threads, _available: 1e9 * threads)
     monkeypatch.setattr(bandwidth, "arithmetic_rate", lambda: 7e9)
     monkeypatch.setattr(bandwidth, "disk_rates", lambda _folder: DiskRates(3.0, 2.0, 1.0))
+    monkeypatch.setattr(device_measurement, "device_rates", lambda *_, **__: Unmeasured("no llama.cpp"))
 
 
 def test_everything_is_measured(tmp_path: Path) -> None:
@@ -28,6 +30,27 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     assert record.disk is not None
     assert record.disk.mapped_bytes_per_s == 1.0
     assert record.fingerprint.agrees(present_fingerprint(tmp_path))
+    assert record.plain is None
+    assert record.gpus == []
+
+
+def test_gpus_are_measured_in_their_order_and_with_a_core_free_for_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def rates(which: str, **asked: int) -> Unmeasured:
+        if which == "cpu":
+            threads.append(asked["threads"])
+        return Unmeasured(f"{which} is shy")
+
+    monkeypatch.setattr(device_measurement, "device_rates", rates)
+    steps: list[str] = []
+    gpus = (hardware.Gpu("A", 2, 1), hardware.Gpu("B", 2, 1))
+    record, _ = measure(tmp_path, steps.append, gpus)
+    assert steps == ["memory", "processor", "2 GPUs", "disk"]
+    assert record.gpus == [MeasuredGpu(name="A", why="0 is shy"), MeasuredGpu(name="B", why="1 is shy")]
+    assert threads == [3]
 
 
 def test_one_thread_may_have_more_than_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
