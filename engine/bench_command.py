@@ -6,6 +6,7 @@ Owns: what is printed. Measuring the machine is `placement.measurement`, running
 import datetime
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,14 +21,17 @@ from engine.placement.forecast import (
     TYPICAL_PROMPT_TOKENS,
     Forecast,
     Range,
+    Turn,
     forecast,
+    foretold_rates,
     observed,
+    observed_key,
 )
 from engine.placement.hardware_record import HardwareRecord, MeasuredGpu, read_record, write_record
 from engine.placement.load_plan import LoadPlan, Place, What
 from engine.placement.measurement import measure, present_fingerprint
 from engine.placement.planner import Wishes
-from engine.placement.present_plan import plan_for, sizes_of_file
+from engine.placement.present_plan import sizes_of_file
 from engine.protocol import ErrorBody
 from engine.version import version
 
@@ -88,37 +92,34 @@ def bench_model(folder: DataFolder, asked: Asked, *, as_json: bool) -> int:
 def _run(
     folder: DataFolder, asked: Asked, on_step: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[str]]:
-    from engine.backends.llama_loading import reaches_gpu
-    from engine.backends.llamacpp import LlamaCppBackend
+    from engine.backends.opening import open_backend
     from engine.library.models import ModelLibrary
     from engine.model_bench import DECODED_TOKENS, run_model
 
     entry = _entry(ModelLibrary(folder), asked.model)
     sizes = sizes_of_file(Path(entry.path))
     needed = max(asked.depths) + max(asked.prompt_tokens) + DECODED_TOKENS
-    context = asked.context_tokens or needed
-    if reaches_gpu():
-        raise BadRequest(
-            f"{entry.name} cannot be measured",
-            "this llama.cpp computes on a GPU, and only the processor's work is planned for now",
-            "use llama.cpp's own llama-bench",
-        )
-    plan = plan_for(sizes, Wishes(context, threads=asked.threads))
+    wishes = Wishes(asked.context_tokens or needed, threads=asked.threads)
     on_step(entry.name)
-    backend = LlamaCppBackend.open(
-        Path(entry.path),
-        name=entry.name,
-        context_tokens=context,
-        threads=asked.threads,
-        on_progress=lambda _fraction: True,
-        plan=plan,
-    )
+    began_s = time.perf_counter()
+    backend = open_backend(entry, wishes=wishes, on_progress=lambda _fraction: True)
+    load_s = time.perf_counter() - began_s
     try:
+        plan = backend.plan
+        if plan is None:
+            raise BadRequest(
+                f"{entry.name} cannot be measured",
+                "llama.cpp places it by its own rules, without a plan that could be told with the figures",
+                "use llama.cpp's own llama-bench",
+            )
         runs = run_model(backend, asked.prompt_tokens, asked.depths, on_step)
+        taken = backend.taken
     finally:
         backend.close()
-    record, foretold = _foretold(folder, sizes, plan, runs)
     built = hardware.llama_cpp()
+    gpus = () if isinstance(built, str) else built.gpus
+    record, foretold = _foretold(folder, gpus, sizes, plan, runs)
+    rates = [None if record is None else foretold_rates(sizes, plan, record, _turn(run)) for run in runs]
     facts: dict[str, Any] = {
         "model": {"id": entry.id, "name": entry.name, "size_bytes": entry.size_bytes, "key": sizes.key},
         "engine": {
@@ -126,7 +127,9 @@ def _run(
             "llama_cpp_python": None if isinstance(built, str) else built.version,
             "features": [] if isinstance(built, str) else list(built.features),
         },
-        "plan": asdict(plan) | {"parts": _totals(plan)},
+        "plan": asdict(plan) | {"parts": _totals(plan), "placement": observed_key(sizes, plan)},
+        "taken": None if taken is None else asdict(taken),
+        "load_s": load_s,
         "hardware": None if record is None else facts_of(record),
         "forecast": None if foretold is None else asdict(foretold),
         "runs": [
@@ -134,31 +137,41 @@ def _run(
             | {
                 "prefill_tokens_per_s": run.prefill_tokens_per_s,
                 "decode_tokens_per_s": run.decode_tokens_per_s,
+                "first_token_s": run.prefill_s + run.decode_s,
+                "foretold_prefill_tokens_per_s": None if told is None else told[0],
+                "foretold_decode_tokens_per_s": None if told is None else told[1],
             }
-            for run in runs
+            for run, told in zip(runs, rates, strict=True)
         ],
     }
-    return facts, _model_lines(entry.name, plan, runs, foretold)
+    return facts, _model_lines(entry.name, plan, list(zip(runs, rates, strict=True)), foretold, load_s)
+
+
+def _turn(run: "Run") -> Turn:
+    """A run as a turn; how many tokens were written is no part of it, since their median is all that counts."""
+    return Turn(run.depth_tokens, run.prompt_tokens, run.prefill_tokens_per_s, 1, run.decode_tokens_per_s)
 
 
 def _foretold(
-    folder: DataFolder, sizes: "ModelSizes", plan: LoadPlan, runs: "Sequence[Run]"
+    folder: DataFolder,
+    gpus: tuple[hardware.Gpu, ...],
+    sizes: "ModelSizes",
+    plan: LoadPlan,
+    runs: "Sequence[Run]",
 ) -> tuple[HardwareRecord | None, Forecast | None]:
     """The record of this machine and what was foretold from it; what the model gave is then noted in the record.
 
-    None without a record, or of a machine that has changed. Only the run with the least before it and the longest
-    prompt counts: a forecast is of an empty context.
+    None without a record, or of a machine that has changed. The run with the least before it and the longest prompt
+    counts.
     """
     record = read_record(folder.root)
-    if record is None or not record.fingerprint.agrees(present_fingerprint(folder.models)):
+    if record is None or not record.fingerprint.agrees(present_fingerprint(folder.models, gpus)):
         return None, None
     told = forecast(sizes, plan, record)
-    bare = forecast(sizes, plan, record.model_copy(update={"observed": {}}))
     run = min(runs, key=lambda each: (each.depth_tokens, -each.prompt_tokens))
-    if bare is not None and run.depth_tokens == 0:
-        seen = observed(bare, run.decode_tokens_per_s, run.prefill_tokens_per_s)
-        if seen is not None:
-            write_record(folder.root, record.with_observed(sizes.key, seen))
+    seen = observed(sizes, plan, record, _turn(run))
+    if seen is not None:
+        write_record(folder.root, record.with_observed(observed_key(sizes, plan), seen))
     return record, told
 
 
@@ -172,37 +185,56 @@ def _entry(library: Any, named: str) -> Any:
     return entry
 
 
-def _model_lines(name: str, plan: LoadPlan, runs: "Sequence[Run]", foretold: Forecast | None) -> list[str]:
-    lines = [f"{name}, {plan.threads} thread{'s' if plan.threads > 1 else ''}"]
+def _model_lines(
+    name: str,
+    plan: LoadPlan,
+    runs: "Sequence[tuple[Run, tuple[float, float] | None]]",
+    foretold: Forecast | None,
+    load_s: float,
+) -> list[str]:
+    """`runs`: each with the tokens read and written per second that were foretold of it."""
+    lines = [f"{name}, {plan.threads} thread{'s' if plan.threads > 1 else ''}, loaded in {load_s:.1f} s"]
     lines += [f"  {each.what} ({each.why})" for each in plan.decisions]
-    lines.append(f"{'behind':>9} {'prompt':>8} {'read tok/s':>12} {'write tok/s':>12}   slow to quick")
-    for run in runs:
+    lines.append(
+        f"{'behind':>9} {'prompt':>8} {'read tok/s':>12} {'foretold':>9} {'write tok/s':>12} {'foretold':>9}   "
+        "slow to quick"
+    )
+    for run, told in runs:
         spread = f"{1 / run.decode_slow_s:.1f} to {1 / run.decode_quick_s:.1f}"
+        read, written = ("", "") if told is None else (f"{told[0]:.1f}", f"{told[1]:.1f}")
         lines.append(
-            f"{run.depth_tokens:>9,} {run.prompt_tokens:>8,} {run.prefill_tokens_per_s:>12.1f} "
-            f"{run.decode_tokens_per_s:>12.1f}   {spread}"
+            f"{run.depth_tokens:>9,} {run.prompt_tokens:>8,} {run.prefill_tokens_per_s:>12.1f} {read:>9} "
+            f"{run.decode_tokens_per_s:>12.1f} {written:>9}   {spread}"
         )
     if foretold is None:
         lines.append(
             "no forecast: `seamount bench --hardware` has not measured this machine, or not all of it"
         )
     else:
+        lines += _foretold_lines(plan, foretold)
+    return lines
+
+
+def _foretold_lines(plan: LoadPlan, foretold: Forecast) -> list[str]:
+    prompt = min(TYPICAL_PROMPT_TOKENS, plan.context_tokens - 1)
+    lines = [
+        f"foretold: read {_range(foretold.prefill_tokens_per_s)}, "
+        f"write {_range(foretold.decode_tokens_per_s)} tokens a second"
+        + (", by what it gave before" if foretold.seen else ""),
+        f"          loaded in {_range(foretold.load_s)} s, first token after {_range(foretold.first_token_s)} s "
+        f"for a prompt of {prompt:,} tokens",
+    ]
+    if foretold.long_prompt_s is not None:
+        lines.append(f"          after {_range(foretold.long_prompt_s)} s for {LONG_PROMPT_TOKENS:,}")
+    on_gpu = f"{size_text(foretold.gpu_bytes)} of the GPU, " if foretold.gpu_bytes else ""
+    lines.append(
+        f"          {on_gpu}{size_text(foretold.ram_bytes)} of RAM, {size_text(foretold.disk_bytes)} on the disk"
+    )
+    if foretold.disk_bytes_per_token.high:
+        read = foretold.disk_bytes_per_token
         lines.append(
-            f"foretold: read {_range(foretold.prefill_tokens_per_s)}, "
-            f"write {_range(foretold.decode_tokens_per_s)} tokens a second"
-            + (", by what it gave before" if foretold.seen else "")
+            f"          {size_text(int(read.low))} to {size_text(int(read.high))} from disk for each token written"
         )
-        lines.append(
-            f"          loaded in {_range(foretold.load_s)} s, first token after {_range(foretold.first_token_s)} s "
-            f"for a prompt of {min(TYPICAL_PROMPT_TOKENS, plan.context_tokens - 1):,} tokens"
-        )
-        if foretold.long_prompt_s is not None:
-            lines.append(f"          after {_range(foretold.long_prompt_s)} s for {LONG_PROMPT_TOKENS:,}")
-        if foretold.disk_bytes_per_token.high:
-            read = foretold.disk_bytes_per_token
-            lines.append(
-                f"          {size_text(int(read.low))} to {size_text(int(read.high))} from disk for each token written"
-            )
     return lines
 
 

@@ -94,10 +94,25 @@ class MeasuredGpu(_Part):
 
 
 class Observed(_Part):
-    """What a model gave here, divided by what had been foretold without this knowledge."""
+    """What a model gave here, divided by what had been foretold without this knowledge. None: it was not seen."""
 
-    decode: _Ratio
-    prefill: _Ratio
+    decode: _Ratio | None = None
+    prefill: _Ratio | None = None
+
+    def after(self, before: "Observed | None", weight: float) -> "Observed":
+        """The mean of this and what was seen before, of ratios and thus geometric; `weight`: of this, 0 to 1."""
+        if before is None:
+            return self
+        return Observed(
+            decode=_mean(self.decode, before.decode, weight),
+            prefill=_mean(self.prefill, before.prefill, weight),
+        )
+
+
+def _mean(new: float | None, old: float | None, weight: float) -> float | None:
+    if new is None or old is None:
+        return old if new is None else new
+    return float(new**weight * old ** (1 - weight))
 
 
 class HardwareRecord(_Part):
@@ -125,7 +140,7 @@ class HardwareRecord(_Part):
     observed: Annotated[dict[_Text, Observed], Field(max_length=MOST_MODELS)] = Field(
         default_factory=dict[str, Observed]
     )
-    """By a model's key (`ModelSizes.key`)."""
+    """By model and placement (`forecast.observed_key`)."""
 
     def with_observed(self, key: str, observed: Observed) -> "HardwareRecord":
         """The record with what a model gave; of too many models the one noted first is forgotten."""

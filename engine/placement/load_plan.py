@@ -15,8 +15,9 @@ What = Literal["experts", "dense", "embedding", "output", "cache", "states", "co
 """Parts of a model and of its context; "driver" is what a GPU's own software takes beside them, which llama.cpp does
 not tell of."""
 Place = Literal["gpu", "ram", "disk"]
-Reach = Literal["processor", "gpu", "both"]
-"""What computes: the processor alone; a GPU with all weights in its memory; a GPU and, with weights in RAM, both."""
+ExpertsRead = Literal["direct", "mapped"]
+"""How experts come from the disk: read into memory of our own, many requests at once; or through the mapped file, one
+page fault after the other."""
 
 _TYPE_IDS = {kind.name.lower(): number for number, kind in GGML_TYPES.items()}
 
@@ -68,9 +69,7 @@ class LoadPlan:
     """Of the layers on the GPU, those whose experts stay with the processor, all of them."""
     parts: tuple[Part, ...]
     decisions: tuple[Decision, ...]
-    matrices_in_ram: tuple[tuple[int, Matrix], ...] = ()
-    """Of other layers on the GPU, the matrices of their experts that stay with the processor."""
-    idle_layers: int = 0
+    experts_read: ExpertsRead = "mapped"
 
     def held_bytes(self, place: Place) -> int:
         """What lies in a place, all parts together."""

@@ -1,110 +1,215 @@
-"""About how long a typical turn takes with a plan that uses a GPU, to choose between such plans.
+"""How long a token takes, and a prompt, by a model's plan and what was measured of the machine.
 
-Owns: what a typical turn is, the formula, and the rates that it goes by where nothing was measured. Pure. It compares
-plans of one model on one machine, so what is the same for all of them hardly matters; what a person is told is
-`forecast`'s.
+Owns: the formula and its constants. Pure; knows no ranges and nothing of what a model gave before (`forecast`).
 
-The choice is how many tokens of a prompt are read at once. Each batch brings the experts that stay in RAM over the bus
-once, so few large batches read a prompt faster; but their buffers lie in GPU memory, where experts could have been,
-and every token of the answer goes through experts. On an H100 with all experts in RAM, batches of 8,192 read a prompt
-1.5 times as fast as those of 2,048.
+On the processor a token costs the longer of reading its weights from RAM and multiplying with them. On a GPU it costs
+reading them from its memory, and beside that what asking for the many small operations of a layer costs, which is
+the larger part. Experts that lie in RAM are computed with by the processor while the GPU waits, and those that are
+neither here nor there come from the disk first: the formula of mixture-of-experts models, one part after the other.
+A prompt is bound by multiplying; each of its batches reads nearly every expert once, and what lies in RAM crosses the
+bus to the GPU before it is multiplied with.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import math
 
-from engine.placement.context_sizes import V4Cache
+from engine.placement.context_sizes import V4Cache, attended_rows
+from engine.placement.hardware_record import DeviceRates, HardwareRecord, Multiplying
 from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
 
-Favour = Literal["balanced", "answers", "prompts"]
-TURNS: dict[Favour, tuple[int, int]] = {
-    "balanced": (4000, 500),
-    "answers": (1000, 2000),
-    "prompts": (32_000, 200),
-}
-"""Tokens of a typical turn's prompt and of its answer: a page or ten with a question; a question that is answered at
-length; a whole report or a folder of code."""
-EXPERT_ROWS = 24
-"""So many tokens more does each expert compute as it is given in a batch: with 256 experts of which a token goes
-through 6, an expert sees 12 tokens of a batch of 512. On an H100 with all of Flash's layers there, batches of 512 read
-5,600 tokens a second, of 2,048: 11,200, and of 8,192, where attention looks at more that is masked: 8,700."""
-LAYER_S = 300e-6
-"""What a layer costs beside its weights when one token is computed on a GPU. On an H100 a layer of Flash took 0.36 ms
-where reading its weights would have taken 0.07."""
+READING_EFFICIENCY = 0.8
+"""Of RAM's rate as measured, that llama.cpp's multiplications with vectors reach where RAM is what limits them."""
+DECODE_ARITHMETIC = 0.27
+PREFILL_ARITHMETIC = 0.45
+DECODE_ATTENTION, PREFILL_ATTENTION = 0.2, 0.3
+"""llama.cpp's multiplications, with quantised weights for one token, for many, and in attention, against those of
+float32 matrices on one core. Fitted on one processor with AVX-512 to a model of 135M and to V4s of random weights;
+docs/placement.md tells how far they were off."""
+LAYER_S = 100e-6
+"""A layer's operations that are too small to keep threads busy, and the threads' waiting for each other."""
+GPU_LAYER_OPERATIONS = 140
+"""What a layer costs on a GPU besides its weights, in operations of which nothing but asking for them counts."""
+GPU_PREFILL = 0.16
+"""Of a GPU's multiplications as measured with large matrices, those that a prompt is read at: the matrices of experts
+are small, and between them the streams of a layer are mixed."""
+GPU_GATHERING = 0.4
+"""Of the rate at which a GPU's memory is copied, that a batch's pass over all experts reaches."""
+GPU_INDEX_BYTES = 17_000
+GPU_INDEX_ARITHMETIC = 0.05
+"""What a compressed row costs each token behind it: with one token in bytes of the GPU's memory, with many in
+multiplications of its index heads, against those measured."""
+GPU_ATTENTION = 0.2
+"""The same of ordinary attention, against the GPU's multiplications."""
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What a machine does in a second, in bytes and in multiplications of weights. The defaults are of a middling
-    machine of 2022: a GPU with GDDR6X, PCIe 4.0 on 16 lanes, RAM of two channels, a fast NVMe disk read by page faults.
-    They are used where nothing was measured."""
-
-    gpu_bytes_per_s: float = 700e9
-    gpu_arithmetic_per_s: float = 12e12
-    bus_bytes_per_s: float = 22e9
-    unpinned_bytes_per_s: float = 7e9
-    """Over the bus from memory that the GPU cannot reach by itself, such as a mapped file."""
-    ram_bytes_per_s: float = 40e9
-    disk_bytes_per_s: float = 1.5e9
+def gpu_rates(plan: LoadPlan, record: HardwareRecord) -> DeviceRates | None:
+    """What was measured of the GPU that a plan uses; None where it was not, or cannot multiply with such weights."""
+    found = next((each for each in record.gpus if each.name == plan.gpu), None)
+    if plan.gpu_number < len(record.gpus) and record.gpus[plan.gpu_number].name == plan.gpu:
+        found = record.gpus[plan.gpu_number]
+    rates = None if found is None else found.rates
+    return None if rates is None or rates.q8_0 is None else rates
 
 
-def turn_s(
-    sizes: ModelSizes, plan: LoadPlan, favour: Favour = "balanced", rates: Rates | None = None
-) -> float:
-    """Seconds for a turn as `favour` has it, as far as the context holds it."""
-    rates = rates or Rates()
-    prompt, answer = TURNS[favour]
-    held = plan.context_tokens / (prompt + answer)
-    if held < 1:
-        prompt, answer = max(1, int(prompt * held)), max(1, int(answer * held))
-    weights = _Weights.of(plan)
-    share = sizes.routed_share
-    bus = rates.unpinned_bytes_per_s if plan.memory_mapped else rates.bus_bytes_per_s
-    batch = min(plan.micro_batch_tokens, prompt)
-    touched = 1 - (1 - share) ** batch
-    # llama.cpp copies and then computes, one after the other.
-    over_bus = (weights.dense_ram + touched * weights.experts_host) / bus
-    from_disk = touched * weights.experts_disk / rates.disk_bytes_per_s
-    in_place = (weights.dense_gpu + touched * weights.experts_gpu) / rates.gpu_bytes_per_s
-    multiplied = _multiplications(sizes, batch) / rates.gpu_arithmetic_per_s
-    reading = -(-prompt // batch) * (over_bus + from_disk + max(in_place, multiplied))
-    token = (
-        (weights.dense_gpu + share * weights.experts_gpu) / rates.gpu_bytes_per_s
-        + (weights.dense_ram + share * weights.experts_host) / rates.ram_bytes_per_s
-        + share * weights.experts_disk / rates.disk_bytes_per_s
-        + LAYER_S * len(sizes.layers)
-    )
-    return reading + answer * token
+class TurnTime:
+    """Seconds for the parts of a turn of one model by one plan on one machine.
 
+    Raises ValueError for a plan that uses what was not measured: a GPU, or the disk where experts come from it.
+    """
 
-def _multiplications(sizes: ModelSizes, batch: int) -> float:
-    """Of a batch of a prompt, on a GPU."""
-    count = batch * sizes.numbers_per_token
-    count += EXPERT_ROWS * sum(layer.expert_numbers for layer in sizes.layers)
-    if isinstance(sizes.cache, V4Cache):
-        # V4's window is computed for all tokens of a batch, and what lies beyond it is masked.
-        count += batch * batch * len(sizes.layers) * sizes.cache.heads * sizes.cache.head_dim
-    return count
+    def __init__(self, sizes: ModelSizes, plan: LoadPlan, record: HardwareRecord) -> None:
+        self._sizes, self._plan, self._record = sizes, plan, record
+        self._gpu = None if plan.gpu is None else gpu_rates(plan, record)
+        if plan.gpu is not None and self._gpu is None:
+            raise ValueError("the GPU was not measured")
+        if record.disk is None and plan.held_bytes("disk"):
+            raise ValueError("the disk was not measured")
+        cores = max(1, record.fingerprint.cores)
+        # Threads beyond the cores share their units.
+        self._arithmetic_per_s = record.arithmetic_per_s * min(plan.threads, cores)
+        alone = record.memory_one_bytes_per_s * plan.threads
+        self.reading_per_s = READING_EFFICIENCY * min(record.memory_bytes_per_s, alone)
+        """Bytes of weights that the processor reads from RAM in a second."""
+        direct = plan.experts_read == "direct"
+        self._missing_per_s = math.inf
+        if record.disk is not None:
+            self._missing_per_s = record.disk.random_bytes_per_s if direct else record.disk.mapped_bytes_per_s
+        self._dense_gpu, self._dense_host = self._split(("dense", "output"))
+        if sizes.tied:
+            of_table = self._split(("embedding",))
+            self._dense_host += of_table[1] if not plan.part_bytes("output", "gpu") else 0
+        self._experts_gpu, self._experts_host = self._split(("experts",))
+        self._missing = plan.part_bytes("experts", "disk")
+        self._gpu_layers = sum(part.what == "dense" and part.gpu_bytes > 0 for part in plan.parts)
+        self._numbers()
 
+    @property
+    def host_share_in_memory(self) -> float:
+        """Of the experts that are not on a GPU, the share that lies in RAM; 1 where there are none."""
+        return 1 - self._missing / self._experts_host if self._experts_host else 1.0
 
-@dataclass(frozen=True)
-class _Weights:
-    dense_gpu: int
-    dense_ram: int
-    experts_gpu: int
-    experts_host: int
-    """In RAM or on the disk: they go the same way from there."""
-    experts_disk: int
+    def missed_bytes(self, hits: float) -> float:
+        """What a token reads from the disk when so many (0 to 1) of its experts that are not on a GPU are in RAM."""
+        return (1 - hits) * self._sizes.routed_share * self._experts_host if self._missing else 0.0
 
-    @classmethod
-    def of(cls, plan: LoadPlan) -> "_Weights":
-        dense = [part for part in plan.parts if part.what in ("dense", "output")]
-        experts = [part for part in plan.parts if part.what == "experts"]
-        return cls(
-            sum(part.gpu_bytes for part in dense),
-            sum(part.ram_bytes for part in dense),
-            sum(part.gpu_bytes for part in experts),
-            sum(part.ram_bytes + part.disk_bytes for part in experts),
-            sum(part.disk_bytes for part in experts),
-        )
+    def token_s(self, hits: float, depth_tokens: int) -> float:
+        """Seconds for a token behind `depth_tokens` others; `hits` as in `missed_bytes`."""
+        sizes, routed = self._sizes, self._sizes.routed_share
+        missed = self.missed_bytes(hits)
+        held = routed * self._experts_host - missed
+        reading_s = (self._dense_host + held) / self.reading_per_s
+        if self._gpu is None:
+            multiplying_s = self._host_numbers / (DECODE_ARITHMETIC * self._arithmetic_per_s)
+            attending_s = self._attention_s(depth_tokens, DECODE_ATTENTION)
+            seconds = max(reading_s, multiplying_s) + attending_s
+        else:
+            kinds = self._kinds(self._gpu)
+            seconds = max(reading_s, self._host_multiplying_s(held + missed))
+            seconds += self._dense_gpu / kinds[0].one_bytes_per_s
+            seconds += routed * self._experts_gpu / kinds[1].one_bytes_per_s
+            seconds += self._gpu_layers * GPU_LAYER_OPERATIONS * self._gpu.operation_s
+            seconds += self._host_layers * self._gpu.exchange_s
+            seconds += self._gpu_attention_s(depth_tokens, 1, self._gpu)
+        return seconds + missed / self._missing_per_s + LAYER_S * (len(sizes.layers) - self._gpu_layers)
+
+    def prompt_s(self, tokens: int, depth_tokens: int = 0) -> float:
+        """Seconds to read a prompt of that many tokens behind `depth_tokens` others."""
+        batch = self._plan.micro_batch_tokens
+        whole, rest = divmod(tokens, batch)
+        sizes = [batch] * min(whole, 1) + ([rest] if rest else [])
+        counts = [whole] * min(whole, 1) + ([1] if rest else [])
+        # The depth grows evenly, and what is attended to with it.
+        middle = depth_tokens + tokens // 2
+        if self._gpu is None:
+            seconds = tokens * self._sizes.numbers_per_token / (PREFILL_ARITHMETIC * self._arithmetic_per_s)
+            seconds += tokens * self._attention_s(middle, PREFILL_ATTENTION)
+        else:
+            seconds = self._gpu_attention_s(middle, tokens, self._gpu)
+        for size, count in zip(sizes, counts, strict=True):
+            seconds += count * self._batch_s(size)
+        return seconds
+
+    def _batch_s(self, tokens: int) -> float:
+        """Seconds that a batch costs besides its attention and, on a processor alone, its multiplications."""
+        sizes = self._sizes
+        touched = 1 - (1 - sizes.routed_share) ** tokens
+        seconds = touched * self._missing / self._missing_per_s
+        if self._gpu is None:
+            return seconds + LAYER_S * len(sizes.layers)
+        gpu, (dense, experts) = self._gpu, self._kinds(self._gpu)
+        routed = sizes.routed_share * sum(layer.expert_numbers for layer in sizes.layers)
+        others = sum(layer.dense_numbers for layer in sizes.layers)
+        seconds += tokens * (others / dense.many_per_s + routed / experts.many_per_s) / GPU_PREFILL
+        seconds += touched * sizes.expert_bytes / (GPU_GATHERING * gpu.copy_bytes_per_s)
+        seconds += len(sizes.layers) * GPU_LAYER_OPERATIONS * gpu.operation_s
+        # What lies in RAM, of every layer, crosses the bus first: llama.cpp has the GPU multiply large batches.
+        bus = gpu.pageable_bytes_per_s
+        if not self._plan.memory_mapped and gpu.pinned_bytes_per_s is not None:
+            bus = gpu.pinned_bytes_per_s
+        return seconds + (self._dense_host + touched * self._experts_host) / bus
+
+    # --- what lies where ---------------------------------------------------------------------------
+
+    def _split(self, kinds: tuple[str, ...]) -> tuple[int, int]:
+        """Bytes of these parts on the GPU, and elsewhere."""
+        parts = [part for part in self._plan.parts if part.what in kinds]
+        on_gpu = sum(part.gpu_bytes for part in parts)
+        return on_gpu, sum(part.size_bytes for part in parts) - on_gpu
+
+    def _numbers(self) -> None:
+        """Multiplications for a token that the processor does, and how many layers it has a part in."""
+        sizes = self._sizes
+        numbers = 0.0 if self._plan.part_bytes("output", "gpu") else float(sizes.output_numbers)
+        layers: set[int] = set()
+        for part in self._plan.parts:
+            if part.layer is None or part.what not in ("dense", "experts") or not part.size_bytes:
+                continue
+            here = 1 - part.gpu_bytes / part.size_bytes
+            if part.what == "dense":
+                numbers += here * sizes.layers[part.layer].dense_numbers
+            else:
+                # A layer's experts may be several parts, its matrices.
+                share = here * part.size_bytes / max(1, sizes.layers[part.layer].expert_bytes)
+                numbers += share * sizes.routed_share * sizes.layers[part.layer].expert_numbers
+            if here > 0:
+                layers.add(part.layer)
+        self._host_numbers, self._host_layers = numbers, len(layers)
+
+    # --- the parts of the formula ------------------------------------------------------------------
+
+    def _kinds(self, gpu: DeviceRates) -> tuple[Multiplying, Multiplying]:
+        """The rates for the dense part and for experts."""
+        if gpu.q8_0 is None:
+            raise ValueError("the GPU does not multiply")
+        return gpu.q8_0, gpu.mxfp4 or gpu.q8_0
+
+    def _host_multiplying_s(self, expert_bytes: float) -> float:
+        """The processor's multiplications beside a GPU, where llama.cpp keeps weights in the order of the file."""
+        plain = self._record.plain
+        if plain is None or plain.mxfp4 is None or plain.q8_0 is None:
+            return self._host_numbers / (DECODE_ARITHMETIC * self._arithmetic_per_s)
+        share = min(1.0, self._plan.threads / max(1, plain.threads))
+        return (
+            expert_bytes / plain.mxfp4.one_bytes_per_s + self._dense_host / plain.q8_0.one_bytes_per_s
+        ) / share
+
+    def _attention_s(self, depth_tokens: int, efficiency: float) -> float:
+        """A processor's, for a token: once for scores, once for values."""
+        cache = self._sizes.cache
+        width = cache.heads * cache.head_dim if isinstance(cache, V4Cache) else cache.hidden
+        rows = attended_rows(cache, depth_tokens)
+        return 2 * rows * width / (efficiency * self._arithmetic_per_s)
+
+    def _gpu_attention_s(self, depth_tokens: int, tokens: int, gpu: DeviceRates) -> float:
+        """A GPU's, for `tokens` at about that depth."""
+        cache, many = self._sizes.cache, self._kinds(gpu)[0].many_per_s
+        if isinstance(cache, V4Cache):
+            rows = sum(depth_tokens / ratio for ratio in cache.ratios if ratio == 4)
+            if tokens == 1:
+                return rows * GPU_INDEX_BYTES / gpu.copy_bytes_per_s
+            return tokens * rows * cache.heads * cache.index_head_dim / (GPU_INDEX_ARITHMETIC * many)
+        row_bytes = 2 * sum(keys + values for keys, values in cache.rows)
+        if tokens == 1:
+            return depth_tokens * row_bytes / gpu.copy_bytes_per_s
+        numbers = 2 * depth_tokens * len(cache.rows) * cache.hidden
+        return tokens * numbers / (GPU_ATTENTION * many)

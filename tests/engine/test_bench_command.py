@@ -150,14 +150,16 @@ def test_a_model_is_run_by_its_plan_and_told_with_machine_and_forecast(
     # What it gave is kept, and the next forecast is what was seen.
     record = read_record(tmp_path)
     assert record is not None
-    seen = record.observed[facts["model"]["key"]]
+    seen = record.observed[facts["plan"]["placement"]]
     first = facts["runs"][0]["decode_tokens_per_s"]
-    assert seen.decode == pytest.approx(first / facts["forecast"]["decode_tokens_per_s"]["likely"])
+    assert seen.decode == pytest.approx(first / facts["runs"][0]["foretold_decode_tokens_per_s"])
+    assert facts["load_s"] > 0
     assert bench_model(folder, asked, as_json=False) == 0
     lines = capsys.readouterr().out
     assert "by what it gave before" in lines
     assert "All of it in RAM" in lines
     assert "for a prompt of 511 tokens" in lines
+    assert "of RAM, 97 MB on the disk" in lines
     assert "from disk" not in lines
     assert any(line.split()[:2] == ["40", "24"] for line in lines.splitlines())
 
@@ -168,11 +170,12 @@ def test_what_comes_from_disk_and_how_long_a_long_prompt_takes_is_told(tmp_path:
     record = read_record(tmp_path)
     assert record is not None
     planned = plan(flash(), Room(64 * GB, 56 * GB, 8), Wishes(131_072))
-    runs = [Run(0, 512, 30.0, 1.5, 1.0, 2.0)]
-    lines = bench_command._model_lines("Flash", planned, runs, forecast(flash(), planned, record))
+    runs = [(Run(0, 512, 30.0, 1.5, 1.0, 2.0), (20.0, 0.8))]
+    lines = bench_command._model_lines("Flash", planned, runs, forecast(flash(), planned, record), 61.0)
     assert any("for 100,000" in line for line in lines)
     assert any("from disk for each token" in line for line in lines)
-    assert any(line.split()[:4] == ["0", "512", "17.1", "0.7"] for line in lines)
+    assert any(line.split()[:6] == ["0", "512", "17.1", "20.0", "0.7", "0.8"] for line in lines)
+    assert lines[0].endswith("loaded in 61.0 s")
 
 
 def test_without_a_measured_machine_there_is_no_forecast(

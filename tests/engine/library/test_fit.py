@@ -49,7 +49,7 @@ def test_what_nobody_knows() -> None:
 def foretold(low: float, high: float, free: int) -> Foretold:
     """Flash on a machine with so many GB of memory free."""
     rate, nothing = Range(low, (low * high) ** 0.5, high), Range(0, 0, 0)
-    forecast = Forecast(rate, nothing, nothing, None, nothing, 1, 1, nothing, False)
+    forecast = Forecast(rate, nothing, nothing, None, nothing, 1, 0, 1, nothing, False)
     return Foretold(plan(flash(), Room(free * GB, free * GB, 8), Wishes(8192)), forecast)
 
 

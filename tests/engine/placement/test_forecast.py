@@ -12,8 +12,11 @@ from engine.placement.forecast import (
     SEEN_MARGIN,
     Forecast,
     Range,
+    Turn,
     forecast,
+    foretold_rates,
     observed,
+    observed_key,
 )
 from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import Fingerprint, HardwareRecord, MeasuredDisk, Observed
@@ -89,6 +92,18 @@ def test_a_disk_of_half_the_speed_doubles_the_waiting() -> None:
     assert waits[1] == pytest.approx(2 * waits[0], rel=0.25)
 
 
+def test_experts_that_are_read_directly_come_at_the_disk_s_rate_for_pieces() -> None:
+    placed = plan(flash(), LITTLE, Wishes(8192))
+    faults = forecast(flash(), placed, RECORD)
+    direct = forecast(flash(), replace(placed, experts_read="direct"), RECORD)
+    assert faults is not None
+    assert direct is not None
+    slow_s, quick_s = (1 / each.decode_tokens_per_s.likely for each in (faults, direct))
+    read = faults.disk_bytes_per_token.likely
+    assert slow_s - quick_s == pytest.approx(read / 2e9 - read / 5e9)
+    assert direct.prefill_tokens_per_s.likely > faults.prefill_tokens_per_s.likely
+
+
 def test_a_long_prompt_only_where_the_context_holds_it() -> None:
     assert told(flash(), MUCH).long_prompt_s is None
     long = told(flash(), MUCH, context=131_072)
@@ -98,7 +113,8 @@ def test_a_long_prompt_only_where_the_context_holds_it() -> None:
 
 
 def test_what_was_seen_corrects_and_narrows() -> None:
-    seen = RECORD.with_observed(flash().key, Observed(decode=0.5, prefill=2.0))
+    key = observed_key(flash(), plan(flash(), LITTLE, Wishes(8192)))
+    seen = RECORD.with_observed(key, Observed(decode=0.5, prefill=2.0))
     before, after = told(flash(), LITTLE), told(flash(), LITTLE, seen)
     assert after.seen
     assert not before.seen
@@ -109,15 +125,45 @@ def test_what_was_seen_corrects_and_narrows() -> None:
     assert told(dense_model(), LITTLE, seen) == told(dense_model(), LITTLE)
 
 
-def test_what_a_run_gave_makes_the_next_forecast_right() -> None:
-    bare = told(flash(), LITTLE)
-    ratio = observed(bare, 1.25, 17.0)
-    assert ratio is not None
-    after = told(flash(), LITTLE, RECORD.with_observed(flash().key, ratio))
-    assert after.decode_tokens_per_s.likely == pytest.approx(1.25)
-    assert after.prefill_tokens_per_s.likely == pytest.approx(17.0)
-    assert observed(bare, 0.0, 1.0) is None
-    assert observed(bare, 1.0, 1e9) is None
+@pytest.mark.parametrize("depth", [0, 4000])
+def test_what_a_turn_gave_makes_the_next_forecast_of_such_a_turn_right(depth: int) -> None:
+    placed = plan(flash(), LITTLE, Wishes(8192))
+    turn = Turn(depth, 700, 17.0, 50, 1.25)
+    seen = observed(flash(), placed, RECORD, turn)
+    assert seen is not None
+    after = RECORD.with_observed(observed_key(flash(), placed), seen)
+    assert foretold_rates(flash(), placed, after, turn) == pytest.approx((17.0, 1.25))
+    # What was seen does not count twice.
+    assert observed(flash(), placed, after, turn) == seen
+
+
+def test_a_rate_that_cannot_be_is_not_noted() -> None:
+    placed = plan(flash(), LITTLE, Wishes(8192))
+    assert observed(flash(), placed, RECORD, Turn(0, 700, 0.0, 50, float("nan"))) is None
+    half = observed(flash(), placed, RECORD, Turn(0, 700, 1e12, 50, 1.25))
+    assert half is not None
+    assert half.prefill is None
+    after = told(flash(), LITTLE, RECORD.with_observed(observed_key(flash(), placed), half))
+    assert after.seen
+    assert after.prefill_tokens_per_s == told(flash(), LITTLE).prefill_tokens_per_s
+
+
+def test_what_one_placement_gave_is_not_said_of_another() -> None:
+    here = plan(flash(), LITTLE, Wishes(8192))
+    key = observed_key(flash(), here)
+    others = [
+        plan(flash(), MUCH, Wishes(8192)),
+        plan(flash(), LITTLE, Wishes(8192, cache_type="q8_0")),
+        plan(flash(), LITTLE, Wishes(8192, threads=2)),
+        plan(flash(), replace(LITTLE, gpus=(Gpu("G", 80 * GB, 79 * GB),)), Wishes(8192)),
+        replace(here, experts_read="direct"),
+    ]
+    keys = {observed_key(flash(), each) for each in others}
+    assert len(keys) == len(others)
+    assert key not in keys
+    # A few megabytes more or less are free at every load.
+    nearly = replace(LITTLE, ram_free_bytes=LITTLE.ram_free_bytes - 50_000_000)
+    assert observed_key(flash(), plan(flash(), nearly, Wishes(8192))) == key
 
 
 def test_nothing_is_said_of_what_was_not_measured() -> None:
