@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
@@ -22,9 +23,10 @@ from engine.library.overview import Overview
 from engine.measuring import Measuring
 from engine.model_host import ModelHost, OpenBackend, wishes_of
 from engine.paths import DataFolder
-from engine.placement.choices import KeptChoices
-from engine.placement_desk import PlacementDesk
-from engine.protocol import EngineStatus, ErrorBody, Settings
+from engine.placement.experience import Experience
+from engine.placement.forecast import Turn
+from engine.placement.load_plan import LoadPlan
+from engine.protocol import EngineStatus, ErrorBody, Settings, Usage
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
 from engine.settings import load_settings, save_settings
@@ -58,6 +60,7 @@ class Engine:
         self.turns: Turns
         self.thread: GenerationThread
         self.host: ModelHost
+        self._experience = Experience(folder.root, folder.models)
         self._settings = settings
         self._settings_lock = threading.Lock()
         self._started_at = time.time()
@@ -101,6 +104,7 @@ class Engine:
             loaded=lambda: self.host.loaded,
             session_changed=self.events.post_session,
             loop=loop,
+            gave=self._note,
         )
         self.measuring = Measuring(folder=self.folder, changed=self._measured, busy=self._busy)
         self.placements = PlacementDesk(
@@ -201,6 +205,7 @@ class Engine:
         if not stopped:
             _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)
         self.turns.settle()
+        self._experience.close()
         return stopped
 
     def _changed(self) -> None:
@@ -211,15 +216,24 @@ class Engine:
             threading.Thread(target=self._mark_used, args=(model_id,), name="last used", daemon=True).start()
         self.events.post_status()
 
-    def _busy(self) -> bool:
-        """A measurement would be of what is left beside an answer or a load."""
-        thread = self.thread
-        return bool(thread.active or thread.waiting or thread.load_waiting or self.host.loading_id)
-
-    def _measured(self) -> None:
-        self.events.post_hardware()
-        if not self.measuring.state().measuring:
-            self.events.post_library()  # what is foretold there may be other now
+    def _note(self, model_id: str, plan: LoadPlan | None, usage: Usage) -> None:
+        """An answer has ended: what it gave makes the next forecast better. Called in the generation thread."""
+        if plan is None:
+            return
+        try:
+            path = Path(self.library.entry(model_id).path)
+        except SeamountError:  # removed meanwhile
+            return
+        # Without an answer the prompt may have been read in part only.
+        read_tokens = usage.prompt_tokens - usage.reused_tokens if usage.generated_tokens else 0
+        turn = Turn(
+            depth_tokens=usage.reused_tokens,
+            read_tokens=read_tokens,
+            read_per_s=usage.prefill_rate,
+            written_tokens=usage.generated_tokens,
+            written_per_s=usage.generation_rate,
+        )
+        self._experience.note(path, plan, turn)
 
     def _mark_used(self, model_id: str) -> None:
         if self.overview.last_used.mark(model_id):

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from engine.encoding.v4_prompt import Style
     from engine.expert_meter import ExpertCost
     from engine.generation import NewText, Outcome, PrefillProgress
+    from engine.placement.load_plan import LoadPlan
     from engine.v4_answer import Event, StoredPart, V4Answer
 
 _logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class JobOwner(Protocol):
     store: SessionStore
     thread: GenerationThread
     settings: Callable[[], Settings]
+    gave: "Callable[[str, LoadPlan | None, Usage], None]"
 
     def changed(self, session_id: str) -> None: ...
     def job_ended(self, job: "TurnJob", *, settled: bool) -> None: ...
@@ -129,6 +131,7 @@ class TurnJob(Job):
         outcome = self._generate(backend, request, self._keep_text)
         if outcome is not None:
             self._finish_by(outcome.reason, outcome.usage)
+            self._turns.gave(self.model_id, backend.plan, outcome.usage)
 
     def _answer_by_v4(self, backend: "Backend", chat: "V4Chat") -> None:
         from engine.encoding.reasoning import ThinkingGuard, require_context, style_of
@@ -168,6 +171,7 @@ class TurnJob(Job):
         if outcome is None:
             return
         self._finish_v4(answer, outcome)
+        self._turns.gave(self.model_id, backend.plan, outcome.usage)
         if outcome.reason == "stop" and settings.model_titles and not self._storing_failed:
             self._name_session(backend, chat, messages, style)
 

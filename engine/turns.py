@@ -31,6 +31,7 @@ from engine.protocol import (
     Settings,
     Turn,
     TurnRequest,
+    Usage,
 )
 from engine.reuse import Question
 from engine.store.sessions import SessionStore
@@ -40,6 +41,7 @@ from engine.turn_prompts import cost_of_mode
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
+    from engine.placement.load_plan import LoadPlan
 
 ENDED_TURNS_KEPT = 64
 REUSE_WAIT_S = 5.0
@@ -70,7 +72,10 @@ class Turns:
         loaded: Callable[[], LoadedModel | None],
         session_changed: Callable[[str, Change], None],
         loop: asyncio.AbstractEventLoop,
+        gave: "Callable[[str, LoadPlan | None, Usage], None]" = lambda _model_id, _plan, _usage: None,
     ) -> None:
+        self.gave = gave
+        """Told what each answer cost, by model and the plan that it was loaded by; raises nothing."""
         self.store = store
         self.thread = thread
         self.settings = settings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from engine.errors import DoesNotFit
 from engine.model_table import size_text
-from engine.placement.forecast import Forecast, Range
+from engine.placement.forecast import LONG_PROMPT_TOKENS, TYPICAL_PROMPT_TOKENS, Forecast, Range
 from engine.placement.load_plan import LoadPlan
 from engine.protocol_library import Fit
 
@@ -19,10 +19,11 @@ KEPT_FREE_BYTES = 4_000_000_000
 @dataclass(frozen=True)
 class Foretold:
     """Where a model's parts would lie on this machine, and how fast it would be. `forecast` None: nothing can be
-    said of its speed."""
+    said of its speed. `long_prompt_s`: for LONG_PROMPT_TOKENS, in a context that holds them; None: none does here."""
 
     plan: LoadPlan
     forecast: Forecast | None
+    long_prompt_s: Range | None = None
 
 
 def fit_of(
@@ -66,17 +67,33 @@ def fit_of(
 def _foretold(needs: str, has: str, foretold: Foretold) -> Fit:
     plan, forecast = foretold.plan, foretold.forecast
     missing = 1 - plan.experts_in_memory_share
+    gpu, ram, disk = (size_text(plan.held_bytes(place)) for place in ("gpu", "ram", "disk"))
+    prompts = ""
     if forecast is not None:
         part = "most of its experts are" if missing > 0.5 else "a part of its experts is"
         where = f"since {part} read from disk" if missing else "all of it in memory"
-        told = f"about {rate_text(forecast.decode_tokens_per_s)}, {where}"
+        on_gpu = f", {gpu} of it on a GPU" if plan.gpu is not None else ""
+        told = f"about {rate_text(forecast.decode_tokens_per_s)}, {where}{on_gpu}"
+        prompt = max(1, min(TYPICAL_PROMPT_TOKENS, plan.context_tokens - 1))
+        prompts = f" A prompt of {prompt:,} tokens is answered after {duration_text(forecast.first_token_s)}"
+        if foretold.long_prompt_s is not None:
+            prompts += f", one of {LONG_PROMPT_TOKENS:,} after {duration_text(foretold.long_prompt_s)}"
+        prompts += "."
     else:
-        gpu, ram, disk = (size_text(plan.held_bytes(place)) for place in ("gpu", "ram", "disk"))
         told = f"with its context {gpu} have room on a GPU and {ram} in memory"
         if plan.held_bytes("disk"):
             told += f", and {disk} are read from disk again and again"
     verdict = "memory" if not missing else "disk" if missing > 0.5 else "memory_and_disk"
-    return Fit(verdict=verdict, text=f"{needs}; {has}: {told}.")
+    return Fit(verdict=verdict, text=f"{needs}; {has}: {told}.{prompts}")
+
+
+def duration_text(seconds: Range) -> str:
+    """A range of seconds as people say it: "2.0 to 4.0 seconds", "5.0 to 12 minutes"."""
+    unit, name = next(
+        (each for each in ((3600.0, "hours"), (60.0, "minutes")) if seconds.likely >= 2 * each[0]),
+        (1.0, "seconds"),
+    )
+    return f"{_number(seconds.low / unit)} to {_number(seconds.high / unit)} {name}"
 
 
 def rate_text(rate: Range) -> str:

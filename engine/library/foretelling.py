@@ -16,8 +16,8 @@ from convert.model_shape import ModelShape
 from engine.errors import DoesNotFit
 from engine.library.fit import KEPT_FREE_BYTES, Foretold
 from engine.placement import hardware
-from engine.placement.forecast import forecast
-from engine.placement.hardware_record import read_record
+from engine.placement.forecast import Range, forecast
+from engine.placement.hardware_record import HardwareRecord, read_record
 from engine.placement.measurement import present_fingerprint
 from engine.placement.model_sizes import ModelSizes, sizes_of_shape
 from engine.placement.planner import Room, Wishes, plan
@@ -25,6 +25,8 @@ from engine.placement.planner import Room, Wishes, plan
 SHAPES = Path(__file__).resolve().parents[2] / "assets" / "shapes.toml"
 """Beside `engine/`, in the checkout as in the wheel."""
 FORMAT = 1
+_LONG_CONTEXT_TOKENS = 131_072
+"""Enough for the long prompt that is foretold, and an answer."""
 _PADDING = 1e-5
 """A result's tensors are padded to 32 bytes: less than that share of it."""
 
@@ -63,7 +65,20 @@ class Foretelling:
             found = plan(sizes, room, Wishes(self._context_tokens()))
         except DoesNotFit as error:
             return error
-        return Foretold(found, None if record is None else forecast(sizes, found, record))
+        told = None if record is None else forecast(sizes, found, record)
+        long = None if told is None else told.long_prompt_s
+        if record is not None and told is not None and long is None:
+            long = _long_prompt(sizes, room, record)
+        return Foretold(found, told, long)
+
+
+def _long_prompt(sizes: ModelSizes, room: Room, record: HardwareRecord) -> Range | None:
+    """Seconds for the long prompt, with a context that holds it; None where such a context does not fit."""
+    try:
+        told = forecast(sizes, plan(sizes, room, Wishes(_LONG_CONTEXT_TOKENS)), record)
+    except DoesNotFit:
+        return None
+    return None if told is None else told.long_prompt_s
 
 
 def known_model(result_bytes: int) -> ModelSizes | None:

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import DoesNotFit
-from engine.library.fit import Foretold, fit_of, rate_text
+from engine.library.fit import Foretold, duration_text, fit_of, rate_text
 from engine.placement.forecast import Forecast, Range
 from engine.placement.hardware import Gpu
 from engine.placement.planner import Room, Wishes, plan
@@ -49,7 +49,8 @@ def test_what_nobody_knows() -> None:
 def foretold(low: float, high: float, free: int) -> Foretold:
     """Flash on a machine with so many GB of memory free."""
     rate, nothing = Range(low, (low * high) ** 0.5, high), Range(0, 0, 0)
-    forecast = Forecast(rate, nothing, nothing, None, nothing, 1, 0, 1, nothing, False)
+    first = Range(10, 14, 20)
+    forecast = Forecast(rate, nothing, first, None, nothing, 1, 0, 1, nothing, False)
     return Foretold(plan(flash(), Room(free * GB, free * GB, 8), Wishes(8192)), forecast)
 
 
@@ -68,7 +69,30 @@ def foretold(low: float, high: float, free: int) -> Foretold:
 def test_a_speed_that_is_foretold_is_in_the_sentence(free: int, verdict: str, said: str) -> None:
     fit = fit_of(156 * GB, memory_bytes=64 * GB, foretold=foretold(2.0, 4.06, free))
     assert fit.verdict == verdict
-    assert fit.text == f"It needs 156 GB; this machine has 64 GB of memory: {said}"
+    prompt = "A prompt of 1,000 tokens is answered after 10 to 20 seconds."
+    assert fit.text == f"It needs 156 GB; this machine has 64 GB of memory: {said} {prompt}"
+
+
+def test_a_long_prompt_and_a_gpu_are_in_the_sentence() -> None:
+    gpu = Gpu("G", 24 * GB, 24 * GB)
+    planned = plan(flash(), Room(256 * GB, 240 * GB, 8, (gpu,)), Wishes(8192))
+    found = Foretold(planned, foretold(8, 16, 200).forecast, Range(600, 900, 1200))
+    text = fit_of(156 * GB, memory_bytes=256 * GB, gpu_bytes=24 * GB, foretold=found).text
+    assert "about 8.0 to 16 tokens a second, all of it in memory, 2" in text
+    assert text.endswith("is answered after 10 to 20 seconds, one of 100,000 after 10 to 20 minutes.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (Range(0.5, 0.7, 1), "0.5 to 1.0 seconds"),
+        (Range(60, 90, 130), "60 to 130 seconds"),
+        (Range(100, 140, 180), "1.7 to 3.0 minutes"),
+        (Range(7200, 10_800, 14_400), "2.0 to 4.0 hours"),
+    ],
+)
+def test_a_duration_in_words(seconds: Range, said: str) -> None:
+    assert duration_text(seconds) == said
 
 
 def test_a_model_that_cannot_be_run_is_too_large_with_its_numbers() -> None:

@@ -11,7 +11,15 @@ from engine.library.fit import Foretold
 from engine.library.foretelling import Foretelling, _shapes, known_model
 from engine.paths import DataFolder
 from engine.placement import hardware
-from engine.placement.hardware_record import HardwareRecord, MeasuredDisk, write_record
+from engine.placement.hardware_record import (
+    DeviceRates,
+    HardwareRecord,
+    MeasuredDisk,
+    MeasuredGpu,
+    Multiplying,
+    read_record,
+    write_record,
+)
 from engine.placement.measurement import present_fingerprint
 from tests.convert.released_configs import FLASH, FLASH_0731, PRO
 
@@ -75,6 +83,43 @@ def test_nothing_is_foretold_of_a_machine_that_was_not_measured_or_changed(
     assert with_gpu.forecast is None
     machine(monkeypatch, 128 * GB)
     assert foretelling(tmp_path).of(flash) is None
+
+
+def test_with_a_measured_gpu_speed_first_word_and_places_are_foretold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, 256 * GB)
+    gpus = (hardware.Gpu("G", 24 * GB, 24 * GB),)
+    measured(tmp_path)
+    without = foretelling(tmp_path).of(156_373_010_496)
+    record = read_record(tmp_path)
+    assert record is not None
+    here = present_fingerprint(tmp_path, gpus)
+    quick = Multiplying(one_bytes_per_s=8e11, many_per_s=8e13)
+    rates = DeviceRates(
+        copy_bytes_per_s=9e11,
+        pinned_bytes_per_s=2.5e10,
+        pageable_bytes_per_s=8e9,
+        back_bytes_per_s=2.5e10,
+        operation_s=3e-6,
+        exchange_s=3e-5,
+        q8_0=quick,
+        mxfp4=quick,
+    )
+    with_gpu = record.model_copy(update={"fingerprint": here, "gpus": [MeasuredGpu(name="G", rates=rates)]})
+    write_record(tmp_path, with_gpu)
+    found = foretelling(tmp_path, gpus).of(156_373_010_496)
+    assert isinstance(found, Foretold)
+    assert isinstance(without, Foretold)
+    assert found.forecast is not None
+    assert without.forecast is not None
+    assert found.forecast.gpu_bytes > 8 * GB
+    assert found.forecast.decode_tokens_per_s.likely > without.forecast.decode_tokens_per_s.likely
+    assert found.forecast.first_token_s.likely < without.forecast.first_token_s.likely
+    # The context of the settings does not hold the long prompt; a larger one is planned for it.
+    assert found.forecast.long_prompt_s is None
+    assert found.long_prompt_s is not None
+    assert found.long_prompt_s.likely > 10 * found.forecast.first_token_s.likely
 
 
 def test_a_shape_that_was_looked_up_needs_no_known_weight(
