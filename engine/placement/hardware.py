@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,45 +18,77 @@ from pathlib import Path
 
 import psutil
 
+from engine.backends.ggml_library import FOLDER_VARIABLE
 from engine.placement import control_groups
 
 # llama.cpp lists its devices through ggml's C interface (ggml-backend.h), which its Python package does not
 # wrap. A symbol is looked for in every library that lies beside it, because Windows does not look further.
+# `defaults`: what llama.cpp's structs hold before anybody changes them, read as this llama-cpp-python lays them
+# out. They are returned into more room than they should need, so that a longer one spoils nothing.
 _LLAMA_QUESTION = """
-import ctypes, json, pathlib, llama_cpp
+import ctypes, json, os, pathlib, llama_cpp
 from llama_cpp import llama_cpp as low
+folder = os.environ.get("LLAMA_CPP_LIB_PATH") or pathlib.Path(llama_cpp.__file__).parent / "lib"
 libraries = [low._lib]
-for path in sorted((pathlib.Path(llama_cpp.__file__).parent / "lib").glob("*ggml*")):
+for path in sorted(pathlib.Path(folder).glob("*ggml*")):
     try:
         libraries.append(ctypes.CDLL(str(path)))
     except OSError:
         pass
 def function(name, result, *arguments):
     for library in libraries:
-        found = getattr(library, name, None)
-        if found is not None:
-            found.restype, found.argtypes = result, arguments
-            return found
-    raise AttributeError(name)
-count = function("ggml_backend_dev_count", ctypes.c_size_t)
-get = function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-kind = function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
-name = function("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
-size = ctypes.POINTER(ctypes.c_size_t)
-room = function("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
+        try:
+            found = library[name]
+        except AttributeError:
+            continue
+        found.restype, found.argtypes = result, arguments
+        return found
+    raise AttributeError(f"it has no function {name}")
+def text(value):
+    return (value or b"").decode("utf-8", "replace")
+def defaults(name, shape):
+    class Roomy(ctypes.Structure):
+        _fields_ = [("value", shape), ("rest", ctypes.c_ubyte * 4096)]
+    value = function(name, Roomy)().value
+    found = [getattr(value, field[0]) for field in shape._fields_]
+    return [each if isinstance(each, (int, float, type(None))) else bool(each) for each in found]
+class Properties(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p), ("description", ctypes.c_char_p),
+        ("free", ctypes.c_size_t), ("total", ctypes.c_size_t),
+        ("kind", ctypes.c_int), ("id", ctypes.c_char_p), ("rest", ctypes.c_ubyte * 256),
+    ]
 low.llama_backend_init()
-gpus = []
+device, registry = ctypes.c_void_p, ctypes.c_void_p
+count = function("ggml_backend_dev_count", ctypes.c_size_t)
+get = function("ggml_backend_dev_get", device, ctypes.c_size_t)
+properties = function("ggml_backend_dev_get_props", None, device, ctypes.POINTER(Properties))
+backend_of = function("ggml_backend_dev_backend_reg", registry, device)
+backend_name = function("ggml_backend_reg_name", ctypes.c_char_p, registry)
+backends, gpus = [], []
 for number in range(count()):
-    device = get(number)
-    if kind(device) in (1, 2):  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        room(device, free, total)
-        gpus.append([name(device).decode("utf-8", "replace"), total.value, free.value])
+    each, found = get(number), Properties()
+    properties(each, found)
+    backend = text(backend_name(backend_of(each)))
+    if backend not in backends:
+        backends.append(backend)
+    if found.kind in (1, 2):  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
+        gpus.append([
+            text(found.description), found.total, found.free, text(found.name), backend, found.kind == 2,
+            text(found.id),
+        ])
 print("llama.cpp says " + json.dumps({
     "version": llama_cpp.__version__,
     "gpu_offload": bool(low.llama_supports_gpu_offload()),
-    "system": low.llama_print_system_info().decode("utf-8", "replace"),
+    "system": text(low.llama_print_system_info()),
     "gpus": gpus,
+    "backends": backends,
+    "llama": text(function("llama_version", ctypes.c_char_p)()),
+    "ggml": text(function("ggml_version", ctypes.c_char_p)()),
+    "defaults": json.dumps([
+        defaults("llama_model_default_params", low.llama_model_params),
+        defaults("llama_context_default_params", low.llama_context_params),
+    ]),
 }))
 """
 _ANSWER = "llama.cpp says "
@@ -100,21 +133,38 @@ class Memory:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that llama.cpp can compute on; memory in bytes."""
+    """A GPU that llama.cpp can compute on; memory in bytes.
+
+    `device` is ggml's name of it (`CUDA0`), `backend` the part of ggml that reaches it (`CUDA`), `integrated`: it
+    has no memory of its own. `pci_id` is `domain:bus:device.function` in hexadecimal, "" where it is not known.
+    """
 
     name: str
     total_bytes: int
     free_bytes: int
+    device: str = ""
+    backend: str = ""
+    integrated: bool = False
+    pci_id: str = ""
 
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """llama.cpp as it was built. `features` are what it says of the CPU code in it, such as `AVX2`."""
+    """llama.cpp as it was built. `version` is that of llama-cpp-python; `features` are what it says of the CPU code
+    in it, such as `AVX2`; `backends` the parts of ggml that have a device here, in ggml's order.
+
+    `llama`, `ggml`: the libraries' own versions. `defaults`: what their structs hold at first, as this
+    llama-cpp-python reads them: with other libraries the same, or the structs are laid out otherwise.
+    """
 
     version: str
     gpu_offload: bool
     features: tuple[str, ...]
     gpus: tuple[Gpu, ...]
+    backends: tuple[str, ...] = ()
+    llama: str = ""
+    ggml: str = ""
+    defaults: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,8 +230,12 @@ def disk_of(folder: Path) -> str:
     return "unknown" if best is None else f"{best.device} {best.fstype}"
 
 
-def llama_cpp(timeout_s: float = 60.0) -> LlamaCpp | str:
-    """How llama.cpp was built, asked in a process of its own; a string says why it cannot be had."""
+def llama_cpp(timeout_s: float = 60.0, libraries: Path | None = None) -> LlamaCpp | str:
+    """How llama.cpp was built, asked in a process of its own; a string says why it cannot be had.
+
+    `libraries`: the folder whose libraries are asked; None: those that this process uses.
+    """
+    environment = None if libraries is None else {**os.environ, FOLDER_VARIABLE: str(libraries)}
     try:
         done = subprocess.run(
             [sys.executable, "-c", _LLAMA_QUESTION],
@@ -190,11 +244,14 @@ def llama_cpp(timeout_s: float = 60.0) -> LlamaCpp | str:
             errors="replace",
             timeout=timeout_s,
             stdin=subprocess.DEVNULL,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         return f"it did not answer within {timeout_s:.0f} s"
     except OSError as error:
         return str(error)
+    if done.returncode < 0:
+        return f"it crashed ({_signal_name(-done.returncode)})"
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return lines[-1] if lines else f"it ended with status {done.returncode}"
@@ -207,7 +264,18 @@ def llama_cpp(timeout_s: float = 60.0) -> LlamaCpp | str:
         gpu_offload=answer["gpu_offload"],
         features=tuple(_FEATURE.findall(answer["system"])),
         gpus=tuple(Gpu(*gpu) for gpu in answer["gpus"]),
+        backends=tuple(answer["backends"]),
+        llama=answer["llama"],
+        ggml=answer["ggml"],
+        defaults=answer["defaults"],
     )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _usable(logical: int) -> int:

@@ -30,6 +30,7 @@ ROOMS_OF = {
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
     "keyring": ("engine/doctor.py", "engine/library/credentials.py"),
+    "pynvml": ("engine/placement/nvidia.py",),
     "huggingface_hub": ("engine/library/fetching/hub.py",),
     "send2trash": ("engine/library/trash.py",),
     "wakepy": ("engine/library/jobs/awake.py",),

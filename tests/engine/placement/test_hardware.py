@@ -1,5 +1,6 @@
 """What this machine is."""
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +70,13 @@ def test_llama_cpp_says_how_it_was_built() -> None:
     assert isinstance(built, hardware.LlamaCpp), built
     assert built.version
     assert all(feature.isidentifier() for feature in built.features)
+    assert built.backends
+    assert built.ggml[0].isdigit()
+    assert built.llama[0].isdigit()
+    assert json.loads(built.defaults)[1][:2] == [
+        512,
+        2048,
+    ]  # n_ctx and n_batch of llama_context_default_params
 
 
 @pytest.mark.parametrize(
@@ -93,3 +101,16 @@ def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         hardware, "_LLAMA_QUESTION", "input()" if sys.platform == "none" else "while True: pass"
     )
     assert "did not answer" in str(hardware.llama_cpp(timeout_s=0.2))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process has no signals")
+def test_a_crash_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_LLAMA_QUESTION", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    assert hardware.llama_cpp() == "it crashed (SIGILL)"
+
+
+def test_other_libraries_can_be_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        hardware, "_LLAMA_QUESTION", "import os; raise SystemExit(os.environ['LLAMA_CPP_LIB_PATH'])"
+    )
+    assert hardware.llama_cpp(libraries=tmp_path) == str(tmp_path)
