@@ -77,7 +77,13 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
     if command == "serve":
         from engine.serve import serve
 
-        return serve(folder, port=options.port, model=options.model, linger_s=options.linger)
+        return serve(
+            folder,
+            port=options.port,
+            model=options.model,
+            linger_s=options.linger,
+            llama_cpp=options.llama_cpp,
+        )
     if command == "models":
         from engine.model_table import print_models
 
@@ -138,11 +144,14 @@ def _experts(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace, folder: DataFolder) -> int:
     """This machine measured; models run."""
     from engine.bench_command import Asked, bench_hardware, bench_model
+    from engine.llama_builds import settle
 
     if options.hardware == (options.model is not None):
         raise BadRequest(
             "Nothing was measured", "a model is to be named, or --hardware", "see `seamount bench --help`"
         )
+    if (refused := settle(folder)[1].refused) is not None:
+        print(f"seamount: {refused.text}", file=sys.stderr, flush=True)
     if options.hardware:
         return bench_hardware(folder, as_json=options.json)
     asked = Asked(options.model, options.prompt_tokens, options.depth, options.context, options.threads)
@@ -216,6 +225,9 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=_port, default=0, help="port to listen on; 0, the default: any free one"
     )
     serve.add_argument("--model", help="a model's id or the path of its file; default: the one chosen last")
+    serve.add_argument(
+        "--llama-cpp", metavar="FOLDER", help="use the llama.cpp libraries there (docs/gpu.md)"
+    )
     serve.add_argument(
         "--linger", type=_seconds, metavar="SECONDS", help="end this long after the last window has gone"
     )

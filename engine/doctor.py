@@ -19,10 +19,13 @@ from pathlib import Path
 from engine.cli import has_display
 from engine.errors import SeamountError
 from engine.finding import Finding
+from engine.gpu_advice import advice, graphics
 from engine.launch import running_engine
+from engine.llama_builds import settle
 from engine.model_table import size_text
 from engine.paths import DataFolder
 from engine.placement import hardware
+from engine.placement.nvidia import matching, nvidia_gpus, refreshed
 from engine.settings import load_settings
 from engine.version import version
 
@@ -59,7 +62,7 @@ def findings(folder: DataFolder) -> Iterator[Finding]:
         _python,
         _qt,
         _computer,
-        _llama_cpp,
+        partial(_llama_cpp, folder),
         partial(_measured, folder),
         partial(_data_folder, folder),
         partial(_models, folder),
@@ -159,7 +162,11 @@ def _computer() -> Iterator[Finding]:
         yield Finding("runs on battery", remedy="most machines compute faster once they are plugged in")
 
 
-def _llama_cpp() -> Iterator[Finding]:
+def _llama_cpp(folder: DataFolder) -> Iterator[Finding]:
+    """Which libraries of llama.cpp are used, what they reach, and how to reach more."""
+    builds, settled = settle(folder)
+    if settled.refused is not None:
+        yield Finding(f"{settled.refused.what} ({settled.refused.why})", False, settled.refused.remedy)
     built = hardware.llama_cpp()
     if isinstance(built, str):
         yield Finding(
@@ -168,19 +175,42 @@ def _llama_cpp() -> Iterator[Finding]:
         return
     features = " ".join(built.features) or "none"
     yield Finding(f"llama.cpp (llama-cpp-python {built.version}), CPU code for {features}")
+    if settled.folder is not None:
+        yield Finding(f"its libraries are those in {settled.folder}, named by the {settled.source}")
+    for each in builds.folders():
+        if settled.folder is None or not settled.folder.is_relative_to(each.resolve()):
+            yield Finding(f"another build lies in {each}", remedy="it can be chosen in the settings")
     idle = [each for each in hardware.processor().instructions if each not in built.features]
     if idle:
         yield Finding(
             f"this processor also has {' '.join(idle)}",
             remedy="a llama.cpp that is built on this machine would use it",
         )
-    for gpu in built.gpus:
-        yield Finding(f"GPU {gpu.name}, {size_text(gpu.total_bytes)}, {size_text(gpu.free_bytes)} of it free")
+    yield from _gpus(folder, built)
+
+
+def _gpus(folder: DataFolder, built: hardware.LlamaCpp) -> Iterator[Finding]:
+    """The GPUs that are used, and the slot that each sits in; or why there is none, and what to do."""
+    seen = nvidia_gpus()
+    for gpu in refreshed(built.gpus):
+        by = f" by {gpu.backend} as {gpu.device}" if gpu.device else ""
+        text = f"GPU {gpu.name}{by}, {size_text(gpu.total_bytes)}, {size_text(gpu.free_bytes)} of it free"
+        yield Finding(text)
+        known = matching(gpu, seen)
+        if known is not None and known.pcie_generation_most:
+            yield Finding(
+                f"its slot: PCIe {known.pcie_generation_most} with {known.pcie_lanes_most} lanes, "
+                f"now {known.pcie_generation} with {known.pcie_lanes}; driver {known.driver}"
+            )
+    if seen.absent:
+        remedy = "restart the machine, or plug it in"
+        yield Finding("a GPU of NVIDIA's does not answer its driver any more", False, remedy)
     if not built.gpus:
         why = (
             "llama.cpp sees none" if built.gpu_offload else "this llama.cpp is built for the processor alone"
         )
         yield Finding(f"no GPU is used, because {why}")
+        yield from advice(graphics(), built.version, folder.llama_builds)
 
 
 def _measured(folder: DataFolder) -> Iterator[Finding]:

@@ -20,8 +20,8 @@ from engine.library.jobs.job_plan import JobPlan
 from engine.library.jobs.jobs import Jobs
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
-from engine.measuring import Measuring
-from engine.model_host import ModelHost, OpenBackend, wishes_of
+from engine.llama_builds import LlamaBuilds, body_of
+from engine.model_host import ModelHost, OpenBackend
 from engine.paths import DataFolder
 from engine.placement.experience import Experience
 from engine.placement.forecast import Turn
@@ -65,12 +65,14 @@ class Engine:
         self._settings_lock = threading.Lock()
         self._started_at = time.time()
         self._version = version()
+        self.llama_builds = LlamaBuilds(folder)
         self._first_model: str | None = None
         self._settings_problem: ErrorBody | None = None
 
     @classmethod
-    def open(cls, folder: DataFolder, *, model: str | None = None) -> "Engine":
+    def open(cls, folder: DataFolder, *, model: str | None = None, llama_cpp: str | None = None) -> "Engine":
         """Open what is in the data folder. `model`: an id or a path to load first instead of the default.
+        `llama_cpp`: the folder of the libraries that are used instead of the settings'; they hold for this process.
 
         Raises DataFolderError and its kinds; NotFound and ModelFileError for `model`.
         """
@@ -83,6 +85,9 @@ class Engine:
         engine = cls(folder, store, library, settings)
         engine._first_model = first
         engine._settings_problem = problem
+        refused = engine.llama_builds.settle(settings.llama_cpp_folder, llama_cpp).refused
+        if refused is not None and problem is None:
+            engine._settings_problem = body_of(refused)
         return engine
 
     def start(self, loop: asyncio.AbstractEventLoop, open_backend: OpenBackend | None = None) -> None:

@@ -105,6 +105,13 @@ class HardwareUnmeasured(SeamountError):
     http_status = 503
 
 
+class LlamaBuildError(SeamountError):
+    """Libraries of llama.cpp that cannot be used: not there, of another version, or they crash."""
+
+    code = "llama_build"
+    http_status = 422
+
+
 class NoModel(SeamountError):
     """No model is loaded and none was named."""
 

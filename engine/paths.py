@@ -28,6 +28,11 @@ class DataFolder:
         return self.root / "models"
 
     @property
+    def llama_builds(self) -> Path:
+        """A folder for each build of llama.cpp that may be used in place of llama-cpp-python's own."""
+        return self.root / "llama.cpp"
+
+    @property
     def sessions_db(self) -> Path:
         """The session store, SQLite in WAL mode."""
         return self.root / "sessions.db"

@@ -155,6 +155,8 @@ class Settings(Wire):
     """A V4 model names a new conversation after its first answer."""
     release: str | None = None
     """The release profile of a V4 model whose file does not name its release."""
+    llama_cpp_folder: Annotated[str, Field(max_length=4096)] | None = None
+    """The build of llama.cpp that the engine uses from its next start on; None: llama-cpp-python's own."""
     checkpoints_folder: Annotated[str, Field(max_length=4096)] | None = None
     """Where checkpoints are fetched to, a whole path, as of another disk; None: the models folder."""
     hub_endpoint: Annotated[str, Field(max_length=500)] | None = None

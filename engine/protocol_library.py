@@ -176,3 +176,28 @@ class AddRequest(Wire):
     """`POST /api/library/add`: take in the file or folder at `path` where it lies; answers with the LibraryItem."""
 
     path: PathText
+
+
+class LlamaBuildEntry(Wire):
+    """A build of llama.cpp; `folder` is what `Settings.llama_cpp_folder` takes, None: llama-cpp-python's own."""
+
+    folder: str | None
+    name: str
+    devices: list[str]
+    """The GPUs that it reaches, for people; it computes on the processor as well."""
+    problem: ErrorBody | None = None
+    """Why it cannot be used."""
+
+
+class LlamaBuildList(Wire):
+    """`GET /api/llama-builds`. The answer may take seconds: each build is loaded in a process of its own."""
+
+    builds: list[LlamaBuildEntry]
+    in_use: str | None = None
+    """The folder of the libraries that this engine uses until it ends; None: llama-cpp-python's own."""
+    source: Literal["package", "environment", "command", "settings"] = "package"
+    """Who named them. What the environment or the command says goes before the settings."""
+    chosen: str | None = None
+    """What the settings say: used from the next start on."""
+    refused: ErrorBody | None = None
+    """Why what was named at the start is not in use."""

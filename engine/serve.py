@@ -36,18 +36,23 @@ _GRACE_S = 3
 
 
 def serve(
-    folder: DataFolder, *, port: int = 0, model: str | None = None, linger_s: float | None = None
+    folder: DataFolder,
+    *,
+    port: int = 0,
+    model: str | None = None,
+    linger_s: float | None = None,
+    llama_cpp: str | None = None,
 ) -> int:
     """Serve `folder` until asked to end; 0 is the exit status.
 
-    `port` 0: a free one. Raises EngineRunning, PortTaken, DataFolderError and its kinds, and what
-    `Engine.open` raises for `model`.
+    `port` 0: a free one. `llama_cpp`: a folder with libraries to use instead of the settings'. Raises EngineRunning,
+    PortTaken, DataFolderError and its kinds, and what `Engine.open` raises for `model`.
     """
     _log_to_stderr()
     folder.create()
     with _locked(folder), contextlib.closing(_bound(port)) as listener:
         number: int = listener.getsockname()[1]
-        engine = Engine.open(folder, model=model)
+        engine = Engine.open(folder, model=model, llama_cpp=llama_cpp)
         try:
             key = secrets.token_urlsafe(32)
             app = create_app(engine, key=key, port=number)

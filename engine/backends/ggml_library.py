@@ -17,8 +17,12 @@ FOLDER_VARIABLE = "LLAMA_CPP_LIB_PATH"
 
 def library_folder() -> Path:
     """Where llama.cpp's libraries lie. Raises ImportError where the package is not installed."""
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        return Path(chosen)
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return Path(chosen) if chosen else packaged_folder()
+
+
+def packaged_folder() -> Path:
+    """Where those lie that llama-cpp-python brings. Raises ImportError where the package is not installed."""
     found = importlib.util.find_spec("llama_cpp")
     if found is None or found.origin is None:
         raise ImportError("llama-cpp-python is not installed")

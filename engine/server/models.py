@@ -1,7 +1,7 @@
 """The routes of the engine itself: its status and events, its models, its settings.
 
-Owns: `/api/status`, `/api/events`, `/api/models` and `/api/settings`. Does not know how a model is loaded
-(`model_host`) or found (`library/`).
+Owns: `/api/status`, `/api/events`, `/api/models`, `/api/llama-builds` and `/api/settings`. Does not know how a model
+is loaded (`model_host`) or found (`library/`).
 """
 
 from collections.abc import AsyncGenerator
@@ -23,6 +23,12 @@ router = APIRouter(prefix="/api")
 async def status(engine: EngineOf) -> Response:
     """The EngineStatus."""
     return reply(engine.status())
+
+
+@router.get("/llama-builds")
+def llama_builds(engine: EngineOf) -> Response:
+    """The LlamaBuildList; in the thread pool, because builds that are new are loaded to be judged."""
+    return reply(engine.llama_builds.listed(engine.settings().llama_cpp_folder))
 
 
 @router.get("/events")
