@@ -32,10 +32,12 @@ class ByteRange(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpertTensor:
-    """The matrices of all experts of a layer for one multiplication; `expert_bytes` is the size of one."""
+    """The matrices of all experts of a layer for one multiplication; `expert_bytes` is the size of one. `part`: of
+    "up", "gate", "gate_up" and "down" the one that it is."""
 
     offset: int
     expert_bytes: int
+    part: str
 
     def range_of(self, expert: int) -> ByteRange:
         """Where one expert's matrix lies."""
@@ -120,11 +122,11 @@ def _layer(header: GgufHeader, parts: Mapping[str, TensorInfo]) -> ExpertLayer |
         or any(tensor.size_bytes % experts for tensor in parts.values())
     ):
         return None
-    ordered = (parts[part] for part in _ORDER if part in parts)
     return ExpertLayer(
         experts,
         tuple(
-            ExpertTensor(header.data_offset + tensor.offset, tensor.size_bytes // experts)
-            for tensor in ordered
+            ExpertTensor(header.data_offset + parts[part].offset, parts[part].size_bytes // experts, part)
+            for part in _ORDER
+            if part in parts
         ),
     )

@@ -63,6 +63,7 @@ MAY_LOAD = {
     "engine.library.jobs.streamed_conversion": ("numpy",),
     "engine.model_host": ("numpy", "jinja2"),
     "engine.placement.residency": ("numpy",),
+    "engine.placement.resident_set": ("numpy",),
     "engine.placement.routing_coverage": ("numpy",),
     "engine.placement.routing_trace": ("numpy",),
     "engine.sampling": ("numpy",),
