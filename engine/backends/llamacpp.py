@@ -239,6 +239,7 @@ class LlamaCppBackend:
         one.token[0] = token_id
         one.position[0] = len(self._memory.held)
         status = llama.llama_decode(self._context, one.batch)
+        self._settle()
         if status != 0:
             self._clear()
             raise _decode_error(status)
@@ -258,13 +259,12 @@ class LlamaCppBackend:
 
     @property
     def expert_counts(self) -> ExpertCounts | None:
-        """Not counted yet."""
-        return None
+        """What single tokens' experts cost so far; None where the system reads them, or all lies in memory."""
+        return None if self._watch is None else self._watch.counts
 
     def relieve(self, wanted_bytes: int) -> int:
-        """See `base.Backend.relieve`."""
-        del wanted_bytes
-        return 0
+        """Hold fewer experts; see `base.Backend.relieve`."""
+        return 0 if self._watch is None else self._watch.relieve(wanted_bytes)
 
     @property
     def held(self) -> Sequence[int]:
@@ -290,11 +290,11 @@ class LlamaCppBackend:
             self._memory.forget()
             self._has_logits = False
             llama.llama_free(self._context)
+            if self._watch is not None:  # its reads write into the model's addresses
+                self._watch.close()
             llama.llama_model_free(self._model)
             self._vocabulary.close()
             self._context = self._model = None
-            if self._watch is not None:
-                self._watch.close()
 
     def _read(self, chunk: list[int], cancelled: Callable[[], bool], *, last: bool) -> None:
         """Evaluate a chunk after what is held, with logits of its last token if it is the `last` chunk."""
@@ -320,6 +320,7 @@ class LlamaCppBackend:
             llama.llama_synchronize(self._context)  # a GPU may still be at work, and with it the callback
         finally:
             llama.llama_set_abort_callback(self._context, llama.ggml_abort_callback(), ctypes.c_void_p(0))
+        self._settle()
         if status == 0 and not failure:
             self._memory.held += chunk
             self._has_logits = last
@@ -344,6 +345,17 @@ class LlamaCppBackend:
         before, left = len(self._memory.held), self._memory.cut(most)
         self._has_logits = self._has_logits and left == before
         return left
+
+    def _settle(self) -> None:
+        """Raise GenerationError where the experts of what was just computed could not be read."""
+        why = None if self._watch is None else self._watch.settle()
+        if why is not None:
+            self._clear()
+            raise GenerationError(
+                "The answer stopped",
+                f"the model's file could not be read from the disk ({why})",
+                "look whether the disk is well and the file whole, then load the model again",
+            )
 
     def _clear(self) -> None:
         self._memory.clear()

@@ -178,4 +178,18 @@ def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":
         from engine.backends.llama_experts import ExpertWatch
     except ImportError:  # a build of llama.cpp without ggml as a library of its own
         return None
-    return ExpertWatch.open(path, memory_bytes=0)
+    return ExpertWatch.open(path, memory_bytes=0, experts_bytes=plan.part_bytes("experts", "ram"))
+
+
+def _plan(path: Path, name: str, wishes: Wishes) -> LoadPlan | None:
+    """How to load a file by what is free now; None for one that llama.cpp has to refuse in its own words."""
+    from engine.placement.present_plan import plan_for, sizes_of_file
+
+    try:
+        sizes = replace(sizes_of_file(path), name=name)
+    except ModelFileError:
+        return None
+    plan = plan_for(sizes, wishes)
+    for each in plan.decisions:
+        _logger.info("%s: %s (%s)", name, each.what, each.why)
+    return plan

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from convert.gguf_header import read_gguf_header
+from engine.backends import expert_memory
+from engine.backends.base import ExpertCounts
+from engine.backends.direct_reader import DirectReader, Wanted
+from engine.backends.mapped_file import available as exchangeable
 from engine.backends.read_ahead import ReadAhead, available
+from engine.errors import GenerationError
 from engine.placement.expert_ranges import ExpertRanges, expert_ranges
 from tests.benchmarks.routing_patterns import PATTERNS
 from tests.benchmarks.synthetic_v4 import synthetic_shape, write_synthetic
@@ -21,6 +26,9 @@ LAYERS = 3
 SMALLER = {key: value for key, value in SMALL.items() if key != "num_hash_layers"}
 PROMPT, WRITTEN = list(range(40, 75)), [80, 3, 80]
 ALL_OF_IT = 1 << 40
+ONE = 3 * (6 * 4096)  # an expert's pages at most: three matrices of 17,408 bytes
+BUDGETS = {"a prompt's fit": 9 * ONE, "a prompt's do not fit": 5 * ONE, "all fit": 30 * ONE}
+exchanges = pytest.mark.skipif(not exchangeable(), reason="this system does not let mappings be exchanged")
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +172,169 @@ def test_a_failure_in_it_is_told_once_and_the_answer_goes_on(
     assert [record.message for record in told] == [
         "The chosen experts are not looked at any more: the disk went away"
     ]
+
+
+def in_memory(path: Path, experts_bytes: int) -> ExpertWatch:
+    watch = ExpertWatch.open(path, memory_bytes=0, experts_bytes=experts_bytes)
+    assert watch is not None and watch.way == "direct"
+    return watch
+
+
+def as_mapped(path: Path) -> list[Any]:
+    """With the same kernels, and all left to the system."""
+    return run(path, ExpertWatch.open(path, memory_bytes=0, on_choice=lambda *_: None))
+
+
+@exchanges
+@pytest.mark.parametrize("kind", ["hashed", "scored"])
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_experts_in_memory_of_our_own_change_no_number(
+    request: pytest.FixtureRequest, kind: str, budget: str
+) -> None:
+    path: Path = request.getfixturevalue(kind)
+    watch = in_memory(path, BUDGETS[budget])
+    found = run(path, watch)
+    assert all(np.array_equal(a, b) for a, b in zip(found, as_mapped(path), strict=True))
+    counts = watch.counts
+    assert counts is not None and not watch.failed
+    assert counts.wanted == len(WRITTEN) * LAYERS * 2
+    assert 0 < counts.in_memory <= counts.wanted
+    assert (counts.read_bytes > 0) == (counts.in_memory < counts.wanted)
+    if budget == "all fit":  # the prompt has met nearly all of them
+        assert counts.in_memory > counts.wanted // 2
+
+
+@exchanges
+def test_what_is_held_can_be_taken_while_nothing_is_computed(hashed: Path) -> None:
+    watch = in_memory(hashed, BUDGETS["all fit"])
+    backend = LlamaCppBackend.open(
+        hashed, name="m", context_tokens=256, threads=1, on_progress=lambda _: True, watch=watch
+    )
+    backend.sync(PROMPT, lambda *_: None, lambda: False)
+    found = [backend.logits().copy()]
+    for token in WRITTEN:
+        assert backend.relieve(1 << 40) > 0
+        watch.allow(6 * ONE)
+        found.append(backend.step(token).copy())
+        counts = backend.expert_counts
+        assert counts is not None and counts.in_memory == 0
+    backend.close()
+    assert all(np.array_equal(a, b) for a, b in zip(found, as_mapped(hashed), strict=True))
+
+
+class Broken:
+    """A reader whose disk fails from a piece on, as often as it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> None:
+        self.left, self.times = after, 1
+        whole = DirectReader._read
+
+        def read(reader: DirectReader, piece: Wanted) -> None:
+            self.left -= 1
+            if self.left < 0 and self.times > 0:
+                self.times -= 1
+                raise error
+            whole(reader, piece)
+
+        monkeypatch.setattr(DirectReader, "_read", read)
+
+
+@exchanges
+@pytest.mark.parametrize("after", [0, 3, 60, 75])
+@pytest.mark.parametrize("budget", ["a prompt's fit", "all fit"])
+def test_a_disk_that_fails_ends_the_answer_and_the_next_one_is_right(
+    scored: Path, monkeypatch: pytest.MonkeyPatch, after: int, budget: str
+) -> None:
+    """Wherever it fails: in a layer met for the first time, in a prompt, in the first stage of a token or its last."""
+    mapped = as_mapped(scored)
+    broken = Broken(monkeypatch, after, OSError(5, "Input/output error"))
+    backend = LlamaCppBackend.open(
+        scored, name="m", context_tokens=256, threads=1, on_progress=lambda _: True,
+        watch=in_memory(scored, BUDGETS[budget]),
+    )  # fmt: skip
+
+    def answer() -> list[Any]:
+        backend.sync(PROMPT, lambda *_: None, lambda: False)
+        return [backend.logits().copy()] + [backend.step(token).copy() for token in WRITTEN]
+
+    failed = False
+    try:
+        found = answer()
+    except GenerationError as error:
+        failed = True
+        assert "could not be read from the disk (Input/output error)" in str(error)
+        assert list(backend.held) == []
+        found = answer()
+    assert failed == (broken.times == 0)
+    assert failed or after > 3
+    assert all(np.array_equal(a, b) for a, b in zip(found, mapped, strict=True))
+    backend.close()
+
+
+@exchanges
+def test_a_file_that_changes_under_it_ends_the_answer(hashed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.gguf"
+    path.write_bytes(hashed.read_bytes())
+    watch = in_memory(path, BUDGETS["all fit"])
+    backend = LlamaCppBackend.open(
+        path, name="m", context_tokens=256, threads=1, on_progress=lambda _: True, watch=watch
+    )
+    backend.sync(PROMPT, lambda *_: None, lambda: False)
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    with pytest.raises(GenerationError, match="changed while it was in use"):
+        backend.step(80)
+    backend.close()
+
+
+@exchanges
+@pytest.mark.parametrize("what", ["take", "drop"])
+@pytest.mark.parametrize("call", [1, 4, 12])
+def test_memory_that_is_refused_leaves_the_file_mapped_and_the_numbers_right(
+    hashed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str, call: int
+) -> None:
+    calls = 0
+    real = getattr(expert_memory, what)
+
+    def refused(*arguments: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise OSError(12, "Cannot allocate memory")
+        real(*arguments)
+
+    mapped = as_mapped(hashed)
+    monkeypatch.setattr(expert_memory, what, refused)
+    watch = in_memory(hashed, BUDGETS["a prompt's do not fit" if call > 9 else "a prompt's fit"])
+    with caplog.at_level(logging.WARNING, "engine.backends.llama_experts"):
+        found = run(hashed, watch)
+    assert all(np.array_equal(a, b) for a, b in zip(found, mapped, strict=True))
+    assert watch.failed and watch.way == "mapped"
+    told = [record.message for record in caplog.records if record.name == "engine.backends.llama_experts"]
+    assert told == ["The chosen experts are not looked at any more: [Errno 12] Cannot allocate memory"]
+
+
+@exchanges
+def test_an_answer_ends_where_not_even_the_file_can_be_mapped_again(
+    hashed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(expert_memory, "drop", refused)
+    monkeypatch.setattr(expert_memory, "give_back", refused)
+    with pytest.raises(GenerationError, match="Cannot allocate memory"):
+        run(hashed, in_memory(hashed, BUDGETS["a prompt's fit"]))
+
+
+@exchanges
+def test_experts_that_do_not_lie_where_the_file_is_mapped_are_left_alone(
+    hashed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expert_memory, "mappings_of", lambda _: [])
+    watch = in_memory(hashed, BUDGETS["all fit"])
+    found = run(hashed, watch)
+    assert all(np.array_equal(a, b) for a, b in zip(found, as_mapped(hashed), strict=True))
+    assert watch.asked_bytes == len(WRITTEN) * ranges_of(hashed).token_bytes
+    assert watch.counts == ExpertCounts()
