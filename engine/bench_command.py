@@ -102,7 +102,7 @@ def _run(
     wishes = Wishes(asked.context_tokens or needed, threads=asked.threads)
     on_step(entry.name)
     began_s = time.perf_counter()
-    backend = open_backend(entry, wishes=wishes, on_progress=lambda _fraction: True)
+    backend = open_backend(entry, wishes=wishes, on_progress=lambda _fraction: True, root=folder.root)
     load_s = time.perf_counter() - began_s
     try:
         plan = backend.plan

@@ -95,9 +95,13 @@ class Engine:
         self.events = EngineEvents(loop, self.status)
         changed = self._changed
         self.host = ModelHost(
-            self.library.entry, self.settings, changed, self._remember_model,
-            open_backend=open_backend, choices=self.choices.of,
-        )  # fmt: skip
+            self.library.entry,
+            self.settings,
+            changed,
+            self._remember_model,
+            open_backend=open_backend,
+            root=self.folder.root,
+        )
         self.host.suited_sampling = self.library.sampling
         self.thread = GenerationThread(self.host, changed)
         self.turns = Turns(

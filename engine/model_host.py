@@ -12,7 +12,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
 from engine.placement.planner import Wishes
@@ -50,7 +52,7 @@ class ModelHost:
 
     `entry(model_id)` finds a model (NotFound), `settings()` gives the settings of this moment, `changed()` is
     called after every change of what is public here, `loaded(model_id)` when a load that is to be remembered
-    has succeeded. `choices(model_id)`: what was chosen for a model in the settings' place.
+    has succeeded. `root` is the data folder, for what a load learns of this machine.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class ModelHost:
         changed: Callable[[], None],
         remember: Callable[[str], None],
         open_backend: OpenBackend | None = None,
-        choices: Callable[[str], Choices] = lambda _model_id: Choices(),
+        root: Path | None = None,
     ) -> None:
         self.loaded: LoadedModel | None = None
         self.loading_id: str | None = None
@@ -74,7 +76,7 @@ class ModelHost:
         self._changed = changed
         self._remember = remember
         self._open_backend = open_backend
-        self._choices = choices
+        self._root = root
         self._stop = threading.Event()
         self._backend: Backend | None = None
         self._opened: tuple[ModelEntry, Wishes] | None = None
@@ -156,7 +158,9 @@ class ModelHost:
     def _open(self, entry: ModelEntry, wishes: Wishes) -> None:
         opener = self._open_backend
         if opener is None:
-            from engine.backends.opening import open_backend as opener
+            from engine.backends.opening import open_backend
+
+            opener = partial(open_backend, root=self._root)
 
         # Imported here: they bring numpy, which an engine that is starting does not wait for.
         from engine.encoding.reasoning import mode_choices

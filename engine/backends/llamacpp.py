@@ -15,6 +15,7 @@ begins, and there the next turn goes another way, since the reasoning that follo
 """
 
 import ctypes
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from engine.placement.load_plan import LoadPlan
 
 if TYPE_CHECKING:
     from engine.backends.llama_experts import ExpertWatch
+    from engine.backends.llama_threads import ThreadSearch
 
 CHUNK_TOKENS = 512
 END_TOKENS = 2
@@ -101,6 +103,7 @@ class LlamaCppBackend:
         checkpoint_bytes: int = CHECKPOINT_BYTES,
         plan: LoadPlan | None = None,
         watch: "ExpertWatch | None" = None,
+        search: "ThreadSearch | None" = None,
     ) -> "LlamaCppBackend":
         """Map the file and make a context of `context_tokens`, at most what the model was trained for.
 
@@ -108,7 +111,8 @@ class LlamaCppBackend:
         `kv_type`: how the context is stored; with F32 flash attention is off, which is slower, and logits do
         not depend on the chunks (of two tokens and more) in which a prompt was read. `checkpoint_bytes`: room
         for states of a context that cannot be cut back; 0: none are kept. `watch`: sees the experts that are
-        chosen, and is closed with the backend.
+        chosen, and is closed with the backend. `search`: finds the number of threads where the plan's is only
+        expected; not with a watch, which would see what is tried.
         Raises ModelLoadError with llama.cpp's own reason, or when `on_progress` returned False.
         """
         llama.llama_backend_init()
@@ -117,11 +121,13 @@ class LlamaCppBackend:
             context_tokens, threads, kv_type = plan.context_tokens, plan.threads, plan.cache_type
             checkpoint_bytes = plan.part_bytes("states", "ram")
         from_disk = watch is not None and watch.reads_ahead
+        began_s = time.monotonic()
         model = load_model(path, name, on_progress, plan, repack=not from_disk)
         try:
             return cls._with_context(
-                model, name, context_tokens, threads, kv_type, checkpoint_bytes, plan, watch
-            )
+                model, name, context_tokens, threads, kv_type, checkpoint_bytes, plan, watch,
+                None if watch is not None else search, began_s,
+            )  # fmt: skip
         except BaseException:
             llama.llama_model_free(model)
             raise
@@ -137,6 +143,8 @@ class LlamaCppBackend:
         checkpoint_bytes: int,
         plan: LoadPlan | None,
         watch: "ExpertWatch | None",
+        search: "ThreadSearch | None",
+        began_s: float,
     ) -> "LlamaCppBackend":
         trained = int(llama.llama_model_n_ctx_train(model))
         wanted = min(context_tokens, trained) if trained > 0 else context_tokens
@@ -171,6 +179,9 @@ class LlamaCppBackend:
                 model, None if template is None else template.decode("utf-8", "replace")
             )
             held = min(wanted, int(llama.llama_n_ctx(context)))
+            if plan is not None and search is not None:
+                plan = search.settled(context, vocabulary.size, plan, time.monotonic() - began_s)
+                used_threads = plan.threads
             facts = read_facts(model, vocabulary, name, held, used_threads)
             kind = "cut" if facts.can_rewind else "checkpoints" if uncut else "neither"
             memory = LlamaMemory(context, kind, checkpoint_bytes=checkpoint_bytes)

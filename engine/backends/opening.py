@@ -30,9 +30,12 @@ GPUS_KEPT_S = 5.0
 _gpus: tuple[float, tuple[Gpu, ...]] | None = None
 
 
-def open_backend(entry: ModelEntry, *, wishes: Wishes, on_progress: Callable[[float], bool]) -> Backend:
+def open_backend(
+    entry: ModelEntry, *, wishes: Wishes, on_progress: Callable[[float], bool], root: Path | None = None
+) -> Backend:
     """Open `entry` as far as it can be as wished; takes as long as the file is large.
 
+    `root`: the data folder, where what was found of threads is kept from load to load; None: it is found anew.
     `on_progress` is told the loaded fraction, 0 to 1; when it
     returns False, loading stops with ModelLoadError. Raises ModelFileError when the file is gone or is not a
     model, DoesNotFit when this machine has not the memory for it now, ModelLoadError when it cannot be loaded.
@@ -50,14 +53,21 @@ def open_backend(entry: ModelEntry, *, wishes: Wishes, on_progress: Callable[[fl
         return ScriptedBackend.open(
             path, name=entry.name, context_tokens=wishes.context_tokens, on_progress=on_progress
         )
-    return _Opener(path, entry.name, wishes, on_progress).open()
+    return _Opener(path, entry.name, wishes, on_progress, root).open()
 
 
 class _Opener:
     """One model that llama.cpp opens: by a plan, and by another one where a GPU does not keep to it."""
 
-    def __init__(self, path: Path, name: str, wishes: Wishes, on_progress: Callable[[float], bool]) -> None:
-        self._path, self._name, self._wishes = path, name, wishes
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        wishes: Wishes,
+        on_progress: Callable[[float], bool],
+        root: Path | None,
+    ) -> None:
+        self._path, self._name, self._wishes, self._root = path, name, wishes, root
         self._on_progress = on_progress
         self._stopped = False
 
@@ -99,6 +109,7 @@ class _Opener:
         ) from error
 
     def _load(self, plan: LoadPlan | None) -> Backend:
+        from engine.backends.llama_threads import ThreadSearch
         from engine.backends.llamacpp import LlamaCppBackend
 
         watch = None if plan is None else _watch(self._path, plan)
@@ -112,6 +123,7 @@ class _Opener:
                 on_progress=self._progress,
                 plan=plan,
                 watch=watch,
+                search=None if self._wishes.threads else ThreadSearch.of(self._path, self._root),
             )
         except BaseException:
             if watch is not None:

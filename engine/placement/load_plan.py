@@ -70,6 +70,11 @@ class LoadPlan:
     parts: tuple[Part, ...]
     decisions: tuple[Decision, ...]
     experts_read: ExpertsRead = "mapped"
+    matrices_in_ram: tuple[tuple[int, Matrix], ...] = ()
+    """Of other layers on the GPU, the matrices of their experts that stay with the processor."""
+    idle_layers: int = 0
+    prompt_threads: int = 0
+    """Threads that read prompts; 0: as many as write answers (`threads`)."""
 
     def held_bytes(self, place: Place) -> int:
         """What lies in a place, all parts together."""
@@ -116,7 +121,7 @@ class LoadPlan:
             "n_batch": self.micro_batch_tokens,
             "n_ubatch": self.micro_batch_tokens,
             "n_threads": self.threads,
-            "n_threads_batch": self.threads,
+            "n_threads_batch": self.prompt_threads or self.threads,
             "type_k": cache,
             "type_v": cache,
             "flash_attn_type": f"LLAMA_FLASH_ATTN_TYPE_{attention}",

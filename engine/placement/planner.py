@@ -21,6 +21,7 @@ from engine.placement.gpu_layout import Layout, layout
 from engine.placement.hardware import Gpu, Memory, Processor
 from engine.placement.load_plan import Decision, LoadPlan, Part, Reach, What
 from engine.placement.model_sizes import Matrix, ModelSizes
+from engine.placement.thread_choice import counted, expected_decision, expected_threads, free_threads
 from engine.placement.turn_time import TURNS, Favour, Rates, turn_s
 
 LEAST_RESERVE_BYTES = 600_000_000
@@ -477,15 +478,14 @@ class _Planner:
         kept: list[int] | None = None,
         apart: tuple[tuple[int, Matrix], ...] = (),
     ) -> LoadPlan:
-        threads = self._wishes.threads or max(1, self._room.cores - 1)
+        cores = self._room.cores
+        # Experts that are read from the disk want a core for that.
+        streamed = any(part.what == "experts" and part.disk_bytes for part in parts)
+        threads = self._wishes.threads or (free_threads(cores) if streamed else expected_threads(cores))
         if self._wishes.threads:
-            self._say(f"{threads} threads", "that is what was set")
+            self._say(counted(threads), "that is what was set")
         else:
-            free = "one core stays free" if self._room.cores > 1 else "there is one core"
-            self._say(
-                f"{threads} thread{'s' if threads > 1 else ''}",
-                f"{free}: a thread that has to share its core holds up all others",
-            )
+            self._decisions.append(expected_decision(threads, cores))
         return LoadPlan(
             model=self._sizes.name,
             context_tokens=self._context,
