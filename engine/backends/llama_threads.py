@@ -34,8 +34,10 @@ _logger = logging.getLogger(__name__)
 LEAST_BUDGET_S = 2.0
 LOAD_SHARE = 0.1
 """A trial takes at most `LEAST_BUDGET_S`, or that share of the load before it if this is more."""
+_ENOUGH = 0.25
+"""Of that time, for single tokens and for prompts each: then no further round is begun."""
 ROUNDS, LEAST_ROUNDS = 7, 2
-MOST_PROMPT_TOKENS, LEAST_PROMPT_TOKENS = 128, 8
+MOST_PROMPT_TOKENS, LEAST_PROMPT_TOKENS = 64, 8
 _PROMPT_GAIN = 2
 """A token of a prompt takes at most half of what a single one does (by measuring, a third to a fifth)."""
 
@@ -104,7 +106,7 @@ def try_threads(
     context: Any, vocabulary_size: int, numbers: Sequence[int], *, cores: int, load_s: float
 ) -> Trial | None:
     """Time single tokens, and pieces of a prompt, by each of `numbers` threads; None where single tokens would take too
-    long or the context refuses. Half of the time is for single tokens if that is enough for them.
+    long or the context refuses.
 
     The context must be empty, and is empty afterwards; how many threads it is left with is not settled. `load_s`:
     how long the model took to load.
@@ -131,7 +133,7 @@ def try_threads(
         return run
 
     try:
-        decode = timed(work(1), numbers, budget_s / 2, budget_s)
+        decode = timed(work(1), numbers, _ENOUGH * budget_s, budget_s)
         if decode is None:
             return None
         token_s = max(max(each) for each in decode.values())
@@ -140,7 +142,9 @@ def try_threads(
         runs = 1 + LEAST_ROUNDS * len(numbers)
         room = int(_PROMPT_GAIN * left_s / (runs * token_s))
         count = min(MOST_PROMPT_TOKENS, int(llama.llama_n_ubatch(context)), room)
-        prompt = timed(work(count), numbers, left_s, left_s) if count >= LEAST_PROMPT_TOKENS else None
+        prompt = (
+            timed(work(count), numbers, _ENOUGH * budget_s, left_s) if count >= LEAST_PROMPT_TOKENS else None
+        )
     except _Refused:
         return None
     finally:
