@@ -39,7 +39,7 @@ def test_the_processor_alone() -> None:
     assert small.model_parameters()["use_extra_bufts"] is True
     parameters = small.context_parameters()
     assert parameters["type_k"] == parameters["type_v"] == 8
-    assert (parameters["n_ctx"], parameters["n_threads"], parameters["swa_full"]) == (2048, 7, True)
+    assert (parameters["n_ctx"], parameters["n_threads"], parameters["swa_full"]) == (2048, 8, True)
 
 
 def test_the_patterns_match_the_experts_that_stay_and_no_other_tensor() -> None:
