@@ -165,7 +165,7 @@ class PlacementDesk:
         found: LoadPlan | None = loaded
         if found is None:
             try:
-                found = plan(sizes, room, wishes)
+                found = plan(sizes, room, wishes, record=self.record())
             except DoesNotFit as error:
                 problem = error
         foretold, why_not = (None, "") if found is None else self._foretold(sizes, found)
@@ -240,7 +240,8 @@ def _taken(backend: "Backend") -> Taken | None:
     return Taken(
         gpu_bytes=taken.gpu_bytes,
         host_bytes=taken.ram_bytes + taken.mapped_bytes,
-        planned_gpu_bytes=found.held_bytes("gpu"),
+        # llama.cpp's own account knows nothing of what the driver takes.
+        planned_gpu_bytes=found.held_bytes("gpu") - found.part_bytes("driver", "gpu"),
         planned_host_bytes=found.held_bytes("ram")
         + found.held_bytes("disk")
         - found.part_bytes("states", "ram"),

@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.protocol import CacheType, ErrorBody, Wire
 
 Favour = Literal["balanced", "answers", "prompts"]
-PartKind = Literal["experts", "dense", "embedding", "output", "cache", "states", "compute"]
+PartKind = Literal["experts", "dense", "embedding", "output", "cache", "states", "compute", "driver"]
 LEAST_CONTEXT_TOKENS = 256
 MOST_CONTEXT_TOKENS = 1_048_576
 ContextTokens = Annotated[int, Field(ge=LEAST_CONTEXT_TOKENS, le=MOST_CONTEXT_TOKENS)]

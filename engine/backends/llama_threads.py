@@ -66,7 +66,8 @@ class ThreadSearch:
         if choice is not None:
             plan = with_threads(plan, choice)
         parameters = plan.context_parameters()
-        llama.llama_set_n_threads(context, parameters["n_threads"], parameters["n_threads_batch"])
+        one, many = int(parameters["n_threads"]), int(parameters["n_threads_batch"])
+        llama.llama_set_n_threads(context, one, many)
         return plan
 
     def _choice(

@@ -16,6 +16,7 @@ from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
 from engine.model_table import size_text
 from engine.placement import hardware
 from engine.placement.hardware import Gpu
+from engine.placement.hardware_record import read_record
 from engine.placement.load_plan import LoadPlan
 from engine.placement.planner import ComputeBytes, Wishes
 from engine.protocol import ModelEntry
@@ -142,7 +143,10 @@ class _Opener:
             sizes = replace(present_plan.sizes_of_file(self._path), name=self._name)
         except ModelFileError:
             return None
-        plan = present_plan.plan_for(sizes, wishes, gpus, rehearse=rehearsal_of(self._path, here=True))
+        record = None if self._root is None else read_record(self._root)
+        plan = present_plan.plan_for(
+            sizes, wishes, gpus, rehearse=rehearsal_of(self._path, here=True), record=record
+        )
         for each in plan.decisions:
             _logger.info("%s: %s (%s)", self._name, each.what, each.why)
         return plan

@@ -19,10 +19,12 @@ from engine.model_table import size_text
 from engine.placement.context_sizes import CacheType, V4Cache, cache_bytes, compute_bytes, input_bytes
 from engine.placement.gpu_layout import Layout, layout
 from engine.placement.hardware import Gpu, Memory, Processor
+from engine.placement.hardware_record import HardwareRecord
 from engine.placement.load_plan import Decision, LoadPlan, Part, Reach, What
 from engine.placement.model_sizes import Matrix, ModelSizes
+from engine.placement.plan_words import batch_decision, gpu_batch_decision, gpu_decisions, memory_decisions
 from engine.placement.thread_choice import counted, expected_decision, expected_threads, free_threads
-from engine.placement.turn_time import TURNS, Favour, Rates, turn_s
+from engine.placement.turn_time import Favour, turn_clock
 
 LEAST_RESERVE_BYTES = 600_000_000
 RESERVE_SHARE = 0.06
@@ -92,23 +94,32 @@ by the micro-batch."""
 
 
 def plan(
-    sizes: ModelSizes, room: Room, wishes: Wishes, known: Known | None = None, rates: Rates | None = None
+    sizes: ModelSizes,
+    room: Room,
+    wishes: Wishes,
+    known: Known | None = None,
+    record: HardwareRecord | None = None,
 ) -> LoadPlan:
-    """The plan. `rates`: what was measured of this machine; None: a middling one's.
+    """The plan. `record`: what was measured of this machine; None: it is taken for a middling one.
 
     Raises DoesNotFit, with the bytes that are wanted and those that there are.
     """
-    return _Planner(sizes, room, wishes, known or {}, rates).plan()
+    return _Planner(sizes, room, wishes, known or {}, record).plan()
 
 
 class _Planner:
     """A plan while it is made."""
 
     def __init__(
-        self, sizes: ModelSizes, room: Room, wishes: Wishes, known: Known, rates: Rates | None
+        self,
+        sizes: ModelSizes,
+        room: Room,
+        wishes: Wishes,
+        known: Known,
+        record: HardwareRecord | None,
     ) -> None:
         self._sizes, self._room, self._wishes = sizes, room, wishes
-        self._known, self._rates = known, rates
+        self._known, self._record = known, record
         trained = sizes.context_train_tokens
         self._context = min(wishes.context_tokens, trained) if trained else wishes.context_tokens
         # V4's memory cannot be cut back in any case; where another's can, the window's tokens must still be there.
@@ -144,8 +155,11 @@ class _Planner:
         host, on_disk = self._host_parts(left, experts, embedding=not sizes.tied)
         parts += host
         copied = not on_disk
-        self._say_memory(parts, copied=copied, on_disk=on_disk)
-        self._say_batch(batch, streamed=on_disk > 0 and sizes.expert_bytes > 0)
+        self._decisions += memory_decisions(
+            sizes, parts, self._room.ram_budget_bytes, copied=copied, on_disk_bytes=on_disk
+        )
+        streamed = on_disk > 0 and sizes.expert_bytes > 0
+        self._decisions.append(batch_decision(batch, USUAL_BATCH_TOKENS, streamed=streamed))
         return self._result(parts, batch=batch, mapped=True, copied=copied)
 
     def _batch_on_processor(self, budget: int) -> int:
@@ -199,12 +213,13 @@ class _Planner:
         if not layouts:
             self._say(f"{gpu.name} is not used", f"{size_text(budget)} of it hold not even one layer")
             return None
+        turn_s = turn_clock(self._sizes, self._wishes.favour, self._record)
         said = len(self._decisions)
         best: tuple[float, LoadPlan, list[Decision]] | None = None
         for batch, found_layout in layouts:
             found = self._from_layout(found_layout, batch, number, gpu, budget)
             if found is not None:
-                seconds = turn_s(self._sizes, found, self._wishes.favour, self._rates)
+                seconds = turn_s(found)
                 # A hundredth is beyond what the formula knows, and smaller buffers leave room.
                 if best is None or seconds < 0.99 * best[0]:
                     best = seconds, found, self._decisions[said:]
@@ -298,17 +313,10 @@ class _Planner:
             for part in in_ram
         ]
         mapped = on_disk > 0
-        self._say_gpu(layout, gpu, budget, parts)
-        if mapped:
-            self._say(
-                f"The model's file is mapped, {size_text(on_disk)} of it beyond RAM",
-                "what does not fit is read from the disk when it is wanted",
-            )
-        else:
-            self._say(
-                "The rest is read into memory that the GPU can reach", "prompts go several times faster"
-            )
-        self._say_gpu_batch(batch)
+        self._decisions += gpu_decisions(
+            sizes, gpu.name, budget, parts, layout.layers, layout.on_gpu, on_disk
+        )
+        self._decisions.append(gpu_batch_decision(batch, self._wishes.favour))
         apart = {at for at, _ in layout.apart}
         return self._result(
             parts,
@@ -402,68 +410,6 @@ class _Planner:
 
     def _say(self, what: str, why: str) -> None:
         self._decisions.append(Decision(what, why))
-
-    def _say_memory(self, parts: list[Part], *, copied: bool, on_disk: int) -> None:
-        in_ram = sum(part.ram_bytes for part in parts)
-        budget = size_text(self._room.ram_budget_bytes)
-        if copied:
-            self._say(
-                f"All of it in RAM, {size_text(in_ram)} with its context", f"{budget} can be had of RAM"
-            )
-            self._say(
-                "Weights may be copied into the order that the processor reads fastest", "the copy fits"
-            )
-            return
-        sizes = self._sizes
-        read = "reads one row of the embedding"
-        if sizes.experts:
-            read = f"goes through {sizes.experts_used} of {sizes.experts} experts of a layer"
-        self._say(
-            f"{size_text(in_ram)} in RAM, {size_text(on_disk)} left in the file on the disk",
-            f"{budget} can be had of RAM, and a token {read}",
-        )
-        self._say(
-            "The file is mapped and nothing is copied",
-            "the system can give mapped pages back when memory is short; a copy it would have to swap",
-        )
-
-    def _say_batch(self, batch: int, *, streamed: bool) -> None:
-        """`streamed`: larger batches would pay, since each reads experts anew."""
-        if batch > USUAL_BATCH_TOKENS:
-            why = "each batch of a prompt reads nearly all experts once"
-        elif batch < USUAL_BATCH_TOKENS or streamed:
-            why = "a larger batch's buffers do not fit"
-        else:
-            why = "more gains nothing where all lies in RAM"
-        self._say(f"Prompts are read {batch} tokens at a time", why)
-
-    def _say_gpu(self, layout: Layout, gpu: Gpu, budget: int, parts: list[Part]) -> None:
-        count = len(self._sizes.layers)
-        on_gpu = size_text(sum(part.gpu_bytes for part in parts))
-        if not self._sizes.expert_bytes:
-            what = f"{on_gpu} on {gpu.name}: {layout.layers} of {count} layers"
-        else:
-            whole = sum(
-                layout.on_gpu.get(at, 0) == each.expert_bytes for at, each in enumerate(self._sizes.layers)
-            )
-            what = (
-                f"{on_gpu} on {gpu.name}: {layout.layers} of {count} layers without their experts, and the "
-                f"experts of {whole}"
-            )
-            if some := len({at for at, _ in layout.apart}):
-                what += f" and a part of those of {some} more"
-        self._say(
-            what,
-            f"every token reads a layer's dense part, so that goes first; {size_text(budget)} may be used",
-        )
-
-    def _say_gpu_batch(self, batch: int) -> None:
-        prompt, answer = TURNS[self._wishes.favour]
-        self._say(
-            f"Prompts are read {batch:,} tokens at a time",
-            f"with that a prompt of {prompt:,} tokens and an answer of {answer:,} take least time: a larger batch "
-            "brings what lies in RAM over the bus less often, and its buffers take memory from experts",
-        )
 
     def _result(
         self,

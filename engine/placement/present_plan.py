@@ -11,6 +11,7 @@ from convert.gguf_header import GgufError, read_gguf_header
 from engine.errors import ModelFileError
 from engine.library.model_files import REMEDIES, parts_of
 from engine.placement import hardware
+from engine.placement.hardware_record import HardwareRecord
 from engine.placement.load_plan import LoadPlan, Reach
 from engine.placement.model_sizes import ModelSizes, sizes_of_headers
 from engine.placement.planner import GPU_BATCHES, ComputeBytes, Room, Wishes, plan
@@ -36,14 +37,15 @@ def plan_for(
     gpus: tuple[hardware.Gpu, ...] = (),
     *,
     rehearse: Rehearse | None = None,
+    record: HardwareRecord | None = None,
 ) -> LoadPlan:
     """The plan with what is free now; `gpus` as llama.cpp lists them. Raises DoesNotFit.
 
     `rehearse`: what llama.cpp's buffers really take, by which the plan is made again until it is one that was
-    rehearsed; without it they are reckoned.
+    rehearsed; without it they are reckoned. `record`: what was measured of this machine.
     """
     room = Room.of(hardware.memory(), hardware.processor(), gpus)
-    found = plan(sizes, room, wishes)
+    found = plan(sizes, room, wishes, record=record)
     if rehearse is None:
         return found
     known: dict[tuple[Reach, int], ComputeBytes] = {}
@@ -58,7 +60,7 @@ def plan_for(
             before = known.get((found.reach, batch), ComputeBytes(0, 0))
             # Never less than with a placement before, or two of them could take turns.
             known[found.reach, batch] = ComputeBytes(*map(max, taken, before))
-        again = plan(sizes, room, wishes, known)
+        again = plan(sizes, room, wishes, known, record)
         if _loads_alike(again, found):
             return again
         found = again

@@ -1,6 +1,8 @@
 """How long a token takes, and a prompt, by a model's plan and what was measured of the machine.
 
-Owns: the formula and its constants. Pure; knows no ranges and nothing of what a model gave before (`forecast`).
+Owns: what a typical turn is, the formula, and the rates that it goes by where nothing was measured. Pure. It compares
+plans of one model on one machine, so what is the same for all of them hardly matters. Where the machine was measured
+the times are those that a person is told (`token_time`).
 
 On the processor a token costs the longer of reading its weights from RAM and multiplying with them. On a GPU it costs
 reading them from its memory, and beside that what asking for the many small operations of a layer costs, which is
@@ -10,12 +12,15 @@ A prompt is bound by multiplying; each of its batches reads nearly every expert 
 bus to the GPU before it is multiplied with.
 """
 
-import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
-from engine.placement.context_sizes import V4Cache, attended_rows
-from engine.placement.hardware_record import DeviceRates, HardwareRecord, Multiplying
+from engine.placement.context_sizes import V4Cache
+from engine.placement.hardware_record import HardwareRecord
 from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
+from engine.placement.token_time import TokenTime
 
 READING_EFFICIENCY = 0.8
 """Of RAM's rate as measured, that llama.cpp's multiplications with vectors reach where RAM is what limits them."""
@@ -51,37 +56,71 @@ def gpu_rates(plan: LoadPlan, record: HardwareRecord) -> DeviceRates | None:
     return None if rates is None or rates.q8_0 is None else rates
 
 
-class TurnTime:
-    """Seconds for the parts of a turn of one model by one plan on one machine.
+def turn_clock(
+    sizes: ModelSizes, favour: Favour, record: HardwareRecord | None
+) -> Callable[[LoadPlan], float]:
+    """What tells the seconds of a turn with a plan: by what was measured of this machine where that suffices, as it
+    is foretold; else by the rates of a middling one."""
+
+    def measured(plan: LoadPlan) -> float:
+        if record is None:
+            return turn_s(sizes, plan, favour)
+        try:
+            times = TokenTime(sizes, plan, record)
+        except ValueError:
+            return turn_s(sizes, plan, favour)
+        prompt, answer = _turn(plan, favour)
+        share = times.host_share_in_memory
+        return times.prompt_s(prompt) + answer * times.token_s(share, prompt + answer // 2)
+
+    return measured
+
+
+def turn_s(
+    sizes: ModelSizes, plan: LoadPlan, favour: Favour = "balanced", rates: Rates | None = None
+) -> float:
+    """Seconds for a turn as `favour` has it, as far as the context holds it."""
+    rates = rates or Rates()
+    prompt, answer = _turn(plan, favour)
+    weights = _Weights.of(plan)
+    share = sizes.routed_share
+    bus = rates.unpinned_bytes_per_s if plan.memory_mapped else rates.bus_bytes_per_s
+    batch = min(plan.micro_batch_tokens, prompt)
+    touched = 1 - (1 - share) ** batch
+    # llama.cpp copies and then computes, one after the other.
+    over_bus = (weights.dense_ram + touched * weights.experts_host) / bus
+    from_disk = touched * weights.experts_disk / rates.disk_bytes_per_s
+    in_place = (weights.dense_gpu + touched * weights.experts_gpu) / rates.gpu_bytes_per_s
+    multiplied = _multiplications(sizes, batch) / rates.gpu_arithmetic_per_s
+    reading = -(-prompt // batch) * (over_bus + from_disk + max(in_place, multiplied))
+    token = (
+        (weights.dense_gpu + share * weights.experts_gpu) / rates.gpu_bytes_per_s
+        + (weights.dense_ram + share * weights.experts_host) / rates.ram_bytes_per_s
+        + share * weights.experts_disk / rates.disk_bytes_per_s
+        + LAYER_S * len(sizes.layers)
+    )
+    return reading + answer * token
 
     Raises ValueError for a plan that uses what was not measured: a GPU, or the disk where experts come from it.
     """
 
-    def __init__(self, sizes: ModelSizes, plan: LoadPlan, record: HardwareRecord) -> None:
-        self._sizes, self._plan, self._record = sizes, plan, record
-        self._gpu = None if plan.gpu is None else gpu_rates(plan, record)
-        if plan.gpu is not None and self._gpu is None:
-            raise ValueError("the GPU was not measured")
-        if record.disk is None and plan.held_bytes("disk"):
-            raise ValueError("the disk was not measured")
-        cores = max(1, record.fingerprint.cores)
-        # Threads beyond the cores share their units.
-        self._arithmetic_per_s = record.arithmetic_per_s * min(plan.threads, cores)
-        alone = record.memory_one_bytes_per_s * plan.threads
-        self.reading_per_s = READING_EFFICIENCY * min(record.memory_bytes_per_s, alone)
-        """Bytes of weights that the processor reads from RAM in a second."""
-        direct = plan.experts_read == "direct"
-        self._missing_per_s = math.inf
-        if record.disk is not None:
-            self._missing_per_s = record.disk.random_bytes_per_s if direct else record.disk.mapped_bytes_per_s
-        self._dense_gpu, self._dense_host = self._split(("dense", "output"))
-        if sizes.tied:
-            of_table = self._split(("embedding",))
-            self._dense_host += of_table[1] if not plan.part_bytes("output", "gpu") else 0
-        self._experts_gpu, self._experts_host = self._split(("experts",))
-        self._missing = plan.part_bytes("experts", "disk")
-        self._gpu_layers = sum(part.what == "dense" and part.gpu_bytes > 0 for part in plan.parts)
-        self._numbers()
+def _turn(plan: LoadPlan, favour: Favour) -> tuple[int, int]:
+    """Tokens of the prompt and of the answer, as far as the context holds them."""
+    prompt, answer = TURNS[favour]
+    held = plan.context_tokens / (prompt + answer)
+    if held < 1:
+        prompt, answer = max(1, int(prompt * held)), max(1, int(answer * held))
+    return prompt, answer
+
+
+def _multiplications(sizes: ModelSizes, batch: int) -> float:
+    """Of a batch of a prompt, on a GPU."""
+    count = batch * sizes.numbers_per_token
+    count += EXPERT_ROWS * sum(layer.expert_numbers for layer in sizes.layers)
+    if isinstance(sizes.cache, V4Cache):
+        # V4's window is computed for all tokens of a batch, and what lies beyond it is masked.
+        count += batch * batch * len(sizes.layers) * sizes.cache.heads * sizes.cache.head_dim
+    return count
 
     @property
     def host_share_in_memory(self) -> float:
