@@ -1,20 +1,23 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.backends.opening import open_backend
+from engine.backends import llama_loading, llama_rehearsal, opening
+from engine.backends.llamacpp import LlamaCppBackend
+from engine.backends.opening import gpus_now, open_backend
 from engine.backends.read_ahead import available
 from engine.errors import ModelFileError, ModelLoadError
-from engine.placement import present_plan
+from engine.placement import hardware, present_plan
 from engine.placement.hardware import Gpu
 from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
-from engine.placement.planner import Wishes
-from engine.placement.present_plan import plan_for
+from engine.placement.planner import LEAST_GPU_RESERVE_BYTES, Wishes
+from engine.placement.present_plan import plan_for, sizes_of_file
 from engine.protocol import ModelEntry
 from tests.benchmarks.synthetic_v4 import synthetic_shape, write_synthetic
 from tests.convert.seeded_checkpoint import SMALL
@@ -92,3 +95,129 @@ def test_choosing_loads_no_library_that_is_not_used() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+class Machine:
+    """A GPU that is fuller, or gone, when a model is loaded; what is opened is told and not loaded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *free_bytes: int) -> None:
+        self.free_bytes = list(free_bytes)
+        self.tried: list[LoadPlan] = []
+        self.failures = 1
+        self.on_failure: Callable[[Callable[[float], bool]], None] = lambda _on_progress: None
+        monkeypatch.setattr(llama_loading, "reaches_gpu", lambda: True)
+        monkeypatch.setattr(opening, "_gpus", None)
+        monkeypatch.setattr(hardware, "llama_cpp", self.asked)
+        monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(8 << 30, 6 << 30))
+        monkeypatch.setattr(llama_rehearsal, "rehearse", lambda *_, **__: "no rehearsal here")
+        monkeypatch.setattr(LlamaCppBackend, "open", self.open)
+
+    def asked(self) -> hardware.LlamaCpp:
+        free = self.free_bytes.pop(0) if len(self.free_bytes) > 1 else self.free_bytes[0]
+        gpus = (Gpu("G", 4 << 30, free),) if free else ()
+        return hardware.LlamaCpp("1", True, (), gpus)
+
+    def open(self, _path: Path, *, plan: LoadPlan, on_progress: Callable[[float], bool], **_: object) -> str:
+        self.tried.append(plan)
+        if len(self.tried) <= self.failures:
+            self.on_failure(on_progress)
+            raise ModelLoadError("m could not be loaded", "unable to allocate CUDA0 buffer", "do something")
+        return "opened"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> ModelEntry:
+    path = tmp_path / "m.gguf"
+    shape = {key: value for key, value in SMALL.items() if key != "num_hash_layers"}
+    write_synthetic(path, synthetic_shape(layers=2, overrides=shape))
+    return entry(path)
+
+
+def opened(model: ModelEntry, on_progress: Callable[[float], bool] = lambda _: True) -> object:
+    return open_backend(model, wishes=Wishes(256, threads=1), on_progress=on_progress)
+
+
+def test_a_plan_is_made_for_the_gpu(small: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 3 << 30)
+    machine.failures = 0
+    assert opened(small) == "opened"
+    (plan,) = machine.tried
+    assert (plan.gpu, plan.gpu_layers) == ("G", 2)
+
+
+def test_a_gpu_that_is_fuller_than_planned_gets_a_plan_for_what_is_free(
+    small: ModelEntry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = Machine(monkeypatch, 3 << 30, 3 << 30)
+    # Another program takes all but the reserve, the driver's share and a little.
+    full = plan_for(sizes_of_file(Path(small.path)), Wishes(256, threads=1), (Gpu("G", 4 << 30, 3 << 30),))
+    machine.free_bytes = [3 << 30, LEAST_GPU_RESERVE_BYTES + full.held_bytes("gpu") - 1]
+    assert opened(small) == "opened"
+    first, second = machine.tried
+    assert second.gpu == "G"
+    assert second.held_bytes("gpu") < first.held_bytes("gpu")
+    assert "were planned for it, of which" in caplog.text
+    assert "unable to allocate CUDA0 buffer" in caplog.text
+    assert "loaded once more, by a plan for G" in caplog.text
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_without_the_gpu_the_processor_loads_it(
+    gone: int, small: ModelEntry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = Machine(monkeypatch, 3 << 30, gone)
+    assert opened(small) == "opened"
+    assert [plan.gpu for plan in machine.tried] == ["G", None]
+    assert "a plan for the processor alone" in caplog.text
+    assert ("which is not there now" in caplog.text) is (gone == 0)
+
+
+def test_a_gpu_that_fails_twice_is_left(small: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 3 << 30, 2 << 30)
+    machine.failures = 2
+    assert opened(small) == "opened"
+    assert machine.tried[-1].gpu is None
+
+
+def test_when_all_fails_one_sentence_says_so_with_numbers(
+    small: ModelEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, 3 << 30, 1 << 30)
+    machine.failures = 9
+    with pytest.raises(ModelLoadError) as caught:
+        opened(small)
+    text = caught.value.text
+    assert "of G were planned for it, of which 1.1 GB are free now (unable to allocate CUDA0 buffer)" in text
+    assert text.count(". ") == 0
+    assert len(machine.tried) <= 3
+
+
+def test_a_load_that_was_stopped_is_not_tried_again(
+    small: ModelEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, 3 << 30)
+
+    def stopping(on_progress: Callable[[float], bool]) -> None:
+        on_progress(0.5)
+
+    machine.on_failure = stopping
+    with pytest.raises(ModelLoadError):
+        opened(small, lambda _fraction: False)
+    assert len(machine.tried) == 1
+
+
+def test_the_gpus_are_asked_for_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, 3, 2, 1)
+    assert [gpus_now()[0].free_bytes, gpus_now()[0].free_bytes] == [3, 3]
+    assert gpus_now(fresh=True)[0].free_bytes == 2
+    assert gpus_now()[0].free_bytes == 2
+    assert machine.free_bytes == [1]
+
+
+def test_a_llama_cpp_that_does_not_answer_has_no_gpus(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Machine(monkeypatch, 1)
+    monkeypatch.setattr(hardware, "llama_cpp", lambda: "it did not answer within 60 s")
+    assert gpus_now() == ()
+    assert "it did not answer" in caplog.text
