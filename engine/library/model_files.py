@@ -15,6 +15,7 @@ from pathlib import Path
 from convert.gguf_header import GgufError, GgufHeader, read_gguf_header
 from engine.conversation import clean_text
 from engine.errors import ModelFileError
+from engine.library import v4_header
 
 SCRIPT_SUFFIX = ".script.json"
 MAX_SCRIPT_BYTES = 16 << 20
@@ -139,6 +140,8 @@ def _gguf_facts(path: Path, parts: Sequence[Path]) -> FileFacts:
             read_gguf_header(part)
         if why := _no_language_model(header):
             problem = ModelFileError(_cannot(path), why, "choose the language model itself")
+        elif why := v4_header.why_not(header):
+            problem = ModelFileError(_cannot(path), why, v4_header.REMEDY)
         else:
             problem = None
     except GgufError as error:
