@@ -18,8 +18,11 @@ from engine.protocol import (
     ModelList,
     Settings,
 )
+from engine.protocol_library import LlamaBuildList
 
 MODEL_FILE_TIMEOUT_S = 60.0
+LLAMA_BUILDS_TIMEOUT_S = 120.0
+"""The engine gives each build a minute."""
 
 
 class ModelShelf(QObject):
@@ -100,6 +103,12 @@ class ModelShelf(QObject):
     def fetch_settings(self, ok: Callable[[Settings], None]) -> None:
         """The settings of the data folder."""
         self._api.get("/api/settings", Settings, ok, self.refused.emit)
+
+    def fetch_llama_builds(
+        self, ok: Callable[[LlamaBuildList], None], failed: Callable[[ErrorBody], None]
+    ) -> None:
+        """The builds of llama.cpp that the engine could use; takes seconds where they are new to it."""
+        self._api.send("GET", "/api/llama-builds", None, LlamaBuildList, ok, failed, LLAMA_BUILDS_TIMEOUT_S)
 
     def save_settings(
         self, settings: Settings, ok: Callable[[Settings], None], failed: Callable[[ErrorBody], None]

@@ -355,6 +355,10 @@ class MainWindow(QMainWindow):
             desk.apply_settings(wanted, stored, refused)
 
         dialog.applied.connect(apply)
+        desk.shelf.fetch_llama_builds(
+            lambda found: dialog.machine.show(found) if isValid(dialog) else None,
+            lambda error: dialog.machine.show_failure(error) if isValid(dialog) else None,
+        )
         dialog.open()
 
     def _add_model(self, path: str) -> None:
