@@ -33,10 +33,10 @@ class Graphics:
     nvidia_driver: str = ""
 
 
-def graphics() -> Graphics:
-    """What can be seen without llama.cpp: by NVIDIA's library anywhere, by the kernel on Linux."""
+def graphics(cards: Path = Path("/sys/class/drm")) -> Graphics:
+    """What can be seen without llama.cpp: by NVIDIA's library anywhere, by Linux's list of graphics `cards`."""
     seen = nvidia.nvidia_gpus()
-    makers = {_MAKERS[number] for number in _vendors(Path("/sys/class/drm")) if number in _MAKERS}
+    makers = {_MAKERS[number] for number in _vendors(cards) if number in _MAKERS}
     if seen.gpus:
         makers.add("NVIDIA")
     if sys.platform == "darwin":

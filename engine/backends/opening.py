@@ -18,6 +18,7 @@ from engine.placement import hardware
 from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import read_record
 from engine.placement.load_plan import LoadPlan
+from engine.placement.nvidia import refreshed
 from engine.placement.planner import ComputeBytes, Wishes
 from engine.protocol import ModelEntry
 
@@ -182,7 +183,7 @@ def gpus_now(*, fresh: bool = False) -> tuple[Gpu, ...]:
         built = hardware.llama_cpp()
         if isinstance(built, str):
             _logger.warning("llama.cpp does not tell which GPUs it reaches, so none is used: %s", built)
-        _gpus = now_s, () if isinstance(built, str) else built.gpus
+        _gpus = now_s, () if isinstance(built, str) else refreshed(built.gpus)
     return _gpus[1]
 
 

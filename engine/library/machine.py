@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from engine.model_table import size_text
 from engine.placement import hardware
+from engine.placement.nvidia import refreshed
 from engine.protocol_library import MachineSummary
 
 SEEN_S = 15.0
@@ -42,10 +43,11 @@ class Machine:
         return self._gpus
 
     def seen(self) -> tuple[hardware.Gpu, ...]:
-        """The GPUs, once they have been looked for: waits for that the first time, SEEN_S at most."""
+        """The GPUs, with what is free of NVIDIA's at this moment; waits the first time for them to be looked for,
+        SEEN_S at most."""
         self._look_for_gpus()
         self._ended.wait(SEEN_S)
-        return self._gpus
+        return refreshed(self._gpus)
 
     @property
     def gpu_bytes(self) -> int:

@@ -1,6 +1,7 @@
 """What the doctor finds, and what he says to it."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ import pytest
 from engine import doctor
 from engine.doctor import examine, findings, qt_remedy
 from engine.finding import Finding
+from engine.gpu_advice import Graphics
 from engine.library import credentials
 from engine.library.credentials import Credentials, KeyringUnusableError, TokenFacts
 from engine.paths import DataFolder
 from engine.placement import hardware
 from engine.placement.hardware_record import HardwareRecord, write_record
 from engine.placement.measurement import present_fingerprint
+from engine.placement.nvidia import NvidiaGpu, Seen
 from engine.protocol import Settings
 from engine.settings import save_settings
 from engine.store.sessions import SessionStore
@@ -175,3 +178,41 @@ def test_a_keyring_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(credentials, "keyring_name", none)
     assert any("until the engine ends" in line for line in lines(DataFolder(tmp_path)))
+
+
+def test_the_gpus_that_are_used_and_their_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = hardware.Gpu("H100", 80 * 10**9, 70 * 10**9, "CUDA0", "CUDA", False, "0000:c1:00.0")
+    built = hardware.LlamaCpp("0.3.36", True, ("AVX2",), (gpu,), ("CUDA", "CPU"))
+    card = NvidiaGpu("H100", "0000:c1:00.0", "GPU-0", 81 * 10**9, 6 * 10**9, "580.1", 1, 16, 5, 16)
+    monkeypatch.setattr(hardware, "llama_cpp", lambda: built)
+    monkeypatch.setattr(doctor, "nvidia_gpus", lambda: Seen((card,), 1))
+    monkeypatch.setattr(
+        doctor, "refreshed", lambda gpus: tuple(replace(gpu, free_bytes=6 * 10**9) for gpu in gpus)
+    )  # type: ignore[reportUnknownLambdaType]
+    found = lines(DataFolder(tmp_path))
+    assert "ok  GPU H100 by CUDA as CUDA0, 80 GB, 6.0 GB of it free" in found
+    assert "ok  its slot: PCIe 5 with 16 lanes, now 1 with 16; driver 580.1" in found
+    assert any(line.startswith("!!  a GPU of NVIDIA's does not answer") for line in found)
+    assert not any("no GPU is used" in line for line in found)
+
+
+def test_a_gpu_that_is_not_used_gets_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "graphics", lambda: Graphics(("AMD",)))
+    found = lines(DataFolder(tmp_path))
+    assert any("built for the processor alone" in line for line in found)
+    assert any("GGML_VULKAN=on" in line and str(tmp_path / "llama.cpp" / "vulkan") in line for line in found)
+
+
+def test_a_build_that_is_refused_and_one_that_is_not_chosen(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    for name in ("libllama.so", "libllama.dylib", "llama.dll"):
+        (folder.llama_builds / "cuda" / "lib").mkdir(parents=True, exist_ok=True)
+        (folder.llama_builds / "cuda" / "lib" / name).write_bytes(b"")
+    assert (
+        f"ok  another build lies in {folder.llama_builds / 'cuda'}: it can be chosen in the settings"
+        in lines(folder)
+    )
+    save_settings(folder.settings, Settings(llama_cpp_folder=str(tmp_path / "gone")))
+    found = lines(folder)
+    assert any(line.startswith("!!  The llama.cpp in") and "gone is not used" in line for line in found)
+    assert any(line.startswith("ok  llama.cpp (llama-cpp-python 1)") for line in found)

@@ -1,0 +1,119 @@
+"""How to get a llama.cpp that reaches this machine's GPU."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import gpu_advice
+from engine.gpu_advice import Graphics, advice, command, graphics, missing_for, vulkan_headers_trouble
+from engine.placement import nvidia
+from engine.placement.nvidia import NvidiaGpu, Seen
+
+CARD = NvidiaGpu("H100", "0000:c1:00.0", "GPU-0", 1 << 36, 1 << 36, "580.1", 1, 16, 5, 16)
+
+
+def told(found: Graphics, missing: list[str] | None = None) -> str:
+    builds = Path("/home/ada/My data/llama.cpp")
+    return "\n".join(each.line for each in advice(found, "0.3.36", builds, lambda _kind: missing or []))
+
+
+def test_nvidia_gets_cuda_and_one_line_to_paste() -> None:
+    text = told(Graphics(("NVIDIA", "Intel"), nvidia_driver="580.1"))
+    assert "by NVIDIA and by Intel" in text
+    assert "-DGGML_CUDA=on" in text
+    assert "llama-cpp-python==0.3.36" in text
+    assert "choose it in the settings" in text
+    assert "driver does not answer" not in text
+
+
+def test_without_its_driver_that_comes_first() -> None:
+    lines = told(Graphics(("NVIDIA",))).splitlines()
+    assert "driver does not answer" in lines[1]
+    assert "GGML_CUDA" in lines[2]
+
+
+@pytest.mark.parametrize("maker", ["AMD", "Intel"])
+def test_others_get_vulkan_and_what_is_missing_for_it(maker: str) -> None:
+    text = told(Graphics((maker,)), ["glslc, the compiler"])
+    assert "-DGGML_VULKAN=on" in text
+    assert "with Vulkan, this is missing: glslc" in text
+
+
+def test_a_mac_has_metal_in_its_package_and_no_gpu_needs_nothing() -> None:
+    assert "Metal" in told(Graphics(("Apple",)))
+    assert "GGML" not in told(Graphics(("Apple",)))
+    assert told(Graphics(())).splitlines() == ["ok  no GPU of a maker that llama.cpp knows is seen here"]
+
+
+def test_the_command_is_one_that_a_shell_takes_apart_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/my python/bin/python")
+    words = shlex.split(command("CUDA", "0.3.36", Path("/a b/llama.cpp"), "linux"))
+    assert words[:4] == ["CMAKE_ARGS=-DGGML_CUDA=on", "/opt/my python/bin/python", "-m", "pip"]
+    assert words[words.index("--target") + 1] == "/a b/llama.cpp/cuda"
+    assert words[words.index("--no-binary") + 1] == "llama-cpp-python"
+    assert words[-1] == "llama-cpp-python==0.3.36"
+    windows = command("Vulkan", "0.3.36", Path("C:/a b"), "win32")
+    assert windows.startswith("$env:CMAKE_ARGS='-DGGML_VULKAN=on'; & '/opt/my python/bin/python' -m pip")
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_PATH", str(tmp_path))
+    monkeypatch.delenv("VULKAN_SDK", raising=False)
+    there = False
+
+    def which(name: str, **_where: str) -> str | None:
+        return name if there else None
+
+    def headers(_include: Path) -> str:
+        return "" if there else "Vulkan's headers"
+
+    monkeypatch.setattr(shutil, "which", which)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(gpu_advice, "vulkan_headers_trouble", headers)
+    cuda, vulkan = "\n".join(missing_for("CUDA")), "\n".join(missing_for("Vulkan"))
+    assert "a C++ compiler" in cuda
+    assert "nvcc" in cuda
+    assert "glslc" not in cuda
+    assert "glslc" in vulkan
+    assert "Vulkan's headers" in vulkan
+    there = True
+    assert missing_for("CUDA") == missing_for("Vulkan") == []
+
+
+@pytest.mark.parametrize(
+    ("minor", "patch", "fine"), [(3, 239, False), (3, 272, True), (4, 300, True), (2, 300, False)]
+)
+def test_the_vulkan_headers_are_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minor: int, patch: int, fine: bool
+) -> None:
+    monkeypatch.delenv("VULKAN_SDK", raising=False)
+    assert "1.3.272 or newer" in vulkan_headers_trouble(tmp_path)
+    header = tmp_path / "vulkan" / "vulkan_core.h"
+    header.parent.mkdir()
+    header.write_text(
+        f"#define VK_HEADER_VERSION {patch}\n"
+        f"#define VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, 1, {minor}, VK_HEADER_VERSION)\n"
+    )
+    assert (vulkan_headers_trouble(tmp_path) == "") is fine
+    header.write_text("nothing of the kind")
+    assert vulkan_headers_trouble(tmp_path)
+
+
+def test_makers_are_seen_by_the_kernel_and_by_nvidias_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, vendor in enumerate(("0x1002\n", "0x8086\n", "0x1a03\n")):
+        card = tmp_path / f"card{number}" / "device"
+        card.mkdir(parents=True)
+        (card / "vendor").write_text(vendor)
+    (tmp_path / "card9" / "device" / "vendor").mkdir(parents=True)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(nvidia, "nvidia_gpus", lambda: Seen((CARD,)))
+    assert graphics(tmp_path) == Graphics(("NVIDIA", "AMD", "Intel"), "580.1")
+    monkeypatch.setattr(nvidia, "nvidia_gpus", lambda: Seen())
+    assert graphics(tmp_path) == Graphics(("AMD", "Intel"))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert graphics(tmp_path / "none") == Graphics(("Apple",))
