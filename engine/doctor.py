@@ -206,10 +206,14 @@ def _gpus(folder: DataFolder, built: hardware.LlamaCpp) -> Iterator[Finding]:
         remedy = "restart the machine, or plug it in"
         yield Finding("a GPU of NVIDIA's does not answer its driver any more", False, remedy)
     if not built.gpus:
-        why = (
-            "llama.cpp sees none" if built.gpu_offload else "this llama.cpp is built for the processor alone"
-        )
-        yield Finding(f"no GPU is used, because {why}")
+        able = [each for each in built.backends if each not in ("CPU", "BLAS")]
+        if able:
+            why = f"this llama.cpp, which has code for {' and '.join(able)}, sees none"
+            yield Finding(
+                f"no GPU is used, because {why}", remedy="see docs/gpu.md for what drivers it needs"
+            )
+            return
+        yield Finding("no GPU is used, because this llama.cpp is built for the processor alone")
         yield from advice(graphics(), built.version, folder.llama_builds)
 
 

@@ -65,13 +65,14 @@ get = function("ggml_backend_dev_get", device, ctypes.c_size_t)
 properties = function("ggml_backend_dev_get_props", None, device, ctypes.POINTER(Properties))
 backend_of = function("ggml_backend_dev_backend_reg", registry, device)
 backend_name = function("ggml_backend_reg_name", ctypes.c_char_p, registry)
-backends, gpus = [], []
+registries = function("ggml_backend_reg_count", ctypes.c_size_t)()
+registry_at = function("ggml_backend_reg_get", registry, ctypes.c_size_t)
+backends = [text(backend_name(registry_at(number))) for number in range(registries)]
+gpus = []
 for number in range(count()):
     each, found = get(number), Properties()
     properties(each, found)
     backend = text(backend_name(backend_of(each)))
-    if backend not in backends:
-        backends.append(backend)
     if found.kind in (1, 2):  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
         gpus.append([
             text(found.description), found.total, found.free, text(found.name), backend, found.kind == 2,
@@ -151,7 +152,8 @@ class Gpu:
 @dataclass(frozen=True)
 class LlamaCpp:
     """llama.cpp as it was built. `version` is that of llama-cpp-python; `features` are what it says of the CPU code
-    in it, such as `AVX2`; `backends` the parts of ggml that have a device here, in ggml's order.
+    in it, such as `AVX2`; `backends` the parts of ggml in it, with a device here or without; `gpu_offload`: one of
+    them has a GPU here.
 
     `llama`, `ggml`: the libraries' own versions. `defaults`: what their structs hold at first, as this
     llama-cpp-python reads them: with other libraries the same, or the structs are laid out otherwise.

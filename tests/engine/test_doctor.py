@@ -216,3 +216,13 @@ def test_a_build_that_is_refused_and_one_that_is_not_chosen(tmp_path: Path) -> N
     found = lines(folder)
     assert any(line.startswith("!!  The llama.cpp in") and "gone is not used" in line for line in found)
     assert any(line.startswith("ok  llama.cpp (llama-cpp-python 1)") for line in found)
+
+
+def test_a_build_for_gpus_that_sees_none_is_not_called_one_for_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = hardware.LlamaCpp("0.3.36", False, ("AVX2",), (), ("Vulkan", "CPU"))
+    monkeypatch.setattr(hardware, "llama_cpp", lambda: built)
+    found = lines(DataFolder(tmp_path))
+    assert any("has code for Vulkan, sees none" in line for line in found)
+    assert not any("GGML_" in line for line in found)
