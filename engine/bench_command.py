@@ -178,10 +178,13 @@ def _foretold(
 def _entry(library: Any, named: str) -> Any:
     """A model by its id or its path. Raises NotFound, ModelFileError, BadRequest."""
     from engine.engine import find_model
+    from engine.model_host import HeaderError
 
     entry = library.entry(find_model(library, named))
     if entry.path.endswith(".script.json"):
         raise BadRequest(f"{entry.name} cannot be measured", "it is a script", "choose a model")
+    if entry.problem is not None:
+        raise HeaderError(entry.problem.text)
     return entry
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from engine import bench_command
 from engine.bench_command import Asked, bench_hardware, bench_model
-from engine.errors import BadRequest, DoesNotFit, HardwareUnmeasured
+from engine.errors import BadRequest, DoesNotFit, HardwareUnmeasured, ModelFileError
 from engine.model_bench import Run
 from engine.paths import DataFolder
 from engine.placement import bandwidth, device_measurement, hardware
@@ -21,6 +21,7 @@ from engine.placement.hardware_record import (
     write_record,
 )
 from engine.placement.planner import Room, Wishes, plan
+from tests.engine.library.test_model_files import gguf
 from tests.engine.placement.models import GB, flash
 
 
@@ -203,3 +204,13 @@ def test_a_script_is_not_measured(tmp_path: Path) -> None:
     (tmp_path / "models" / "talk.script.json").write_text('{"replies": [{}]}')
     with pytest.raises(BadRequest, match="it is a script"):
         bench_model(DataFolder(tmp_path), Asked("folder:talk.script.json"), as_json=False)
+
+
+def test_what_the_library_refuses_is_not_loaded(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.create()
+    # A whole file, which llama.cpp itself would not survive.
+    small = gguf(general__architecture="deepseek4", deepseek4__block_count=0)
+    (folder.models / "empty.gguf").write_bytes(small)
+    with pytest.raises(ModelFileError, match="its block_count is 0, and llama"):
+        bench_model(folder, Asked("folder:empty.gguf"), as_json=False)

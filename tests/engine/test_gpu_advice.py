@@ -51,12 +51,15 @@ def test_a_mac_has_metal_in_its_package_and_no_gpu_needs_nothing() -> None:
 def test_the_command_is_one_that_a_shell_takes_apart_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/opt/my python/bin/python")
     words = shlex.split(command("CUDA", "0.3.36", Path("/a b/llama.cpp"), "linux"))
-    assert words[:4] == ["CMAKE_ARGS=-DGGML_CUDA=on", "/opt/my python/bin/python", "-m", "pip"]
+    assert words[0].startswith("CMAKE_ARGS=-DGGML_CUDA=on -D")
+    assert words[1:4] == ["/opt/my python/bin/python", "-m", "pip"]
     assert words[words.index("--target") + 1] == "/a b/llama.cpp/cuda"
     assert words[words.index("--no-binary") + 1] == "llama-cpp-python"
     assert words[-1] == "llama-cpp-python==0.3.36"
     windows = command("Vulkan", "0.3.36", Path("C:/a b"), "win32")
-    assert windows.startswith("$env:CMAKE_ARGS='-DGGML_VULKAN=on'; & '/opt/my python/bin/python' -m pip")
+    assert windows.startswith(
+        "$env:CMAKE_ARGS='-DGGML_VULKAN=on -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF'; & '/opt/my python/bin/python' -m pip"
+    )
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
