@@ -5,6 +5,7 @@ itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from convert.gguf_header import GgufError, read_gguf_header
@@ -12,15 +13,15 @@ from engine.errors import ModelFileError
 from engine.library.model_files import REMEDIES, parts_of
 from engine.placement import hardware
 from engine.placement.hardware_record import HardwareRecord
-from engine.placement.load_plan import LoadPlan, Reach
+from engine.placement.load_plan import LoadPlan, Part, Reach
 from engine.placement.model_sizes import ModelSizes, sizes_of_headers
 from engine.placement.planner import GPU_BATCHES, ComputeBytes, Room, Wishes, plan
 
 Rehearse = Callable[[LoadPlan, Sequence[int]], Mapping[int, ComputeBytes]]
 """What the buffers take with a plan and each of some micro-batches; nothing where that cannot be had."""
-MOST_REHEARSALS = 3
-"""One tells the buffers, the next one whether they hold with what was planned by them, and one more for good measure:
-where it still moves, it moves by single layers."""
+MOST_REHEARSALS = 4
+"""One tells the buffers, the next one whether they hold with what was planned by them, and two more for good measure:
+where it still moves, it moves by single matrices."""
 
 
 def sizes_of_file(path: Path) -> ModelSizes:
@@ -62,9 +63,15 @@ def plan_for(
             known[found.reach, batch] = ComputeBytes(*map(max, taken, before))
         again = plan(sizes, room, wishes, known, record)
         if _loads_alike(again, found):
-            return again
+            return _with_buffers(again, told[again.micro_batch_tokens])
         found = again
     return found
+
+
+def _with_buffers(found: LoadPlan, taken: ComputeBytes) -> LoadPlan:
+    """With what was rehearsed for this very placement, which another one may have needed more than."""
+    compute = Part("compute", None, gpu_bytes=taken.gpu_bytes, ram_bytes=taken.ram_bytes)
+    return replace(found, parts=tuple(compute if part.what == "compute" else part for part in found.parts))
 
 
 def _loads_alike(one: LoadPlan, other: LoadPlan) -> bool:

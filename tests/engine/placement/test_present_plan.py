@@ -71,6 +71,18 @@ def test_all_micro_batches_are_asked_for_at_once_and_then_only_the_one_chosen() 
     assert on_processor.asked[0][1] == [512]
 
 
+def test_what_another_placement_needed_more_does_not_count_in_the_end() -> None:
+    class Settling(Rehearsals):
+        def __call__(self, plan: LoadPlan, batches: Sequence[int]) -> Mapping[int, ComputeBytes]:
+            self.gpu = 1_400_000 if self.asked else 1_500_000
+            return super().__call__(plan, batches)
+
+    told = Settling(0, 50_000)
+    found = plan_for(flash(), WISHES, GPUS, rehearse=told)
+    assert len(told.asked) > 1
+    assert found.part_bytes("compute", "gpu") == 1_400_000 * found.micro_batch_tokens
+
+
 def test_rehearsals_that_never_agree_end_with_no_less_than_any_said() -> None:
     class Moving(Rehearsals):
         def __call__(self, plan: LoadPlan, batches: Sequence[int]) -> Mapping[int, ComputeBytes]:
