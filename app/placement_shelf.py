@@ -15,6 +15,8 @@ from engine.protocol_placement import Choices, HardwareState, Placement
 
 REST_MS = 80
 """A slider that has not moved for so long is asked about."""
+EXACT_MS = 700
+"""Choices that rest for so long are worth a rehearsal, which takes the engine a second or two."""
 FIRST_TIMEOUT_S = 60.0
 """A model of many parts on a slow disk has its headers read, and GPUs are looked for."""
 
@@ -43,6 +45,10 @@ class PlacementShelf(QObject):
         self._rest.setSingleShot(True)
         self._rest.setInterval(REST_MS)
         self._rest.timeout.connect(self._ask)
+        self._exact = QTimer(self)
+        self._exact.setSingleShot(True)
+        self._exact.setInterval(EXACT_MS)
+        self._exact.timeout.connect(self._ask_exactly)
 
     @property
     def can_be_kept(self) -> bool:
@@ -58,6 +64,7 @@ class PlacementShelf(QObject):
     def ask_soon(self, choices: Choices) -> None:
         """Ask once nothing has changed for REST_MS."""
         self._wanted = choices
+        self._exact.stop()
         self._asked += 1  # what is under way is of older choices
         self._rest.start()
 
@@ -91,19 +98,30 @@ class PlacementShelf(QObject):
         )
 
     def _ask(self) -> None:
+        self._send(exact=False)
+
+    def _ask_exactly(self) -> None:
+        self._send(exact=True)
+
+    def _send(self, *, exact: bool) -> None:
         self._asked += 1
+        self._exact.stop()
         number = self._asked
 
         def ok(answer: Placement) -> None:
             if number == self._asked:
                 self.told.emit(answer)
+                # What is loaded is told as it is; of what is not here, there is nothing to rehearse.
+                if not exact and not self._is_offer and answer.problem is None and not answer.loaded:
+                    self._exact.start()
 
         def failed(error: ErrorBody) -> None:
-            if number == self._asked:
+            if number == self._asked and not exact:
                 self.refused.emit(error)
 
-        query = ""
-        if self._wanted is not None:
-            # An empty query would ask for what is kept.
-            query = "?" + urlencode(self._wanted.model_dump(exclude_none=True))
-        self._api.send("GET", self._path + query, None, Placement, ok, failed, FIRST_TIMEOUT_S)
+        # An empty query asks for what is kept.
+        query = {} if self._wanted is None else self._wanted.model_dump(exclude_none=True)
+        if exact:
+            query["exact"] = "true"
+        path = f"{self._path}?{urlencode(query)}" if query else self._path
+        self._api.send("GET", path, None, Placement, ok, failed, FIRST_TIMEOUT_S)

@@ -26,6 +26,8 @@ from engine.paths import DataFolder
 from engine.placement.experience import Experience
 from engine.placement.forecast import Turn
 from engine.placement.load_plan import LoadPlan
+from engine.placement.nvidia import refreshed
+from engine.placement_desk import PlacementDesk
 from engine.protocol import EngineStatus, ErrorBody, Settings, Usage
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
@@ -122,7 +124,7 @@ class Engine:
             self.choices,
             self.settings,
             self.library.entry,
-            self.overview.machine.seen,
+            lambda: refreshed(self.overview.machine.seen()),
         )
         self.thread.start()
         self.overview.machine.found = self.events.post_library

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ from engine.placement.planner import (
     Wishes,
     plan,
 )
-from engine.placement.present_plan import sizes_of_file
+from engine.placement.present_plan import plan_for, sizes_of_file
 from engine.protocol import ErrorBody, ModelEntry, Settings
 from engine.protocol_placement import (
     MOST_CONTEXT_TOKENS,
@@ -82,9 +83,10 @@ class PlacementDesk:
         self._lock = threading.Lock()
         self._sizes: dict[tuple[str, int, int, int], ModelSizes] = {}
 
-    def of_model(self, model_id: str, asked: Choices | None = None) -> Placement:
+    def of_model(self, model_id: str, asked: Choices | None = None, *, exact: bool = False) -> Placement:
         """Of a model that lies here, by what was chosen for it; by `asked`, where that says something.
 
+        `exact`: its load is rehearsed, as before a load, which takes a second or two; else its buffers are reckoned.
         Raises NotFound, ModelFileError. What does not fit is told in the placement.
         """
         entry = self._entry(model_id)
@@ -100,7 +102,14 @@ class PlacementDesk:
         room = self._room(opened[2] if opened else None, gpus)
         # What is loaded is told as it is: what is free now is what it has left.
         mine = opened if opened is not None and opened[0] == model_id and opened[1] == wishes else None
-        told = self._told(model_id, sizes, room, wishes, path.parent, mine[2].plan if mine else None)
+        made: Callable[[], LoadPlan | None] = partial(plan, sizes, room, wishes)
+        if mine is not None and mine[2].plan is not None:
+            made = partial(getattr, mine[2], "plan")
+        elif exact:
+            from engine.backends.opening import rehearsal_of
+
+            made = partial(plan_for, sizes, wishes, rehearse=rehearsal_of(path, here=False), room=room)
+        told = self._told(model_id, sizes, room, wishes, path.parent, made)
         return told.model_copy(
             update={
                 "choices": kept,
@@ -131,12 +140,14 @@ class PlacementDesk:
             tuple(replace(gpu, free_bytes=gpu.total_bytes) for gpu in gpus),
         )
         wishes = wishes_of(asked, self._settings())
-        return self._told(name, replace(sizes, name=entry.title), room, wishes, self._folder.models, None)
+        sizes = replace(sizes, name=entry.title)
+        made = partial(plan, sizes, room, wishes)
+        return self._told(name, sizes, room, wishes, self._folder.models, made)
 
     def choose(self, model_id: str, choices: Choices) -> Placement:
         """Keep what is chosen for a model. Raises NotFound, ModelFileError, DiskFull, DataFolderError; DoesNotFit, and
         then nothing is kept."""
-        placement = self.of_model(model_id, choices)
+        placement = self.of_model(model_id, choices, exact=True)
         if placement.problem is not None:
             raise Refused(placement.problem.text)
         self._choices.keep(model_id, choices)
@@ -159,15 +170,14 @@ class PlacementDesk:
         room: Room,
         wishes: Wishes,
         folder: Path,
-        loaded: LoadPlan | None,
+        made: Callable[[], LoadPlan | None],
     ) -> Placement:
         problem: DoesNotFit | None = None
-        found: LoadPlan | None = loaded
-        if found is None:
-            try:
-                found = plan(sizes, room, wishes, record=self.record())
-            except DoesNotFit as error:
-                problem = error
+        found: LoadPlan | None = None
+        try:
+            found = made()
+        except DoesNotFit as error:
+            problem = error
         foretold, why_not = (None, "") if found is None else self._foretold(sizes, found)
         told = told_of(model_id, sizes, room, wishes, found, problem, foretold, why_not)
         disk = _disk(sizes, found, folder)

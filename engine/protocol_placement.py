@@ -107,9 +107,10 @@ class Taken(Wire):
 
 
 class Placement(Wire):
-    """`GET /api/models/{id}/placement`: by what was chosen for the model. A query with any field of Choices stands in
-    the place of all that was chosen. `PUT` keeps Choices, answers with the same, and loads a loaded model again.
+    """`GET /api/models/{id}/placement`: by what was chosen for the model.
 
+    A query with any field of Choices stands in the place of all that was chosen; `exact=true` rehearses the load, in
+    a second or two. `PUT` keeps Choices, answers with the same, and loads a loaded model again.
     Where the model does not fit, `problem` is the sentence and no place holds a part.
     """
 

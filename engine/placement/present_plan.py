@@ -38,15 +38,16 @@ def plan_for(
     gpus: tuple[hardware.Gpu, ...] = (),
     *,
     rehearse: Rehearse | None = None,
-    record: HardwareRecord | None = None,
+    room: Room | None = None,
 ) -> LoadPlan:
     """The plan with what is free now; `gpus` as llama.cpp lists them. Raises DoesNotFit.
 
+    `room`: what is to count as free instead.
     `rehearse`: what llama.cpp's buffers really take, by which the plan is made again until it is one that was
     rehearsed; without it they are reckoned. `record`: what was measured of this machine.
     """
-    room = Room.of(hardware.memory(), hardware.processor(), gpus)
-    found = plan(sizes, room, wishes, record=record)
+    room = room or Room.of(hardware.memory(), hardware.processor(), gpus)
+    found = plan(sizes, room, wishes)
     if rehearse is None:
         return found
     known: dict[tuple[Reach, int], ComputeBytes] = {}

@@ -16,14 +16,27 @@ from engine.server.replies import body_of, reply
 from engine.server.room import EngineOf
 
 router = APIRouter(prefix="/api")
-Asked = Annotated[Choices, Query()]
+
+
+class Asked(Choices):
+    """A query. `exact`: the load is rehearsed, which takes a second or two."""
+
+    exact: bool = False
+
+    def choices(self) -> Choices | None:
+        """What is asked for; None: what was chosen."""
+        named = self.model_fields_set - {"exact"}
+        return Choices.model_validate(self.model_dump(include=named)) if named else None
+
+
+AskedOf = Annotated[Asked, Query()]
 
 
 # The names of models have slashes in them, so `path` stands for everything between.
 @router.get("/models/{model_id:path}/placement")
-def placement(model_id: str, asked: Asked, engine: EngineOf) -> Response:
+def placement(model_id: str, asked: AskedOf, engine: EngineOf) -> Response:
     """The Placement, by what was chosen for the model; by the query, where that names anything."""
-    return reply(engine.placements.of_model(model_id, asked if asked.model_fields_set else None))
+    return reply(engine.placements.of_model(model_id, asked.choices(), exact=asked.exact))
 
 
 @router.put("/models/{model_id:path}/placement")
@@ -33,9 +46,9 @@ def choose(model_id: str, asked: Annotated[Choices, Depends(body_of(Choices))], 
 
 
 @router.get("/library/offers/{name:path}/placement")
-def offer_placement(name: str, asked: Asked, engine: EngineOf) -> Response:
+def offer_placement(name: str, asked: AskedOf, engine: EngineOf) -> Response:
     """The Placement of a model of the catalogue, on this machine when little else runs."""
-    return reply(engine.placements.of_offer(name, asked))
+    return reply(engine.placements.of_offer(name, asked.choices() or Choices()))
 
 
 @router.get("/hardware")

@@ -58,6 +58,20 @@ def test_a_moving_slider_is_asked_about_once_and_old_answers_are_dropped(
     ]
 
 
+def test_choices_that_rest_are_rehearsed_once(qtbot: QtBot, api: EngineApi, fake_engine: FakeEngine) -> None:
+    shelf = PlacementShelf(api, "m1")
+    told, refused = listening(shelf)
+    shelf.ask(Choices(context_tokens=512))
+    qtbot.waitUntil(lambda: len(told) == 2)
+    assert [asked.get("exact") for asked in fake_engine.placements_asked] == [None, "true"]
+    # What was reckoned stands where it cannot be rehearsed.
+    fake_engine.placement["loaded"] = True
+    shelf.ask(Choices(context_tokens=768))
+    qtbot.waitUntil(lambda: len(told) == 3)
+    assert not shelf._exact.isActive()
+    assert refused == []
+
+
 def test_keeping_loads_a_model_that_is_not_loaded(
     qtbot: QtBot, api: EngineApi, fake_engine: FakeEngine
 ) -> None:

@@ -153,7 +153,7 @@ def test_what_was_chosen_for_a_model_stands_before_the_settings(opening: Opening
         lambda: None,
         lambda _: None,
         opening,
-        lambda name: chosen.get(name, Choices()),
+        choices=lambda name: chosen.get(name, Choices()),
     )
     assert model_host.opened is None
     model_host.load("a")
