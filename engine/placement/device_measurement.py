@@ -17,9 +17,9 @@ from engine.placement.bandwidth import Unmeasured
 from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import DeviceRates, MeasuredGpu
 
-ALL_GPUS_S = 24.0
+ALL_GPUS_S = 18.0
 """For all GPUs together: the whole measurement of a machine is to take less than a minute."""
-PROCESSOR_S = 12.0
+PROCESSOR_S = 20.0
 LIMIT_BYTES = 1 << 30
 """Taken of a device's memory, and about as much of this machine's."""
 _ROOT = Path(__file__).resolve().parents[2]

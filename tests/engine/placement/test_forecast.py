@@ -102,6 +102,13 @@ def test_experts_that_are_read_directly_come_at_the_disk_s_rate_for_pieces() -> 
     read = faults.disk_bytes_per_token.likely
     assert slow_s - quick_s == pytest.approx(read / 2e9 - read / 5e9)
     assert direct.prefill_tokens_per_s.likely > faults.prefill_tokens_per_s.likely
+    # Where memory does not hold what a batch wants of one layer, its batches go by page faults still.
+    tight = plan(flash(), Room(24 * GB, 14 * GB, 16), Wishes(8192))
+    assert 0 < tight.part_bytes("experts", "ram") < flash().layers[0].expert_bytes
+    both = [forecast(flash(), replace(tight, experts_read=way), RECORD) for way in ("direct", "mapped")]
+    assert None not in both
+    assert both[0].prefill_tokens_per_s == both[1].prefill_tokens_per_s
+    assert both[0].decode_tokens_per_s.likely > both[1].decode_tokens_per_s.likely
 
 
 def test_a_long_prompt_only_where_the_context_holds_it() -> None:
