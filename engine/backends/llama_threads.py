@@ -65,9 +65,7 @@ class ThreadSearch:
         choice = self._choice(context, vocabulary_size, plan, load_s)
         if choice is not None:
             plan = with_threads(plan, choice)
-        parameters = plan.context_parameters()
-        one, many = int(parameters["n_threads"]), int(parameters["n_threads_batch"])
-        llama.llama_set_n_threads(context, one, many)
+        llama.llama_set_n_threads(context, plan.threads, plan.prompt_threads or plan.threads)
         return plan
 
     def _choice(

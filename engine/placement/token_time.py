@@ -64,6 +64,8 @@ class TokenTime:
         cores = max(1, record.fingerprint.cores)
         # Threads beyond the cores share their units.
         self._arithmetic_per_s = record.arithmetic_per_s * min(plan.threads, cores)
+        # Prompts may be read by another number of threads than answers are written with.
+        self._prompt_share = min(plan.threads, cores) / min(plan.prompt_threads or plan.threads, cores)
         alone = record.memory_one_bytes_per_s * plan.threads
         self.reading_per_s = READING_EFFICIENCY * min(record.memory_bytes_per_s, alone)
         """Bytes of weights that the processor reads from RAM in a second."""
@@ -120,6 +122,7 @@ class TokenTime:
         if self._gpu is None:
             seconds = tokens * self._sizes.numbers_per_token / (PREFILL_ARITHMETIC * self._arithmetic_per_s)
             seconds += tokens * self._attention_s(middle, PREFILL_ATTENTION)
+            seconds *= self._prompt_share
         else:
             seconds = self._gpu_attention_s(middle, tokens, self._gpu)
         for size, count in zip(sizes, counts, strict=True):
