@@ -39,6 +39,13 @@ def limits(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> Limits:
     )
 
 
+def memory_pressure_files(membership: Path = MEMBERSHIP, mount: Path = MOUNT) -> tuple[Path, ...]:
+    """Where the kernel tells how long this process's group waited for memory; none with version 1. Raises nothing."""
+    if not (mount / "cgroup.controllers").exists():
+        return ()
+    return (next(_groups(mount, _path_of(membership, ""))) / "memory.pressure",)
+
+
 def _of_version_2(membership: Path, mount: Path) -> Iterator[Limits]:
     if not (mount / "cgroup.controllers").exists():
         return

@@ -63,10 +63,14 @@ class Room:
         return cls(memory.total_bytes, memory.available_bytes, processor.cores, gpus)
 
     @property
+    def ram_reserve_bytes(self) -> int:
+        """What stays free for the rest of the machine."""
+        return max(LEAST_RESERVE_BYTES, int(RESERVE_SHARE * self.ram_total_bytes))
+
+    @property
     def ram_budget_bytes(self) -> int:
-        """What is free, less a reserve."""
-        reserve = max(LEAST_RESERVE_BYTES, int(RESERVE_SHARE * self.ram_total_bytes))
-        return max(0, self.ram_free_bytes - reserve)
+        """What is free, less the reserve."""
+        return max(0, self.ram_free_bytes - self.ram_reserve_bytes)
 
 
 @dataclass(frozen=True)

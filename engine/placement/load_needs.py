@@ -1,0 +1,39 @@
+"""What a model that is loaded by a plan cannot do without in RAM, while it is loaded and afterwards.
+
+Owns: those sums over a plan's parts. Pure. What takes whatever there is, experts in mapped pages and states of the
+context, is not needed. Does not know what is free (`pressure`).
+"""
+
+from engine.placement.load_plan import LoadPlan
+
+
+def needed_mapped_bytes(plan: LoadPlan) -> int:
+    """Bytes of the mapped file that every token reads: the system counts them as available, and a model that loses
+    them reads them from the disk for each token. 0 where nothing is mapped, or all of it is copied."""
+    if plan.copied or not plan.memory_mapped:
+        return 0
+    return plan.part_bytes("dense", "ram") + plan.part_bytes("output", "ram")
+
+
+def context_bytes(plan: LoadPlan) -> int:
+    """Bytes of RAM of the context and of the buffers to compute in, which are there until the model is closed."""
+    return plan.part_bytes("cache", "ram") + plan.part_bytes("compute", "ram")
+
+
+def weights_taken_bytes(plan: LoadPlan) -> int:
+    """Bytes of RAM that weights take which are not pages of the mapped file."""
+    if plan.memory_mapped and not plan.copied:
+        return 0
+    return sum(plan.part_bytes(what, "ram") for what in ("dense", "output", "experts", "embedding"))
+
+
+def still_needed_bytes(plan: LoadPlan, fraction: float) -> int:
+    """Bytes that a load by `plan`, of which `fraction` (0 to 1) is done, will yet take of RAM or must keep there."""
+    left = 1 - min(max(fraction, 0.0), 1.0)
+    return context_bytes(plan) + needed_mapped_bytes(plan) + int(weights_taken_bytes(plan) * left)
+
+
+def given_back_bytes(plan: LoadPlan) -> int:
+    """Bytes of RAM, at least, that are free again when a model loaded by `plan` is closed; pages of its file always
+    were."""
+    return context_bytes(plan) + weights_taken_bytes(plan)
