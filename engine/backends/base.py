@@ -110,6 +110,13 @@ class Backend(Protocol):
         """
         ...
 
+    def allow(self, more_bytes: int) -> int:
+        """It may take `more_bytes` again of what `relieve` made it give back; returns how many of them it can use.
+
+        0: it has all that it was loaded with. Any thread.
+        """
+        ...
+
     @property
     def held(self) -> Sequence[int]:
         """The tokens in the context."""

@@ -21,6 +21,7 @@ the ring's cells lie, and with that the order in which attention adds up.
 
 import ctypes
 import logging
+import mmap
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -53,8 +54,8 @@ class LlamaMemory:
 
     @property
     def keeps_checkpoints(self) -> bool:
-        """Whether `keep` does something."""
-        return self._kind == "checkpoints" and self._checkpoints.budget_bytes > 0
+        """Whether `keep` does something, at least when memory is not short."""
+        return self._kind == "checkpoints" and self._checkpoints.whole_budget_bytes > 0
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -170,13 +171,17 @@ class LlamaMemory:
     def _state(self, flags: Any) -> State | None:
         """The state of the sequence, as llama.cpp writes it; None when it cannot or there is no memory for it."""
         size = self._size(flags)
+        if not size:
+            return None
         try:
-            state = np.empty(size, np.uint8)
-        except MemoryError:
+            # Pages of its own, which are the system's again at once when the state goes: memory that the C library
+            # frees it may keep for itself, and then nothing would be won by giving states up.
+            state = np.frombuffer(mmap.mmap(-1, size), np.uint8)
+        except (MemoryError, OSError):
             _logger.warning("no memory for a state of %d bytes of the context: more will be read again", size)
             return None
         written = llama.llama_state_seq_get_data_ext(self._context, _bytes(state), size, _SEQUENCE, flags)
-        return state if size and int(written) == size else None
+        return state if int(written) == size else None
 
     def _put(self, state: State, flags: Any) -> bool:
         taken = llama.llama_state_seq_set_data_ext(

@@ -274,8 +274,12 @@ class LlamaCppBackend:
         return None if self._watch is None else self._watch.counts
 
     def relieve(self, wanted_bytes: int) -> int:
-        """Hold fewer experts; see `base.Backend.relieve`."""
-        return 0 if self._watch is None else self._watch.relieve(wanted_bytes)
+        """States of the context go; see `base.Backend.relieve`. The copy of the weights, if there is one, stays."""
+        return self._memory.checkpoints.relieve(wanted_bytes)
+
+    def allow(self, more_bytes: int) -> int:
+        """Room for states again; see `base.Backend.allow`."""
+        return self._memory.checkpoints.allow(more_bytes)
 
     @property
     def held(self) -> Sequence[int]:

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.backends.base import Backend
-from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
-from engine.model_table import size_text
-from engine.placement import hardware
-from engine.placement.hardware import Gpu
-from engine.placement.hardware_record import read_record
+from engine.backends.load_guard import LoadGuard
+from engine.errors import ModelFileError
 from engine.placement.load_plan import LoadPlan
 from engine.placement.nvidia import refreshed
 from engine.placement.planner import ComputeBytes, Wishes
@@ -57,39 +54,21 @@ def open_backend(
         )
     return _Opener(path, entry.name, wishes, on_progress, root).open()
 
-
-class _Opener:
-    """One model that llama.cpp opens: by a plan, and by another one where a GPU does not keep to it."""
-
-    def __init__(
-        self,
-        path: Path,
-        name: str,
-        wishes: Wishes,
-        on_progress: Callable[[float], bool],
-        root: Path | None,
-    ) -> None:
-        self._path, self._name, self._wishes, self._root = path, name, wishes, root
-        self._on_progress = on_progress
-        self._stopped = False
-
-    def open(self) -> Backend:
-        plan = self._plan(self._wishes, gpus_now())
-        try:
-            return self._load(plan)
-        except ModelLoadError as error:
-            if plan is None or plan.gpu is None or self._stopped:
-                raise
-            return self._again(plan, error)
-
-    def _again(self, failed: LoadPlan, error: ModelLoadError) -> Backend:
-        """By what is free now, and then by the processor alone. Raises ModelLoadError with the first failure."""
-        gpus = gpus_now(fresh=True)
-        free = next((each.free_bytes for each in gpus if each.name == failed.gpu), None)
-        trouble = (
-            f"{size_text(failed.held_bytes('gpu'))} of {failed.gpu} were planned for it, "
-            + ("which is not there now" if free is None else f"of which {size_text(free)} are free now")
-            + f" ({error.why})"
+    # Where llama.cpp has a GPU, it places a model by its own rules.
+    plan = None if reaches_gpu() else _plan(path, entry.name, wishes)
+    watch = None if plan is None else _watch(path, plan)
+    if plan is not None:
+        on_progress = LoadGuard(plan, on_progress)
+    try:
+        return LlamaCppBackend.open(
+            path,
+            name=entry.name,
+            context_tokens=wishes.context_tokens,
+            threads=wishes.threads,
+            kv_type=wishes.cache_type,
+            on_progress=on_progress,
+            plan=plan,
+            watch=watch,
         )
         _logger.warning("%s was not loaded as planned: %s", self._name, trouble)
         for wishes in (self._wishes, replace(self._wishes, gpu_budget_bytes=0)):
@@ -187,6 +166,20 @@ def gpus_now(*, fresh: bool = False) -> tuple[Gpu, ...]:
     return _gpus[1]
 
 
+def check_fits(entry: ModelEntry, *, wishes: Wishes, freed_bytes: int) -> None:
+    """Raises DoesNotFit when `entry` cannot be opened as wished, once the model that is loaded now is closed.
+
+    `freed_bytes`: of RAM that this gives back. Whatever else is wrong with `entry` is found when it is opened.
+    """
+    path = Path(entry.path)
+    if path.name.endswith(SCRIPT_SUFFIX) or not path.is_file():
+        return
+    from engine.backends.llama_loading import reaches_gpu
+
+    if not reaches_gpu():
+        _plan(path, entry.name, wishes, freed_bytes)
+
+
 def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":
     """What reads a model's experts ahead where the plan leaves some on the disk; None where nothing can or need."""
     if not plan.part_bytes("experts", "disk"):
@@ -198,14 +191,17 @@ def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":
     return ExpertWatch.open(path, memory_bytes=0, experts_bytes=plan.part_bytes("experts", "ram"))
 
 
-def _plan(path: Path, name: str, wishes: Wishes) -> LoadPlan | None:
-    """How to load a file by what is free now; None for one that llama.cpp has to refuse in its own words."""
+def _plan(path: Path, name: str, wishes: Wishes, freed_bytes: int = 0) -> LoadPlan | None:
+    """How to load a file by what is free now, and what will be: `freed_bytes` more. None for one that llama.cpp has to
+    refuse in its own words."""
     from engine.placement.present_plan import plan_for, sizes_of_file
 
     try:
         sizes = replace(sizes_of_file(path), name=name)
     except ModelFileError:
         return None
+    if freed_bytes:
+        return plan_for(sizes, wishes, freed_bytes=freed_bytes)
     plan = plan_for(sizes, wishes)
     for each in plan.decisions:
         _logger.info("%s: %s (%s)", name, each.what, each.why)

@@ -1,5 +1,7 @@
 """Which states are kept."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,49 @@ def test_the_short_steps_of_old_turns_go_before_the_long_ones() -> None:
 def test_the_newest_stay_and_the_oldest_goes_where_there_is_room_for_few() -> None:
     assert list(filled(30, 100, 101, 102, 500).places) == [101, 102, 500]
     assert list(filled(10, 100, 101).places) == [101]
+
+
+def test_in_need_the_cheapest_go_and_the_room_shrinks_until_it_is_given_back() -> None:
+    kept = filled(100, 5, 6, 50, 60, 70, 80, 90)
+    assert kept.relieve(15) == 20
+    # The newest and those that save most reading stay.
+    assert list(kept.places) == [50, 60, 70, 80, 90]
+    assert kept.budget_bytes == 50
+    kept.add(99, state())
+    assert kept.size_bytes == 50
+    assert kept.allow(30) == 30
+    assert kept.allow(30) == 20
+    assert kept.allow(30) == 0
+    assert kept.budget_bytes == kept.whole_budget_bytes == 100
+
+
+def test_more_than_there_is_takes_all_and_nothing_takes_nothing() -> None:
+    kept = filled(100, 5, 6)
+    assert kept.relieve(0) == 0
+    assert kept.relieve(-5) == 0
+    assert kept.relieve(1_000) == 20
+    assert (list(kept.places), kept.budget_bytes) == ([], 0)
+    assert not kept.wants(7, 10)
+    assert kept.allow(-5) == 0
+
+
+def test_states_may_go_while_another_thread_takes_them() -> None:
+    kept = filled(10_000)
+    ended = threading.Event()
+
+    def take() -> None:
+        for tokens in range(1, 20_000):
+            if kept.wants(tokens, 10):
+                kept.add(tokens, state())
+            if tokens % 7 == 0:
+                kept.forget_beyond(tokens - 3)
+        ended.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    while not ended.is_set():
+        kept.relieve(500)
+        kept.allow(700)
+    thread.join()
+    assert kept.size_bytes == 10 * len(kept.places)
+    assert list(kept.places) == sorted(set(kept.places))

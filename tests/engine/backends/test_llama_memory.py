@@ -1,5 +1,6 @@
 """DeepSeek-V4's memory is brought back to kept states: against a fresh reading, on models that tell a difference."""
 
+import errno
 import gc
 import logging
 import weakref
@@ -190,6 +191,38 @@ def test_going_on_after_an_answer_reads_what_is_new_and_an_edit_only_the_edited(
     assert pair.off() < REORDERED
 
 
+def test_states_that_went_in_need_cost_reading_and_nothing_else(pair: Pair) -> None:
+    kept = pair.kept._memory.checkpoints
+    pair.read(TOKENS[:600])
+    held_bytes = kept.size_bytes
+    assert held_bytes > 0
+    pair.kept.step(OTHERS[0])
+    before = pair.kept.logits().copy()
+    assert pair.kept.relieve(held_bytes) == held_bytes
+    # The answer goes on as if nothing had happened; another way from the middle is read from the beginning.
+    assert np.array_equal(pair.kept.logits(), before)
+    assert pair.off() < REORDERED
+    assert pair.read([*TOKENS[:500], *OTHERS[:37]]) == SyncReport(0, 537)
+    assert pair.off() < REORDERED
+    assert kept.size_bytes == 0
+    assert pair.kept.allow(held_bytes) == held_bytes
+    while pair.kept.allow(1 << 40):
+        pass
+    pair.read(TOKENS[:600])
+    assert kept.size_bytes == held_bytes
+
+
+def test_a_state_that_goes_while_the_context_returns_to_it_is_no_loss(pair: Pair) -> None:
+    pair.read(TOKENS[:333])
+    with pair.kept.fork():
+        pair.read([*TOKENS[:333], *OTHERS[:40]])
+        pair.kept.relieve(1 << 40)
+    assert list(pair.kept.held) == TOKENS[:333]
+    pair.kept.allow(1 << 40)
+    pair.read([*TOKENS[:333], *OTHERS[40:80]])
+    assert pair.off() < REORDERED
+
+
 def test_a_fork_gives_the_context_back(pair: Pair) -> None:
     pair.read(TOKENS[:333])
     for token_id in TOKENS[333:350]:
@@ -323,10 +356,10 @@ def test_a_state_that_is_not_taken_back_means_reading_anew(
 
 def test_a_state_there_is_no_memory_for_is_not_kept(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_arguments: Any) -> Any:
-        raise MemoryError
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(llama_memory.np, "empty", full)
+        patch.setattr(llama_memory.mmap, "mmap", full)
         pair.read(TOKENS[:300])
         with pair.kept.fork():
             pair.kept.step(5)
