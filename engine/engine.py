@@ -20,7 +20,7 @@ from engine.library.jobs.job_plan import JobPlan
 from engine.library.jobs.jobs import Jobs
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
-from engine.llama_builds import LlamaBuilds, body_of
+from engine.memory_watch import MemoryWatch
 from engine.model_host import ModelHost, OpenBackend
 from engine.paths import DataFolder
 from engine.placement.experience import Experience
@@ -62,7 +62,7 @@ class Engine:
         self.turns: Turns
         self.thread: GenerationThread
         self.host: ModelHost
-        self._experience = Experience(folder.root, folder.models)
+        self.memory_watch: MemoryWatch
         self._settings = settings
         self._settings_lock = threading.Lock()
         self._started_at = time.time()
@@ -106,6 +106,7 @@ class Engine:
         )
         self.host.suited_sampling = self.library.sampling
         self.thread = GenerationThread(self.host, changed)
+        self.memory_watch = MemoryWatch(self.host, self.events.post_status)
         self.turns = Turns(
             store=self.store,
             thread=self.thread,
@@ -127,6 +128,7 @@ class Engine:
             lambda: refreshed(self.overview.machine.seen()),
         )
         self.thread.start()
+        self.memory_watch.start()
         self.overview.machine.found = self.events.post_library
         self.credentials.answered = self.events.post_library
         self.jobs.changed = self.events.post_job
@@ -203,6 +205,7 @@ class Engine:
             active_turn_id=(active.id or None) if active else None,
             active_answer_id=active.answer_id if active else None,
             queue_length=thread.waiting,
+            notice=self.memory_watch.notice,
         )
 
     def close(self) -> bool:
@@ -211,7 +214,7 @@ class Engine:
         The listeners of turns hear their ends, those of the engine's events are let go afterwards.
         """
         self.jobs.close()
-        self.measuring.close()
+        self.memory_watch.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)
         if not stopped:
             _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)
@@ -221,6 +224,7 @@ class Engine:
 
     def _changed(self) -> None:
         """The status has changed: so it is when a model is loaded, and when an answer begins or ends."""
+        self.memory_watch.wake()
         model_id = self.host.loaded_id
         if model_id is not None and self.overview.last_used.is_due(model_id):
             # Neither the event loop nor an answer waits for the disk.

@@ -2,10 +2,11 @@
 
 Owns: the loaded backend, the progress of a load, and why the last one failed. A model is checked by its
 headers before the one that is loaded is given up, and when the new one then fails to load the old one is
-opened again. Does not know what a backend is used for, or in which order loads happen
-(`generation_thread`).
+opened again. That the new one fits is reckoned before the old one is given up, with what that gives back. Does not know
+what a backend is used for, or in which order loads happen (`generation_thread`), or when memory is short
+(`memory_watch`).
 
-`load`, `backend` and `close` are for the generation thread alone; the rest may be read by any thread.
+`load`, `backend` and `close` are for the generation thread alone; the rest may be read and called by any thread.
 """
 
 import logging
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
+from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes
 from engine.placement.planner import Wishes
 from engine.protocol import LoadedModel, ModelEntry, Sampling, Settings
 from engine.protocol_placement import Choices
@@ -43,6 +45,14 @@ class OpenBackend(Protocol):
         ...
 
 
+class CheckFits(Protocol):
+    """`engine.backends.opening.check_fits`, or a test's stand-in."""
+
+    def __call__(self, entry: ModelEntry, *, wishes: Wishes, freed_bytes: int) -> None:
+        """Raises DoesNotFit when `entry` will not fit once `freed_bytes` of RAM are given back."""
+        ...
+
+
 class HeaderError(Retold, ModelFileError):
     """A model file whose headers show that it cannot be loaded, with the library's own sentence."""
 
@@ -62,7 +72,7 @@ class ModelHost:
         changed: Callable[[], None],
         remember: Callable[[str], None],
         open_backend: OpenBackend | None = None,
-        root: Path | None = None,
+        check_fits: CheckFits | None = None,
     ) -> None:
         self.loaded: LoadedModel | None = None
         self.loading_id: str | None = None
@@ -76,9 +86,10 @@ class ModelHost:
         self._changed = changed
         self._remember = remember
         self._open_backend = open_backend
-        self._root = root
+        self._check_fits = check_fits
         self._stop = threading.Event()
         self._backend: Backend | None = None
+        self._backend_lock = threading.Lock()  # held while another thread asks the backend for memory
         self._opened: tuple[ModelEntry, Wishes] | None = None
         self._progress_s = 0.0
 
@@ -94,18 +105,22 @@ class ModelHost:
             raise ValueError("no model is loaded")
         return self._backend
 
+    def relieve(self, wanted_bytes: int) -> int:
+        """Make the loaded model give back memory; see `Backend.relieve`. 0 when none is loaded."""
+        with self._backend_lock:
+            return 0 if self._backend is None else self._backend.relieve(wanted_bytes)
+
+    def allow(self, more_bytes: int) -> int:
+        """Let the loaded model have memory again; see `Backend.allow`. 0 when none is loaded."""
+        with self._backend_lock:
+            return 0 if self._backend is None else self._backend.allow(more_bytes)
+
     @property
-    def opened(self) -> "tuple[str, Wishes, Backend] | None":
-        """The id of the loaded model, the wishes that it was loaded by, and its backend; None while there is none.
-
-        Any thread; of the backend only what its contract says any thread may ask, and what never changes.
-        """
-        opened, backend = self._opened, self._backend
-        return None if opened is None or backend is None else (opened[0].id, opened[1], backend)
-
-    def wishes(self, model_id: str) -> Wishes:
-        """How a model would be loaded now: by what was chosen for it, else by the settings. Any thread."""
-        return wishes_of(self._choices(model_id), self._settings())
+    def needed_mapped_bytes(self) -> int:
+        """What every token reads of the loaded model's mapped file; see `load_needs.needed_mapped_bytes`."""
+        with self._backend_lock:
+            plan = None if self._backend is None else self._backend.plan
+        return 0 if plan is None else needed_mapped_bytes(plan)
 
     def check(self, model_id: str) -> ModelEntry:
         """The entry of a model whose headers are in order. Raises NotFound, ModelFileError."""
@@ -137,12 +152,16 @@ class ModelHost:
 
     def close(self) -> None:
         """Free the model. Calling it again does nothing."""
-        backend, self._backend, self.loaded = self._backend, None, None
+        with self._backend_lock:
+            backend, self._backend, self.loaded = self._backend, None, None
         if backend is not None:
             backend.close()
 
     def _replace(self, entry: ModelEntry) -> None:
-        wishes, before = self.wishes(entry.id), self._opened
+        settings = self._settings()
+        wishes = Wishes(settings.context_tokens, threads=settings.threads)
+        before = self._opened
+        self._check_room(entry, wishes)
         # Both at once may not fit the memory: the old one goes first.
         self.close()
         try:
@@ -154,6 +173,16 @@ class ModelHost:
                 except SeamountError as error:
                     _logger.warning("the model before it cannot be loaded again either: %s", error.text)
             raise
+
+    def _check_room(self, entry: ModelEntry, wishes: Wishes) -> None:
+        """What does not fit in the place of the loaded model leaves it loaded. Raises DoesNotFit."""
+        plan = None if self._backend is None else self._backend.plan
+        check = self._check_fits
+        if check is None and self._open_backend is None:
+            from engine.backends.opening import check_fits as check
+        # What llama.cpp placed by its own rules gives back nobody knows how much: then it is tried.
+        if plan is not None and check is not None:
+            check(entry, wishes=wishes, freed_bytes=given_back_bytes(plan))
 
     def _open(self, entry: ModelEntry, wishes: Wishes) -> None:
         opener = self._open_backend

@@ -85,6 +85,8 @@ class EngineStatus(Wire):
     active_answer_id: str | None = None
     """The message that the active turn writes, for a client that did not ask for it itself."""
     queue_length: int = 0
+    notice: str | None = None
+    """What a person should know of this machine now, such as that its memory is short: a sentence."""
 
 
 class EngineEvent(Wire):

@@ -109,6 +109,7 @@ class Desk(QObject):
         """What was asked for before there was an engine to do it."""
         self._stopped_sentence = ""
         self._model_news: tuple[str | None, ErrorBody | None] = (None, None)
+        self._engine_notice: str | None = None
         self._wire_engine()
         self._wire_conversation()
         self._wire_asking()
@@ -287,6 +288,13 @@ class Desk(QObject):
         if loaded is not None and failure is None and (loaded, failure) != self._model_news:
             self.parts.notices.dismiss("model")
         self._model_news = (loaded, failure)
+        notice = status.notice if status else None
+        if notice != self._engine_notice:
+            self._engine_notice = notice
+            if notice is None:
+                self.parts.notices.dismiss("engine notice")
+            else:
+                self.parts.notices.tell("engine notice", notice, kind="info")
         if status is not None:
             # While the engine is away its model's modes stay, as its name does.
             self.setup.set_model(status.model)

@@ -4,7 +4,6 @@ Owns: putting a file's headers, the machine's present state and rehearsals befor
 itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,51 +32,10 @@ def sizes_of_file(path: Path) -> ModelSizes:
 
 
 def plan_for(
-    sizes: ModelSizes,
-    wishes: Wishes,
-    gpus: tuple[hardware.Gpu, ...] = (),
-    *,
-    rehearse: Rehearse | None = None,
-    room: Room | None = None,
+    sizes: ModelSizes, wishes: Wishes, gpus: tuple[hardware.Gpu, ...] = (), *, freed_bytes: int = 0
 ) -> LoadPlan:
-    """The plan with what is free now; `gpus` as llama.cpp lists them. Raises DoesNotFit.
-
-    `room`: what is to count as free instead.
-    `rehearse`: what llama.cpp's buffers really take, by which the plan is made again until it is one that was
-    rehearsed; without it they are reckoned. `record`: what was measured of this machine.
-    """
-    room = room or Room.of(hardware.memory(), hardware.processor(), gpus)
-    found = plan(sizes, room, wishes)
-    if rehearse is None:
-        return found
-    known: dict[tuple[Reach, int], ComputeBytes] = {}
-    for turn in range(MOST_REHEARSALS):
-        batches = {found.micro_batch_tokens}
-        if turn == 0 and found.gpu is not None:
-            batches |= {each for each in GPU_BATCHES if each <= found.context_tokens}
-        told = rehearse(found, sorted(batches))
-        if not told:
-            return found
-        for batch, taken in told.items():
-            before = known.get((found.reach, batch), ComputeBytes(0, 0))
-            # Never less than with a placement before, or two of them could take turns.
-            known[found.reach, batch] = ComputeBytes(*map(max, taken, before))
-        again = plan(sizes, room, wishes, known, record)
-        if _loads_alike(again, found):
-            return _with_buffers(again, told[again.micro_batch_tokens])
-        found = again
-    return found
-
-
-def _with_buffers(found: LoadPlan, taken: ComputeBytes) -> LoadPlan:
-    """With what was rehearsed for this very placement, which another one may have needed more than."""
-    compute = Part("compute", None, gpu_bytes=taken.gpu_bytes, ram_bytes=taken.ram_bytes)
-    return replace(found, parts=tuple(compute if part.what == "compute" else part for part in found.parts))
-
-
-def _loads_alike(one: LoadPlan, other: LoadPlan) -> bool:
-    """Whether llama.cpp is told the same by both."""
-    return all(
-        getattr(one, what)() == getattr(other, what)()
-        for what in ("model_parameters", "context_parameters", "tensors_in_ram")
-    )
+    """The plan with what is free now; `gpus` as llama.cpp lists them. `freed_bytes`: RAM that will be free besides.
+    Raises DoesNotFit."""
+    memory = hardware.memory()
+    memory = replace(memory, available_bytes=memory.available_bytes + freed_bytes)
+    return plan(sizes, Room.of(memory, hardware.processor(), gpus), wishes)

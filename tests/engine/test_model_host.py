@@ -7,11 +7,13 @@ import pytest
 
 from engine.backends.base import Backend
 from engine.backends.scripted import ScriptedBackend
-from engine.errors import ModelFileError, ModelLoadError
+from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
 from engine.model_host import ModelHost
+from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes
+from engine.placement.load_plan import LoadPlan
 from engine.placement.planner import Wishes
 from engine.protocol import ErrorBody, ModelEntry, Settings
-from engine.protocol_placement import Choices
+from tests.engine.placement.test_load_needs import plan_of
 
 PROBLEM = ErrorBody(code="model_file", text="It is truncated: it ends early; download it again.")
 
@@ -144,27 +146,87 @@ def test_a_stopped_load_loads_nothing(opening: Opening) -> None:
     assert [each[0] for each in opening.opened] == ["a"]
 
 
-def test_what_was_chosen_for_a_model_stands_before_the_settings(opening: Opening) -> None:
-    chosen = {"a": Choices(context_tokens=1024, threads=1, gpu_budget_bytes=0)}
-    settings = Settings(context_tokens=512, threads=3, cache_type="q8_0")
-    model_host = ModelHost(
+class PlannedBackend(ScriptedBackend):
+    """Has a plan, and 100 bytes to give back."""
+
+    spare_bytes = 100
+
+    @property
+    def plan(self) -> LoadPlan:  # type: ignore[override]
+        return plan_of(mapped=True, copied=False)
+
+    def relieve(self, wanted_bytes: int) -> int:
+        given = min(wanted_bytes, self.spare_bytes)
+        self.spare_bytes -= given
+        return given
+
+    def allow(self, more_bytes: int) -> int:
+        return more_bytes // 2
+
+
+class Planned:
+    """Opens backends with a plan, and refuses what it is told to before they are opened."""
+
+    def __init__(self, opening: Opening) -> None:
+        self.opening = opening
+        self.asked: list[tuple[str, int]] = []
+        self.refuses: str | None = None
+
+    def __call__(self, entry: ModelEntry, **wished: Any) -> Backend:
+        backend = self.opening(entry, **wished)
+        backend.__class__ = PlannedBackend
+        return backend
+
+    def check(self, entry: ModelEntry, *, wishes: Wishes, freed_bytes: int) -> None:
+        self.asked.append((entry.id, freed_bytes))
+        if entry.id == self.refuses:
+            raise DoesNotFit(
+                "It does not fit", f"{wishes.context_tokens:,} tokens are too many", "ask for fewer"
+            )
+
+
+def planned_host(planned: Planned, settings: Callable[[], Settings]) -> ModelHost:
+    return ModelHost(
         entry,
-        lambda: settings,
+        settings,
         lambda: None,
         lambda _: None,
-        opening,
-        choices=lambda name: chosen.get(name, Choices()),
+        planned,
+        check_fits=planned.check,  # type: ignore[arg-type]
     )
-    assert model_host.opened is None
+
+
+def test_what_will_not_fit_is_refused_before_the_loaded_model_is_given_up(opening: Opening) -> None:
+    settings = Settings(context_tokens=512, threads=3)
+    planned = Planned(opening)
+    model_host = planned_host(planned, lambda: settings)
     model_host.load("a")
+    assert planned.asked == []
+    backend = model_host.backend()
+    settings = Settings(context_tokens=1_000_000, threads=3)
+    planned.refuses = "a"
+    model_host.load("a", again=True)
+    assert isinstance(model_host.error, DoesNotFit)
+    assert "1,000,000" in model_host.error.text
+    # The very context that holds the conversation is still there.
+    assert model_host.backend() is backend
+    assert model_host.loaded is not None
+    assert model_host.loaded.context_tokens == 512
+    assert opening.closed == []
+    # Asked with what closing it would give back: its context and buffers.
+    assert planned.asked == [("a", given_back_bytes(plan_of(mapped=True, copied=False)))]
+    planned.refuses = None
     model_host.load("b")
-    assert opening.opened == [("a", 1024, 1), ("b", 512, 3)]
-    assert model_host.wishes("a") == Wishes(1024, "q8_0", 1, 0)
-    assert model_host.loaded is not None and model_host.loaded.own_choices == []
-    opened = model_host.opened
-    assert opened is not None
-    assert opened[:2] == ("b", Wishes(512, "q8_0", 3))
+    assert model_host.loaded_id == "b"
+    assert opening.closed == ["a"]
+
+
+def test_memory_is_asked_of_the_loaded_model_alone(opening: Opening) -> None:
+    model_host = planned_host(Planned(opening), lambda: Settings(context_tokens=512, threads=3))
+    assert (model_host.relieve(50), model_host.allow(50), model_host.needed_mapped_bytes) == (0, 0, 0)
     model_host.load("a")
-    assert model_host.loaded.own_choices == ["context_tokens", "threads"]
+    assert [model_host.relieve(60), model_host.relieve(60)] == [60, 40]
+    assert model_host.allow(50) == 25
+    assert model_host.needed_mapped_bytes == needed_mapped_bytes(plan_of(mapped=True, copied=False)) > 0
     model_host.close()
-    assert model_host.opened is None
+    assert (model_host.relieve(50), model_host.needed_mapped_bytes) == (0, 0)
