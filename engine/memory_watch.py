@@ -41,6 +41,11 @@ class Holder(Protocol):
         """What of its file every token reads."""
         ...
 
+    @property
+    def reads_its_file_again(self) -> bool:
+        """Whether that is why programs may be said to wait for memory."""
+        ...
+
     def relieve(self, wanted_bytes: int) -> int:
         """Give back memory; how much it does."""
         ...
@@ -88,7 +93,12 @@ class MemoryWatch:
         if self._holder.loaded_id != self._model_id:
             self._begin()
         now = self._read()
-        found = pressure.strain(self._before, now, self._holder.needed_mapped_bytes)
+        found = pressure.strain(
+            self._before,
+            now,
+            self._holder.needed_mapped_bytes,
+            stalls=not self._holder.reads_its_file_again,
+        )
         level = pressure.level(found)
         self._before = now
         if level is Level.CALM:

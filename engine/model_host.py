@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
-from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes
+from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes, reads_its_file_again
 from engine.placement.planner import Wishes
 from engine.protocol import LoadedModel, ModelEntry, Sampling, Settings
 from engine.protocol_placement import Choices
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
+    from engine.placement.load_plan import LoadPlan
 
 _logger = logging.getLogger(__name__)
 _LEAST_PROGRESS = 0.01
@@ -118,9 +119,19 @@ class ModelHost:
     @property
     def needed_mapped_bytes(self) -> int:
         """What every token reads of the loaded model's mapped file; see `load_needs.needed_mapped_bytes`."""
-        with self._backend_lock:
-            plan = None if self._backend is None else self._backend.plan
+        plan = self._plan
         return 0 if plan is None else needed_mapped_bytes(plan)
+
+    @property
+    def reads_its_file_again(self) -> bool:
+        """Whether the loaded model is larger than the memory; see `load_needs.reads_its_file_again`."""
+        plan = self._plan
+        return plan is not None and reads_its_file_again(plan)
+
+    @property
+    def _plan(self) -> "LoadPlan | None":
+        with self._backend_lock:
+            return None if self._backend is None else self._backend.plan
 
     def check(self, model_id: str) -> ModelEntry:
         """The entry of a model whose headers are in order. Raises NotFound, ModelFileError."""
@@ -176,7 +187,7 @@ class ModelHost:
 
     def _check_room(self, entry: ModelEntry, wishes: Wishes) -> None:
         """What does not fit in the place of the loaded model leaves it loaded. Raises DoesNotFit."""
-        plan = None if self._backend is None else self._backend.plan
+        plan = self._plan
         check = self._check_fits
         if check is None and self._open_backend is None:
             from engine.backends.opening import check_fits as check

@@ -15,6 +15,12 @@ def needed_mapped_bytes(plan: LoadPlan) -> int:
     return plan.part_bytes("dense", "ram") + plan.part_bytes("output", "ram")
 
 
+def reads_its_file_again(plan: LoadPlan) -> bool:
+    """Whether a model loaded by `plan` reads pages of its mapped file again and again, since they do not all fit: the
+    kernel counts that as waiting for memory, though nobody is short of it."""
+    return plan.memory_mapped and not plan.copied and plan.held_bytes("disk") > 0
+
+
 def context_bytes(plan: LoadPlan) -> int:
     """Bytes of RAM of the context and of the buffers to compute in, which are there until the model is closed."""
     return plan.part_bytes("cache", "ram") + plan.part_bytes("compute", "ram")

@@ -98,13 +98,14 @@ def read() -> Reading:
     )
 
 
-def strain(before: Reading | None, now: Reading, kept_bytes: int = 0) -> Strain:
+def strain(before: Reading | None, now: Reading, kept_bytes: int = 0, *, stalls: bool = True) -> Strain:
     """What there is between two readings; without one before, only what is free. `kept_bytes`: available as the system
-    counts it, and yet needed, such as the mapped weights that every token reads."""
+    counts it, and yet needed, such as the mapped weights that every token reads. `stalls` False: they mean nothing
+    now."""
     reserve = Room(now.total_bytes, 0, 1).ram_reserve_bytes
     free = now.available_bytes - kept_bytes
     passed_s = 0.0 if before is None else now.at_s - before.at_s
-    if before is None or passed_s <= 0:
+    if before is None or passed_s <= 0 or not stalls:
         return Strain(free, reserve)
     # Where a source has come or gone in between, nothing can be compared.
     pairs = (

@@ -19,6 +19,7 @@ class Machine:
     def __init__(self, spare_bytes: int = 2 * RESERVE) -> None:
         self.loaded_id: str | None = "m"
         self.needed_mapped_bytes = 0
+        self.reads_its_file_again = False
         self.available_bytes = 2 * RESERVE
         self.spare_bytes = self.most_bytes = spare_bytes
         self.some_us = 0
@@ -134,6 +135,18 @@ def test_programs_that_wait_are_given_something_though_there_seems_to_be_enough(
     machine.some_us += 100_000  # of half a second
     assert watch.look() is Level.SHORT
     assert machine.most_bytes - machine.spare_bytes == RESERVE // 4
+
+
+def test_a_model_that_reads_its_own_pages_again_does_not_make_memory_short(
+    machine: Machine, watch: MemoryWatch
+) -> None:
+    machine.reads_its_file_again = True
+    machine.available_bytes = RESERVE
+    watch.look()
+    machine.some_us += 500_000
+    assert watch.look() is Level.CALM
+    machine.available_bytes = RESERVE // 2 - 1
+    assert watch.look() is Level.SHORT
 
 
 def test_pages_that_every_token_reads_are_not_free(machine: Machine, watch: MemoryWatch) -> None:

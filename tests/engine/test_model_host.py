@@ -228,5 +228,7 @@ def test_memory_is_asked_of_the_loaded_model_alone(opening: Opening) -> None:
     assert [model_host.relieve(60), model_host.relieve(60)] == [60, 40]
     assert model_host.allow(50) == 25
     assert model_host.needed_mapped_bytes == needed_mapped_bytes(plan_of(mapped=True, copied=False)) > 0
+    assert model_host.reads_its_file_again
     model_host.close()
+    assert not model_host.reads_its_file_again
     assert (model_host.relieve(50), model_host.needed_mapped_bytes) == (0, 0)

@@ -8,6 +8,7 @@ from engine.placement.load_needs import (
     context_bytes,
     given_back_bytes,
     needed_mapped_bytes,
+    reads_its_file_again,
     still_needed_bytes,
     weights_taken_bytes,
 )
@@ -46,6 +47,7 @@ def test_of_a_mapped_model_what_every_token_reads_is_kept_and_nothing_of_it_is_t
     assert needed_mapped_bytes(plan) == 50
     assert weights_taken_bytes(plan) == 0
     assert given_back_bytes(plan) == context_bytes(plan) == 3
+    assert reads_its_file_again(plan)
     assert still_needed_bytes(plan, 0.0) == still_needed_bytes(plan, 1.0) == 53
 
 
@@ -53,6 +55,7 @@ def test_of_a_mapped_model_what_every_token_reads_is_kept_and_nothing_of_it_is_t
 def test_a_copied_or_read_model_takes_all_of_it_bit_by_bit(mapped: bool, copied: bool) -> None:
     plan = plan_of(mapped=mapped, copied=copied)
     assert needed_mapped_bytes(plan) == 0
+    assert not reads_its_file_again(plan)
     assert weights_taken_bytes(plan) == 600
     assert given_back_bytes(plan) == 603
     assert [still_needed_bytes(plan, each) for each in (-1, 0, 0.5, 1, 2)] == [603, 603, 303, 3, 3]
