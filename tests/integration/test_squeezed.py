@@ -84,9 +84,9 @@ def load(engine: LiveEngine) -> Any:
     )
 
 
-def begin(engine: LiveEngine, text: str) -> Any:
+def begin(engine: LiveEngine, text: str, **more: Any) -> Any:
     ask = {"kind": "ask", "session_id": engine.new_session(), "text": text}
-    return engine.post("/api/turns", {"turn": ask, **HOW})
+    return engine.post("/api/turns", {"turn": ask, **HOW, **more})
 
 
 def half(group: MemoryGroup) -> None:
@@ -186,8 +186,9 @@ def test_killed_in_the_middle_the_next_start_is_clean(
             engine.wait_status(lambda status: (status["loading_fraction"] or 0) > 0.1)
             engine.process.kill()
         else:
+            half(group)
             assert load(engine)["error"] is None
-            turn = begin(engine, QUESTION)
+            turn = begin(engine, QUESTION, max_tokens=800)
             stack.enter_context(contextlib.suppress(httpx.HTTPError))
             events = engine.events(turn["id"])
             next(event for _, event in events if event["kind"] == "text")
