@@ -59,11 +59,12 @@ class MemoryWatch:
     """One thread, asleep while no model is loaded. `changed` is called, on it, when `notice` has changed."""
 
     def __init__(
-        self, holder: Holder, changed: Callable[[], None], read: Callable[[], Reading] = pressure.read
+        self, holder: Holder, changed: Callable[[], None], read: Callable[[], Reading] | None = None
     ) -> None:
+        """`read`: of this machine's memory unless another one is given."""
         self.notice: str | None = None
         """What a person should know of memory now."""
-        self._holder, self._changed, self._read = holder, changed, read
+        self._holder, self._changed, self._read = holder, changed, read or pressure.read
         self._before: Reading | None = None
         self._model_id: str | None = None
         self._short = False  # it was, and what was given back is not all taken again

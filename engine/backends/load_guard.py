@@ -30,11 +30,13 @@ class LoadGuard:
         self,
         plan: LoadPlan,
         on_progress: Callable[[float], bool],
-        read: Callable[[], Reading] = pressure.read,
+        read: Callable[[], Reading] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._plan, self._on_progress, self._read, self._clock = plan, on_progress, read, clock
-        self._before = read()
+        """`read`: of this machine's memory unless another one is given."""
+        self._plan, self._on_progress, self._clock = plan, on_progress, clock
+        self._read = read or pressure.read
+        self._before = self._read()
         self._looked_s = clock()
 
     def __call__(self, fraction: float) -> bool:

@@ -293,6 +293,30 @@ def test_what_is_asked_of_a_stopped_engine_says_again_why(
     assert notice.button.text() == "Restart"
 
 
+def test_what_the_engine_tells_of_the_machine_is_shown_until_it_is_over(
+    opened: Opened, qtbot: QtBot, fake_engine: Any
+) -> None:
+    notices = opened.window.notices
+    fake_engine.status["notice"] = "Memory is short: close other programs."
+    fake_engine.tell_status()
+    qtbot.waitUntil(lambda: notices.sentences() == ["Memory is short: close other programs."])
+    shown = notices.notice("engine notice")
+    assert shown is not None
+    assert shown.kind == "info"
+    # Who has read it may put it away, and the same news does not bring it back.
+    shown.dismissed.emit()
+    fake_engine.status["queue_length"] = 1
+    fake_engine.tell_status()
+    qtbot.waitUntil(lambda: bool(opened.desk.shelf.status and opened.desk.shelf.status.queue_length))
+    assert notices.sentences() == []
+    fake_engine.status["notice"] = "Memory is short again."
+    fake_engine.tell_status()
+    qtbot.waitUntil(lambda: notices.sentences() == ["Memory is short again."])
+    fake_engine.status["notice"] = None
+    fake_engine.tell_status()
+    qtbot.waitUntil(lambda: notices.sentences() == [])
+
+
 def test_why_a_model_was_refused_stays_until_the_model_changes(
     opened: Opened, qtbot: QtBot, fake_engine: Any
 ) -> None:

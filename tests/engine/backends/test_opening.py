@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from engine.backends import llama_loading, llama_rehearsal, opening
-from engine.backends.llamacpp import LlamaCppBackend
-from engine.backends.opening import gpus_now, open_backend
+from engine.backends import load_guard
+from engine.backends.opening import check_fits, open_backend
 from engine.backends.read_ahead import available
-from engine.errors import ModelFileError, ModelLoadError
-from engine.placement import hardware, present_plan
+from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
+from engine.placement import hardware, present_plan, pressure
 from engine.placement.hardware import Gpu
 from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
-from engine.placement.planner import LEAST_GPU_RESERVE_BYTES, Wishes
+from engine.placement.planner import Wishes
 from engine.placement.present_plan import plan_for, sizes_of_file
+from engine.placement.pressure import Reading
 from engine.protocol import ModelEntry
 from tests.benchmarks.synthetic_v4 import synthetic_shape, write_synthetic
 from tests.convert.seeded_checkpoint import SMALL
@@ -78,6 +78,51 @@ def test_experts_that_the_plan_leaves_on_the_disk_are_read_ahead(
             assert watch.asked_bytes == 2 * 2 * 3 * (256 * 128 * 17 // 32)  # layers, experts, matrices
     finally:
         backend.close()
+
+
+def memory_of(monkeypatch: pytest.MonkeyPatch, available_bytes: int) -> None:
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(8 << 30, available_bytes))
+
+
+def test_what_will_fit_is_told_before_what_is_loaded_is_closed(
+    starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starter = entry(starter_path)
+    memory_of(monkeypatch, 8 << 30)
+    loaded = plan_for(sizes_of_file(starter_path), Wishes(8192))
+    memory_of(monkeypatch, 601_000_000)
+    with pytest.raises(DoesNotFit, match="512 tokens"):
+        open_backend(starter, wishes=Wishes(512), on_progress=lambda _fraction: True)
+    # In the place of the one that is loaded it fits, with what that gives back; as large again it would, too.
+    check_fits(starter, wishes=Wishes(512), loaded=loaded)
+    check_fits(starter, wishes=Wishes(8192), loaded=loaded)
+    small = replace(loaded, parts=tuple(part for part in loaded.parts if part.what == "compute"))
+    with pytest.raises(DoesNotFit, match="8,192 tokens"):
+        check_fits(starter, wishes=Wishes(8192), loaded=small)
+    assert loaded.held_bytes("ram") > 90_000_000
+
+
+def test_what_is_no_model_is_found_when_it_is_opened(starter_path: Path, tmp_path: Path) -> None:
+    loaded = plan_for(sizes_of_file(starter_path), Wishes(512))
+    (tmp_path / "a.gguf").write_bytes(b"no GGUF")
+    for name in ("a.gguf", "gone.gguf", "a.script.json"):
+        check_fits(entry(tmp_path / name), wishes=Wishes(1 << 40), loaded=loaded)
+
+
+def test_a_load_ends_when_the_memory_that_was_planned_with_goes(
+    starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter([8 << 30, 8 << 30])
+    monkeypatch.setattr(pressure, "read", lambda: Reading(0.0, 8 << 30, next(left, 100_000_000)))
+    monkeypatch.setattr(load_guard, "LOOK_S", 0.0)
+    fractions: list[float] = []
+    with pytest.raises(DoesNotFit, match="was not loaded: memory got short while it was being loaded"):
+        open_backend(
+            entry(starter_path),
+            wishes=Wishes(8192, threads=1),
+            on_progress=lambda fraction: fractions.append(fraction) is None,
+        )
+    assert len(fractions) == 1
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
