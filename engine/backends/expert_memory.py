@@ -13,6 +13,7 @@ Every method may be called from any thread; what is being computed with is not d
 `fetch`.
 """
 
+import errno
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,12 +28,18 @@ from engine.backends.mapped_file import (
     drop,
     give_back,
     mappings_of,
+    most_mappings,
+    move,
     offset_at,
     take,
 )
 from engine.placement.expert_ranges import ExpertLayer, ExpertRanges, ExpertTensor
 from engine.placement.resident_set import ResidentSet
 
+PIECES_SHARE = 0.5
+"""Of the pieces of memory that a process may have, those that moved pages may make."""
+_PIECES_OF_A_MATRIX = 2
+"""Its own pages once moved there, and the one that it shares with the next."""
 LEAST_TOKENS = 2
 """A budget that holds a layer's experts of fewer tokens than this is left to the system's page cache."""
 
@@ -106,6 +113,9 @@ class ExpertMemory:
         self._layers = list(ranges.layers)
         self._matrices: dict[int, list[_Matrices]] = {}
         self._lent: set[int] = set()  # placed, but the file's for now
+        self._moved: dict[int, set[int]] = {}  # the experts of a layer that others' pages were moved to
+        self._can_move = True
+        self._may_move = int(most_mappings() * PIECES_SHARE) // _PIECES_OF_A_MATRIX
         self._allowed_bytes = budget_bytes
         self._resident = ResidentSet(
             budget_bytes,
@@ -184,7 +194,7 @@ class ExpertMemory:
             if layer in self._lent:
                 self._take(layer)
             missing, dropped = self._resident.ask(number, chosen)
-            self._drop(dropped)
+            self._reuse(layer, missing, dropped)
             parts = [
                 [
                     Wanted(tensor.address_of(first), first, end - first)
@@ -243,6 +253,8 @@ class ExpertMemory:
         self._reader.close()
 
     def _take(self, layer: int) -> None:
+        whole = self._moved.pop(layer, set())  # all of one piece again
+        self._may_move += len(whole) * len(self._matrices[layer])
         self._lent.discard(layer)  # first: should the system refuse the second tensor, the first one is taken
         for each in self._matrices[layer]:
             take(each.address_of(each.first), each.end - each.first)
@@ -254,6 +266,45 @@ class ExpertMemory:
         for each in self._matrices[layer]:
             give_back(each.address_of(each.first), each.end - each.first, self._reader.descriptor, each.first)
         self._lent.add(layer)
+
+    def _reuse(self, layer: int, missing: Sequence[int], dropped: Sequence[tuple[int, int]]) -> None:
+        """Free what is dropped; as far as others come in its place, by moving its pages to them.
+
+        A page that is freed and another that is filled with zeros before the disk writes to it take several times
+        the processor's time that reading does. What cannot be moved is freed.
+        """
+        for expert, (number, gone) in zip(missing, dropped, strict=False):
+            source = self._layers[number]
+            if self._moves(source, gone, layer, expert):
+                for old, new in zip(self._matrices[source], self._matrices[layer], strict=False):
+                    self._move(old, gone, new, expert)
+        self._drop(dropped)
+
+    def _moves(self, source: int, gone: int, target: int, expert: int) -> bool:
+        """Whether both may become pieces of their own; notes that they do."""
+        here = [(layer, each) for layer, each in ((source, gone), (target, expert))]
+        more = sum(
+            len(self._matrices[layer]) for layer, each in here if each not in self._moved.get(layer, ())
+        )
+        if more > self._may_move:
+            return False
+        self._may_move -= more
+        for layer, each in here:
+            self._moved.setdefault(layer, set()).add(each)
+        return True
+
+    def _move(self, old: _Matrices, gone: int, new: _Matrices, expert: int) -> None:
+        first, end = old.pages(gone, alone=(True, True))
+        to_first, to_end = new.pages(expert, alone=(True, True))
+        size_bytes = end - first
+        if not self._can_move or size_bytes != to_end - to_first or not size_bytes:
+            return
+        try:
+            move(old.address_of(first), new.address_of(to_first), size_bytes)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # nor will any other be
+                self._can_move = False
+            take(new.address_of(to_first), size_bytes)
 
     def _drop(self, dropped: Sequence[tuple[int, int]]) -> None:
         """Free the pages of experts that are not held any more, but for those that a held neighbour shares."""

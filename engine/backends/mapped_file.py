@@ -1,8 +1,8 @@
 """The memory into which another library has mapped a file, and parts of it exchanged for memory of our own.
 
 Owns: where in this process a file is mapped (/proc/self/maps), and the system calls that put anonymous memory in the
-place of a part of that mapping, free pages of it, and map the file there again. Linux. Does not know what lies in
-the file, nor who reads it.
+place of a part of that mapping, free pages of it, move them, and map the file there again. Linux. Does not know what
+lies in the file, nor who reads it.
 
 An address is only ever exchanged after it was found in a mapping of that file, at the place in the file that it is
 said to be: a wrong one would be overwritten memory.
@@ -20,6 +20,9 @@ PAGE_BYTES = mmap.PAGESIZE
 _MAPS = Path("/proc/self/maps")
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
 _DONTNEED, _DONTFORK, _NOHUGEPAGE = 4, 10, 15  # madvise(2); the numbers are those of x86 and ARM alike
+_MAYMOVE, _FIXED, _DONTUNMAP = 1, 2, 4  # mremap(2)
+_MOST_MAPPINGS = Path("/proc/sys/vm/max_map_count")
+_USUAL_MOST_MAPPINGS = 65_530
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -86,6 +89,29 @@ def drop(address: int, size_bytes: int) -> None:
     _advise(address, size_bytes, _DONTNEED)
 
 
+def move(source: int, target: int, size_bytes: int) -> None:
+    """Move pages of our own to another address of our own memory, instead of freeing them and filling new ones with
+    zeros; at `source` zeros are read from now on. Both are split off what is around them: see `most_mappings`.
+
+    What was at `target` is lost. Raises OSError, and what is at `target` is to be taken anew, where the system does
+    not do that (Linux before 5.7: EINVAL) or either is not all of one piece.
+    """
+    _check(source, size_bytes)
+    _check(target, size_bytes)
+    flags = _MAYMOVE | _FIXED | _DONTUNMAP
+    found: int | None = _libc().mremap(source, size_bytes, size_bytes, flags, target)
+    if found == _FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def most_mappings() -> int:
+    """How many pieces of memory, differing in what they are or where they came from, this process may have."""
+    try:
+        return int(_MOST_MAPPINGS.read_text())
+    except (OSError, ValueError):
+        return _USUAL_MOST_MAPPINGS
+
+
 def _map(address: int, size_bytes: int, protection: int, flags: int, descriptor: int, offset: int) -> None:
     _check(address, size_bytes)
     found: int | None = _libc().mmap(address, size_bytes, protection, flags, descriptor, offset)
@@ -110,6 +136,10 @@ def _libc() -> Any:
         library.mmap.restype = ctypes.c_void_p
         library.mmap.argtypes = [
             ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
+        ]  # fmt: skip
+        library.mremap.restype = ctypes.c_void_p
+        library.mremap.argtypes = [
+            ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p,
         ]  # fmt: skip
         library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         _LIBRARY.append(library)

@@ -1,6 +1,7 @@
 """The memory under a mapping of Python's own, in place of llama.cpp's."""
 
 import ctypes
+import errno
 import mmap
 import os
 import random
@@ -217,6 +218,51 @@ def test_surrender_leaves_everything_as_it_was(mapped: Mapped) -> None:
     assert mapped.bytes_at(0, len(mapped.content)) == mapped.content
     assert resident_bytes(mapped) == memory.held_bytes == 0
     assert not memory.placed(0)
+    memory.close()
+
+
+@pytest.mark.parametrize("refused", [None, errno.EINVAL, errno.EFAULT])
+def test_the_pages_of_what_goes_are_moved_to_what_comes(
+    mapped: Mapped, monkeypatch: pytest.MonkeyPatch, refused: int | None
+) -> None:
+    moved = 0
+    real = expert_memory.move
+
+    def move(source: int, target: int, size_bytes: int) -> None:
+        nonlocal moved
+        moved += 1
+        if refused:
+            raise OSError(refused, os.strerror(refused))
+        real(source, target, size_bytes)
+
+    monkeypatch.setattr(expert_memory, "move", move)
+    memory = mapped.memory(4 * ONE)
+    mapped.place_all(memory)
+    for experts in ([0, 1], [2, 3], [4, 5], [0, 2], [1, 3]):
+        memory.fetch(2, chosen(experts)).wait()
+        assert all(mapped.has(2, each) for each in experts)
+        assert resident_bytes(mapped) <= 4 * ONE
+    assert moved == 1 if refused == errno.EINVAL else moved > 3
+    assert mapped.rest_is_untouched()
+    memory.surrender()
+    assert mapped.bytes_at(0, len(mapped.content)) == mapped.content
+    memory.close()
+
+
+def test_no_more_pieces_are_made_than_the_process_may_have(
+    mapped: Mapped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expert_memory, "most_mappings", lambda: 40)
+    memory = mapped.memory(4 * ONE)
+    mapped.place_all(memory)
+    before = len(Path("/proc/self/maps").read_text().splitlines())
+    draws = random.Random(6)
+    for step in range(60):
+        experts = draws.sample(range(EXPERTS), USED)
+        memory.fetch(step % LAYERS * 2, chosen(experts)).wait()
+        assert all(mapped.has(step % LAYERS * 2, each) for each in experts)
+    assert len(Path("/proc/self/maps").read_text().splitlines()) - before <= 40
+    assert memory._may_move < 3
     memory.close()
 
 

@@ -1,3 +1,4 @@
+import ctypes
 import mmap
 import os
 from pathlib import Path
@@ -11,6 +12,8 @@ from engine.backends.mapped_file import (
     drop,
     give_back,
     mappings_of,
+    most_mappings,
+    move,
     offset_at,
     take,
 )
@@ -44,6 +47,22 @@ def test_a_mapping_is_found_and_a_part_of_it_exchanged_and_given_back(file: Path
     os.close(descriptor)
 
 
+def test_pages_are_moved_and_leave_zeros(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+        start = mappings_of(descriptor)[0].start
+        take(start + PAGE_BYTES, 6 * PAGE_BYTES)
+        ctypes.memset(start + PAGE_BYTES, 7, 2 * PAGE_BYTES)
+        ctypes.memset(start + 4 * PAGE_BYTES, 9, 2 * PAGE_BYTES)
+        move(start + PAGE_BYTES, start + 4 * PAGE_BYTES, 2 * PAGE_BYTES)
+        wanted = [1, 0, 0, 0, 7, 7, 0, 8]
+        assert mapped[:] == b"".join(bytes([each]) * PAGE_BYTES for each in wanted)
+        with pytest.raises(OSError, match="Invalid argument"):  # over itself
+            move(start + PAGE_BYTES, start + 2 * PAGE_BYTES, 2 * PAGE_BYTES)
+    os.close(descriptor)
+    assert most_mappings() > 1000
+
+
 def test_what_is_not_wholly_in_a_mapping_is_not_found() -> None:
     mappings = [Mapping(8192, 16384, 4096), Mapping(16384, 20480, 65536)]
     assert offset_at(mappings, 8200, 8184) == 4104
@@ -69,14 +88,12 @@ def test_another_file_and_a_place_beyond_its_end_are_not_taken_for_it(file: Path
     ("address", "size_bytes"), [(PAGE_BYTES, 1), (1, PAGE_BYTES), (PAGE_BYTES, 0), (0, 4096)]
 )
 def test_only_whole_pages_are_exchanged(address: int, size_bytes: int) -> None:
-    for call in (take, drop):
+    for call in (take, drop, lambda *each: move(*each[:1], PAGE_BYTES, each[1])):
         with pytest.raises(ValueError, match="whole pages"):
             call(address, size_bytes)
 
 
 def test_a_refusal_is_an_error() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"), mmap.mmap(-1, PAGE_BYTES) as own:
-        import ctypes
-
         address = ctypes.addressof(ctypes.c_char.from_buffer(own))
         give_back(address, PAGE_BYTES, 9999, 0)
