@@ -1,17 +1,23 @@
-"""Decoding with experts that do not fit into memory: read ahead by choice, against plain llama.cpp, mapped.
+"""Decoding with experts that do not fit into memory: Seamount's way against plain llama.cpp, mapped.
 
     python -m tests.benchmarks.experts_from_disk            needs 8 GB in the temporary folder (TMPDIR)
 
-The model is synthetic: 6 layers of 96 experts, each matrix of Flash's exact size, routed by token id, so that both
-read the same 108 matrices (481 MB) for a token. What is not experts is small: the disk is what is measured. Two
-traces: uniform, and skewed (the expert at rank r asked for as 1/(r+1)).
+The model is synthetic: 6 layers of 96 experts, each matrix of Flash's exact size, routed by token id, so that all
+ways read the same 108 matrices (481 MB) for a token. What is not experts is small: the disk is what is measured. Two
+traces: uniform, and skewed (the expert at rank r asked for as 1/(r+1)); or one recorded (`--routing trace:FILE`).
 
 Two states of memory. "squeezed": a memory control group (Linux, root) in which the process and its page cache may
-have a third of the file; what stays is the kernel's affair. "cold": everything is dropped before each token, the
-dense part too, so all of it comes from the disk; needs no rights. Both ways run in one process, on one file, in
-turn, on the same tokens; before each run everything is dropped, and its first tokens, which fill the memory, are
-not counted. In the same round the disk is read past the page cache (O_DIRECT, 4 threads) where the last tokens'
-experts lie. Figures are the medians of the rounds' own ratios; a token at the disk's rate reads all its experts.
+have a third of the file; plain llama.cpp has all of it for its page cache, Seamount a budget for experts that leaves
+`REST_BYTES` of it to the rest. "cold": everything is dropped before each token, the dense part too, so all of it comes
+from the disk; needs no rights. All ways run in one process, on one file, in turn, on the same tokens; before each run
+everything of all of them is dropped, and its first tokens, which fill the memory, are not counted. In the same round
+the disk is read past the page cache (O_DIRECT, 4 threads) where the last tokens' experts lie, before and after the
+run of Seamount's way. Figures are the medians of the rounds' own ratios; a token at the disk's rate reads all its
+experts.
+
+`--also` adds ways, for what each part gives: "advice" (the system is asked to read ahead what was chosen, and keeps
+what it likes), "one stage" (computing waits for all of a layer), "fresh pages" (pages are freed and filled anew, not
+moved), "least recent" (what was not asked for the longest goes first). `--prompt N` reads prompts of N tokens instead.
 """
 
 import argparse
@@ -44,11 +50,15 @@ SKEWED_FROM = 512
 """Token ids from here on are routed by skew, those below evenly."""
 UNCOUNTED, COUNTED, ROUNDS = 6, 6, 5
 MEMORY_SHARE = 1 / 3
+REST_BYTES = 450 << 20
+"""Python and its libraries, a context for each way, and what is not experts."""
+ALSO = ("advice", "one stage", "fresh pages", "least recent")
 DIRECT_TOKENS, DIRECT_THREADS = 4, 4
 NEEDED_BYTES = 8 << 30
 RATIO_WANTED, DISK_WANTED = 2.5, 0.75
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
+EVERYTHING = 1 << 60
 _MADV_DONTNEED = 4
 
 
@@ -102,24 +112,38 @@ class Unwatched:
 
         self.callback: Any = llama.ggml_backend_sched_eval_callback()
 
+    def settle(self) -> None:
+        """Nothing can fail."""
+
+    def relieve(self, _wanted_bytes: int) -> int:
+        """Nothing is held."""
+        return 0
+
     def close(self) -> None:
         """Nothing was opened."""
 
 
 class Decoder:
-    """One of the two ways, with its own context over the same file."""
+    """One of the ways, with its own context over the same file."""
 
     def __init__(self, path: Path, watch: Any) -> None:
         from engine.backends.llamacpp import LlamaCppBackend
 
-        self.watch = watch
+        self._watch = watch
         self._backend = LlamaCppBackend.open(
-            path, name="synthetic", context_tokens=256, threads=0, on_progress=lambda _: True, watch=watch
+            path, name="synthetic", context_tokens=1024, threads=0, on_progress=lambda _: True, watch=watch
         )
+        self._backend.relieve(EVERYTHING)
+
+    def empty(self) -> None:
+        """Drop what it holds; it may fill its budget again."""
+        self._backend.relieve(EVERYTHING)
+        if not isinstance(self._watch, Unwatched):
+            self._watch.allow(EVERYTHING)
 
     def run(self, tokens: Sequence[int], before: Callable[[], None]) -> tuple[float, float, float]:
         """Milliseconds and bytes from the disk for a counted token; the sum of the last logits, to compare."""
-        self._backend.sync([tokens[0]], lambda *_: None, lambda: False)
+        self._read(tokens[:1])
         elapsed_s, read_bytes = 0.0, 0
         logits: Any = None
         for number, token in enumerate(tokens[1:]):
@@ -130,6 +154,49 @@ class Decoder:
                 elapsed_s += time.perf_counter() - start
                 read_bytes += disk_bytes() - read
         return elapsed_s / COUNTED * 1e3, read_bytes / COUNTED, float(logits.sum())
+
+    def read_prompt(self, tokens: Sequence[int]) -> tuple[float, float, float]:
+        """As `run`, for a whole prompt that is read at once."""
+        start, read = time.perf_counter(), disk_bytes()
+        self._read(tokens)
+        return (
+            (time.perf_counter() - start) * 1e3,
+            disk_bytes() - read,
+            float(self._backend.logits().sum()),
+        )
+
+    def _read(self, tokens: Sequence[int]) -> None:
+        # A context that holds something of it would not read it again; nothing in common with the last run's.
+        self._backend._clear()
+        self._backend.sync(tokens, lambda *_: None, lambda: False)
+
+
+def decoder(path: Path, way: str, budget_bytes: int) -> Decoder:
+    """One of "plain", "ahead" and `ALSO`."""
+    from engine.backends.llama_experts import ExpertWatch
+
+    if way == "plain":
+        return Decoder(path, Unwatched())
+    if way == "advice":
+        return Decoder(path, ExpertWatch.open(path, memory_bytes=0))
+    watch: Any = ExpertWatch.open(path, memory_bytes=0, experts_bytes=budget_bytes)
+    if watch.way != "direct":
+        raise SystemExit("experts from disk: this system does not let mapped memory be exchanged")
+    memory = watch._memory
+    if way == "one stage":
+        fetch = memory.fetch
+
+        def whole(layer: int, chosen: Any) -> Any:
+            found = fetch(layer, chosen)
+            found.wait()
+            return found
+
+        memory.fetch = whole
+    elif way == "fresh pages":
+        memory._can_move = False
+    elif way == "least recent":
+        memory._resident._half_life = 1.0  # what was asked for last outweighs all before
+    return Decoder(path, watch)
 
 
 class Dropped:
@@ -176,43 +243,54 @@ def disk_bytes() -> int:
     return int(re.search(r"^read_bytes: (\d+)", Path("/proc/self/io").read_text(), re.MULTILINE)[1])  # type: ignore[index]
 
 
-def measure(path: Path, group: str, rounds: int) -> None:
+def measure(path: Path, group: str, rounds: int, also: Sequence[str], prompt_tokens: int) -> None:
     """In a process of its own: print a line of JSON for each round and trace."""
     if group:
         (Path(group) / "cgroup.procs").write_text(str(os.getpid()))
     import random
 
     from convert.gguf_header import read_gguf_header
-    from engine.backends.llama_experts import ExpertWatch
     from engine.placement.expert_ranges import expert_ranges
 
     tables = [routes(layer) for layer in range(LAYERS)]
     ranges = expert_ranges(read_gguf_header(path))
     assert ranges is not None
     drop = Dropped(path)
-    before = (lambda: None) if group else drop
-    decoders = {
-        "plain": Decoder(path, Unwatched()),
-        "ahead": Decoder(path, ExpertWatch.open(path, memory_bytes=0)),
-    }
+    budget_bytes = round(path.stat().st_size * MEMORY_SHARE) - REST_BYTES
+    decoders = {way: decoder(path, way, budget_bytes) for way in ("plain", "ahead", *also)}
     draws = random.Random(0)
+    count = prompt_tokens or 1 + UNCOUNTED + COUNTED
     for number in range(rounds):
         for trace, first, last in (("uniform", 3, SKEWED_FROM), ("skewed", SKEWED_FROM, SHAPE["vocab_size"])):
-            tokens = [draws.randrange(first, last) for _ in range(1 + UNCOUNTED + COUNTED)]
-            found: dict[str, Any] = {"round": number, "trace": trace}
-            sums: list[float] = []
-            for name, decoder in decoders.items() if number % 2 == 0 else reversed(decoders.items()):
-                drop()
-                found[name], found[f"{name}_read"], total = decoder.run(tokens, before)
-                sums.append(total)
-            found["same"] = sums[0] == sums[1]
+            tokens = [draws.randrange(first, last) for _ in range(count)]
             wanted = [
                 part
                 for token in tokens[-DIRECT_TOKENS:]
                 for layer, each in ranges.layers.items()
                 for part in each.ranges(tables[layer][token].tolist())
             ]
-            found["direct_rate"] = read_directly(path, wanted)
+            found: dict[str, Any] = {"round": number, "trace": trace}
+            sums: list[float] = []
+            rates: list[float] = []
+            for name, each in decoders.items() if number % 2 == 0 else reversed(decoders.items()):
+                drop()
+                if name == "ahead":
+                    rates.append(read_directly(path, wanted))
+
+                def before(each: Decoder = each) -> None:
+                    if not group:
+                        each.empty()
+                        drop()
+
+                each.empty()
+                done = each.read_prompt(tokens) if prompt_tokens else each.run(tokens, before)
+                found[name], found[f"{name}_read"], total = done
+                each.empty()
+                sums.append(total)
+                if name == "ahead":
+                    rates.append(read_directly(path, wanted))
+            found["same"] = len(set(sums)) == 1
+            found["direct_rate"] = 2 / sum(1 / rate for rate in rates)
             found["token_bytes"], found["load"] = ranges.token_bytes, psutil.getloadavg()[0]
             print(json.dumps(found), flush=True)
 
@@ -227,10 +305,13 @@ def main(argv: Sequence[str] | None = None) -> bool:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--model", type=Path, help="keep the model there, and use it if it is there")
-    parser.add_argument("--measure", nargs=3, metavar=("MODEL", "GROUP", "ROUNDS"), help=argparse.SUPPRESS)
+    parser.add_argument("--also", action="append", choices=ALSO, default=[], help="a further way")
+    parser.add_argument("--prompt", type=int, default=0, metavar="TOKENS", help="read prompts, write nothing")
+    parser.add_argument("--measure", nargs=2, metavar=("MODEL", "GROUP"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.measure:
-        measure(Path(options.measure[0]), options.measure[1], int(options.measure[2]))
+        path, group = options.measure
+        measure(Path(path), group, options.rounds, options.also, options.prompt)
         return True
     if sys.platform != "linux":
         print("experts from disk: not measured, this system takes no advice on what to read ahead")
@@ -247,51 +328,58 @@ def main(argv: Sequence[str] | None = None) -> bool:
         with path.open("rb+") as file:  # out of the page cache, which is not charged to the group otherwise
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        return _measured(path, options.memory, options.rounds)
+        return _measured(path, options)
 
 
-def _measured(path: Path, memory: str | None, rounds: int) -> bool:
+def _measured(path: Path, options: argparse.Namespace) -> bool:
     limit_bytes = round(path.stat().st_size * MEMORY_SHARE)
-    with memory_group(limit_bytes) if memory != "cold" else contextlib.nullcontext() as group:
-        if group is None and memory == "squeezed":
+    with memory_group(limit_bytes) if options.memory != "cold" else contextlib.nullcontext() as group:
+        if group is None and options.memory == "squeezed":
             print("experts from disk: no memory control group can be made here (that needs root)")
             return False
-        state = (
-            "cold"
-            if group is None
-            else f"squeezed to {limit_bytes / 1e9:.1f} of {path.stat().st_size / 1e9:.1f} GB"
-        )
+        state = "cold" if group is None else f"{limit_bytes / 1e9:.1f} of {path.stat().st_size / 1e9:.1f} GB"
+        also = [word for way in options.also for word in ("--also", way)]
         done = subprocess.run(
-            [sys.executable, "-m", "tests.benchmarks.experts_from_disk", "--measure", str(path),
-             "" if group is None else str(group), str(rounds)],
+            [sys.executable, "-m", "tests.benchmarks.experts_from_disk", *also, "--rounds", str(options.rounds),
+             "--prompt", str(options.prompt), "--measure", str(path), "" if group is None else str(group)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    holds = True
-    for trace in ("uniform", "skewed"):
-        rows = [each for each in found if each["trace"] == trace]
-        ratio = statistics.median(each["plain"] / each["ahead"] for each in rows)
-        direct = statistics.median(
-            each["token_bytes"] / each["direct_rate"] * 1e3 / each["ahead"] for each in rows
-        )
-        plain, ahead = (statistics.median(each[name] for each in rows) for name in ("plain", "ahead"))
-        reads = [
-            statistics.median(each[f"{name}_read"] for each in rows) / 1e6 for name in ("plain", "ahead")
-        ]
-        rate = statistics.median(each["direct_rate"] for each in rows)
-        loads = sorted(each["load"] for each in rows)
+    reports = [
+        _report(state, trace, [each for each in found if each["trace"] == trace], options)
+        for trace in ("uniform", "skewed")
+    ]
+    return all(reports)
+
+
+def _report(state: str, trace: str, rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> bool:
+    """Print a trace's figures; whether they hold."""
+    middle = statistics.median
+    what = f"a prompt of {options.prompt} tokens" if options.prompt else "a token"
+    same = all(each["same"] for each in rows)
+    ratio = middle(each["plain"] / each["ahead"] for each in rows)
+    direct = middle(each["token_bytes"] / each["direct_rate"] * 1e3 / each["ahead"] for each in rows)
+    loads = sorted(each["load"] for each in rows)
+    print(
+        f"experts from disk, memory {state}, {trace}, {len(rows)} rounds, load {loads[0]:.1f} to {loads[-1]:.1f}:"
+    )
+    for way in ("plain", "ahead", *options.also):
+        elapsed_ms, read_bytes = (middle(each[name] for each in rows) for name in (way, f"{way}_read"))
+        against = middle(each[way] / each["ahead"] for each in rows)
         print(
-            f"experts from disk, {state}, {trace}: plain {plain:.0f} ms a token, read ahead {ahead:.0f} = "
-            f"{ratio:.2f} (≥ {RATIO_WANTED}); ÷ O_DIRECT at {rate / 1e9:.2f} GB/s = {direct:.2f} "
-            f"(≥ {DISK_WANTED}); read from disk {reads[0]:.0f} and {reads[1]:.0f} of "
-            f"{rows[0]['token_bytes'] / 1e6:.0f} MB a token; logits "
-            f"{'equal' if all(each['same'] for each in rows) else 'DIFFER'}; load {loads[0]:.1f} to {loads[-1]:.1f}",
-            flush=True,
+            f"  {way:12} {elapsed_ms:6.0f} ms {what}, {read_bytes / 1e6:5.0f} MB read; ÷ ahead {against:.2f}"
         )
-        holds = (
-            holds and ratio >= RATIO_WANTED and direct >= DISK_WANTED and all(each["same"] for each in rows)
-        )
-    return holds
+    print(f"  logits {'equal' if same else 'DIFFER'}; plain ÷ ahead {ratio:.2f} (≥ {RATIO_WANTED})", end="")
+    if options.prompt:
+        print(flush=True)
+        return same
+    rate = middle(each["direct_rate"] for each in rows)
+    print(
+        f"; ÷ O_DIRECT at {rate / 1e9:.2f} GB/s, all {rows[0]['token_bytes'] / 1e6:.0f} MB of a token, "
+        f"{direct:.2f} (≥ {DISK_WANTED})",
+        flush=True,
+    )
+    return same and ratio >= RATIO_WANTED and direct >= DISK_WANTED
 
 
 if __name__ == "__main__":
