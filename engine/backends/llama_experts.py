@@ -83,7 +83,7 @@ class ExpertWatch:
         self._addresses: dict[int, int] = {}
         self._last_product: dict[int, bytes] = {}  # by layer, the last before the last tensor's
         self._product = b""
-        self._strange: set[int] = set()
+        self._strange: set[int] = set()  # layers that are not in the file's mapping: with a GPU, or copied
         self.callback: Any = llama.ggml_backend_sched_eval_callback(self._evaluate)
         """For `cb_eval` of the context's parameters; llama.cpp holds only its address."""
 
@@ -191,8 +191,7 @@ class ExpertWatch:
     def _asked(self, tensor: int, name: bytes) -> bool:
         """Whether to stop after an operation, which nothing was computed of yet."""
         if name.startswith(_CHOICE):
-            if self._waiting is not None:  # the layer before has products of another kind
-                self._strange.add(self._layer)
+            # In a batch of which a GPU computes the experts, products are with copies: the next one may be another.
             self._waiting = None
             self._layer = int(name[len(_CHOICE) :])
             self._addresses, self._product = {}, b""

@@ -4,7 +4,7 @@
 
 The model is synthetic: 6 layers of 96 experts, each matrix of Flash's exact size, routed by token id, so that all
 ways read the same 108 matrices (481 MB) for a token. What is not experts is small: the disk is what is measured. Two
-traces: uniform, and skewed (the expert at rank r asked for as 1/(r+1)); or one recorded (`--routing trace:FILE`).
+traces: uniform, and skewed (the expert at rank r asked for as 1/(r+1)).
 
 Two states of memory. "squeezed": a memory control group (Linux, root) in which the process and its page cache may
 have a third of the file; plain llama.cpp has all of it for its page cache, Seamount a budget for experts that leaves

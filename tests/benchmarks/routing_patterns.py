@@ -5,6 +5,9 @@ A pattern is int32 [tokens, used]: for each token of one layer, the experts that
 - uniform: every expert as likely as any other; the worst case for whatever keeps some of them at hand.
 - skewed: a fixed order of popularity for each layer, the expert at rank r asked for as 1/(r+1).
 - topical: skewed, and the order changes every `TOPIC_TOKENS` tokens, as it does from topic to topic.
+
+A recorded trace (`engine.placement.routing_trace`) can be replayed instead: its tokens one after the other, and again
+from its first where more are wanted.
 """
 
 import hashlib
@@ -12,6 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.placement.routing_trace import RoutingTrace
 
 Routes = NDArray[np.int32]
 
@@ -39,6 +44,19 @@ def topical(layer: int, tokens: int, experts: int, used: int, seed: int) -> Rout
         for start in range(0, tokens, TOPIC_TOKENS)
     ]
     return np.concatenate(parts) if parts else np.zeros((0, used), np.int32)
+
+
+def replayed(trace: RoutingTrace, layer: int, tokens: int, experts: int, used: int) -> Routes:
+    """What a trace's tokens chose in the layer at that place among its layers.
+
+    Raises ValueError for a trace of another number of experts, or with fewer layers than that.
+    """
+    head = trace.head
+    if (head.experts, head.used) != (experts, used):
+        raise ValueError(f"the trace is of {head.used} of {head.experts} experts, not of {used} of {experts}")
+    if layer >= len(head.layers):
+        raise ValueError(f"the trace has {len(head.layers)} layers, and layer {layer} is wanted")
+    return trace.choices[head.layers[layer]][np.arange(tokens) % trace.tokens].astype(np.int32)
 
 
 PATTERNS: dict[str, Callable[[int, int, int, int, int], Routes]] = {

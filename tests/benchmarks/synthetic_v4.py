@@ -8,7 +8,8 @@ shares no factor with a row's blocks, so that rows and experts differ and a giga
 Their size is that of a fresh network's, so that every logit is finite; what the model says has no meaning.
 
 With a routing (any but "scored") every layer is routed by token id (`hash_layer_count` = layers): row t of a
-layer's table are the experts of token id t. So a prompt is a routing trace, and the same one in any engine.
+layer's table are the experts of token id t. So a prompt is a routing trace, and the same one in any engine; of a
+recorded trace (`--routing trace:FILE`) the tokens 0, 1, 2 and so on are the model's token ids.
 """
 
 import argparse
@@ -28,7 +29,9 @@ from convert.gguf_writer import header
 from convert.metadata import Origin, Vocabulary, metadata_of
 from convert.model_shape import ModelShape
 from convert.tensor_map import Options, Target, map_tensors
-from tests.benchmarks.routing_patterns import PATTERNS, Routes, uniform
+from engine.errors import TraceError
+from engine.placement.routing_trace import RoutingTrace, read_trace
+from tests.benchmarks.routing_patterns import PATTERNS, Routes, replayed, uniform
 from tests.convert.released_configs import FLASH, PRO
 from tests.convert.seeded_checkpoint import write_tokenizer
 
@@ -208,9 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--routing",
-        choices=("scored", *PATTERNS),
         default="scored",
-        help="scored: as the release does; else every layer by token id",
+        metavar="|".join(("scored", *PATTERNS, "trace:FILE")),
+        help="scored: as the release does; else every layer by token id, by a pattern or as a recorded trace's tokens",
     )
     parser.add_argument("--hollow", action="store_true", help="experts take no room on the disk")
     parser.add_argument("--seed", type=int, default=0)
@@ -226,19 +229,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             overrides[key] = json.loads(value)
         except ValueError:
             parser.error(f"--set {each}: the value is not JSON")
+    trace: RoutingTrace | None = None
     try:
+        if options.routing.startswith("trace:"):
+            trace = read_trace(Path(options.routing.removeprefix("trace:")))
+        elif options.routing not in ("scored", *PATTERNS):
+            parser.error(
+                f"--routing {options.routing}: one of scored, {', '.join(PATTERNS)}, trace:FILE is wanted"
+            )
         shape = synthetic_shape(
             options.base, layers=options.layers, hashed=options.routing != "scored", overrides=overrides
         )
-    except (CheckpointError, ValueError) as error:
+        experts, used = shape.n_routed_experts, shape.num_experts_per_tok
+        if trace is not None:
+            replayed(trace, shape.num_hidden_layers - 1, 1, experts, used)
+    except (CheckpointError, TraceError, ValueError) as error:
         parser.error(str(error))
-    experts, used = shape.n_routed_experts, shape.num_experts_per_tok
     pattern = PATTERNS.get(options.routing, uniform)
+
+    def routes(layer: int) -> Routes:
+        if trace is not None:
+            return replayed(trace, layer, shape.vocab_size, experts, used)
+        return pattern(layer, shape.vocab_size, experts, used, options.seed)
+
     size_bytes = write_synthetic(
         options.out,
         shape,
         seed=options.seed,
-        routes=lambda layer: pattern(layer, shape.vocab_size, experts, used, options.seed),
+        routes=routes,
         hollow=options.hollow,
         release=RELEASES[options.base],
     )

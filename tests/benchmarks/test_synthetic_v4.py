@@ -1,6 +1,7 @@
 """The generator's files are models of V4 to our own reader and to llama.cpp, and the same each time."""
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from convert.gguf_header import read_gguf_header
+from engine.backends.llama_experts import ExpertWatch
 from engine.backends.llamacpp import LlamaCppBackend
+from engine.placement.routing_trace import TraceHead, TraceWriter
 from tests.benchmarks.routing_patterns import PATTERNS
 from tests.benchmarks.synthetic_v4 import BASES, main, synthetic_shape, write_synthetic
 from tests.convert.seeded_checkpoint import SMALL
@@ -114,3 +117,54 @@ def test_skew_is_what_its_name_says() -> None:
     assert top_quarter(skew) > 0.5
     topical = PATTERNS["topical"](0, 2048, 64, 6, 0)
     assert top_quarter(topical) < top_quarter(topical[:256])
+
+
+def recorded(path: Path, layers: int, experts: int = 8, used: int = 2) -> list[np.ndarray]:
+    """Write a trace of 40 tokens; what each layer chose."""
+    draws = np.random.default_rng(7)
+    writer = TraceWriter(path, TraceHead("m", experts, used, tuple(range(1, layers + 1))))
+    choices = [
+        np.stack([draws.permutation(experts)[:used] for _ in range(40)]).astype(np.int32)
+        for _ in range(layers)
+    ]
+    for layer, each in enumerate(choices, 1):
+        writer.add(layer, each)
+    writer.close()
+    return choices
+
+
+def test_a_recorded_trace_is_replayed_by_token_id(tmp_path: Path) -> None:
+    choices = recorded(tmp_path / "trace", layers=2)
+    out = tmp_path / "m.gguf"
+    more = [word for key, value in SMALLER.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    assert main([str(out), "--layers", "2", "--routing", f"trace:{tmp_path / 'trace'}", *more]) == 0
+    seen: dict[int, list[np.ndarray]] = {}
+    watch = ExpertWatch.open(
+        out,
+        memory_bytes=1 << 40,
+        on_choice=lambda layer, each: seen.setdefault(layer, []).append(each.copy()),
+    )
+    backend = LlamaCppBackend.open(
+        out, name="s", context_tokens=256, threads=1, on_progress=lambda _: True, watch=watch
+    )
+    tokens = [3, 39, 40, 100]
+    backend.sync(tokens, lambda *_: None, lambda: False)
+    backend.close()
+    for layer, each in enumerate(choices):
+        assert np.array_equal(np.concatenate(seen[layer]), each[np.array(tokens) % 40])
+
+
+@pytest.mark.parametrize(
+    ("layers", "experts", "why"),
+    [(1, 8, "the trace has 1 layers"), (2, 9, "of 2 of 9 experts"), (0, 0, "no such file")],
+)
+def test_a_trace_that_does_not_fit_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layers: int, experts: int, why: str
+) -> None:
+    if layers:
+        recorded(tmp_path / "trace", layers, experts)
+    more = [word for key, value in SMALLER.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "m"), "--layers", "2", "--routing", f"trace:{tmp_path / 'trace'}", *more])
+    assert why in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
