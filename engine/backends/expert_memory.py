@@ -156,6 +156,10 @@ class ExpertMemory:
         """Whether a layer's addresses are known and its pages exchanged, or can be."""
         return layer in self._matrices
 
+    def lent(self, layer: int) -> bool:
+        """Whether a placed layer is the file's for now, since what it needed was more than the budget."""
+        return layer in self._lent
+
     def place(self, layer: int, addresses: Mapping[int, int]) -> bool:
         """Put our own memory in the place of a layer's experts. `addresses`: of each tensor, by its place in the file.
 

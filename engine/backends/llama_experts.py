@@ -39,7 +39,7 @@ from engine.backends.ggml_tensor import (
     rows_of,
 )
 from engine.backends.read_ahead import ReadAhead, available
-from engine.placement.expert_ranges import ExpertRanges, expert_ranges
+from engine.placement.expert_ranges import ByteRange, ExpertRanges, expert_ranges
 
 _logger = logging.getLogger(__name__)
 
@@ -216,16 +216,21 @@ class ExpertWatch:
         if chosen.min() < 0 or chosen.max() >= layer.experts:
             raise ValueError(f"layer {self._layer} chose an expert that is not there")
         self._fetch = self._waiting = None
-        if self._memory is not None and self._memory.placed(self._layer):
-            self._fetch = self._memory.fetch(self._layer, chosen)
+        memory = self._memory
+        if memory is not None and memory.placed(self._layer):
+            self._fetch = memory.fetch(self._layer, chosen)
             self._fetch.wait_first()
-        elif self._memory is not None and self._layer not in self._strange:
+        elif memory is not None and self._layer not in self._strange:
             self._waiting = chosen
-        elif self._read_ahead is not None and len(chosen) == 1:
-            # A batch's tokens choose nearly all experts of a layer, which page faults read one after the other.
-            self._read_ahead.ask(layer.ranges(chosen[0].tolist()))
+        if (memory is None or self._layer in self._strange or memory.lent(self._layer)) and len(chosen) == 1:
+            # Of a batch, whose tokens choose nearly all experts of a layer, nothing is gained by asking.
+            self._ask_system(layer.ranges(chosen[0].tolist()))
         if self._on_choice is not None:
             self._on_choice(self._layer, chosen)
+
+    def _ask_system(self, ranges: list[ByteRange]) -> None:
+        if self._read_ahead is not None:
+            self._read_ahead.ask(ranges)
 
     def _learn(self, product: int, name: bytes) -> None:
         """Note where a tensor of experts lies, before the first product with one is computed; with the last of a

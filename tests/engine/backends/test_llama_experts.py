@@ -222,6 +222,22 @@ def test_what_is_held_can_be_taken_while_nothing_is_computed(hashed: Path) -> No
     assert all(np.array_equal(a, b) for a, b in zip(found, as_mapped(hashed), strict=True))
 
 
+@exchanges
+def test_a_model_that_may_hold_nothing_any_more_goes_on_from_the_mapped_file(hashed: Path) -> None:
+    watch = in_memory(hashed, BUDGETS["all fit"])
+    backend = LlamaCppBackend.open(
+        hashed, name="m", context_tokens=256, threads=1, on_progress=lambda _: True, watch=watch
+    )
+    backend.sync(PROMPT, lambda *_: None, lambda: False)
+    found = [backend.logits().copy()]
+    assert backend.relieve(1 << 40) > 0
+    found += [backend.step(token).copy() for token in WRITTEN]
+    assert watch.asked_bytes == len(WRITTEN) * ranges_of(hashed).token_bytes
+    assert not watch.failed and watch.relieve(1 << 40) == 0
+    backend.close()
+    assert all(np.array_equal(a, b) for a, b in zip(found, as_mapped(hashed), strict=True))
+
+
 class Broken:
     """A reader whose disk fails from a piece on, as often as it is told to."""
 
