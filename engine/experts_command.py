@@ -128,21 +128,19 @@ def _untold(_done: int, _total: int, _reused: int) -> None:
 def _head(model: Path) -> "TraceHead":
     """What a trace of the model will be of."""
     from convert.gguf_header import GgufError, read_gguf_header
-    from engine.library import v4_header
+    from engine.library.model_files import parts_of
     from engine.placement.expert_ranges import expert_ranges
     from engine.placement.routing_trace import TraceHead
 
     try:
-        header = read_gguf_header(model)
+        headers = list(map(read_gguf_header, parts_of(model)))
     except GgufError as error:
         raise ModelFileError(error.what, error.why, "choose another file") from error
-    if why := v4_header.why_not(header):
-        raise ModelFileError(f"Nothing can be recorded of {model.name}", why, v4_header.REMEDY)
-    ranges = expert_ranges(header)
+    ranges = expert_ranges(*headers)
     if ranges is None:
         raise _without_experts(model)
     experts = max(layer.experts for layer in ranges.layers.values())
-    return TraceHead(header.name or model.name, experts, ranges.used, tuple(ranges.layers))
+    return TraceHead(headers[0].name or model.name, experts, ranges.used, tuple(ranges.layers))
 
 
 def _without_experts(model: Path) -> ModelFileError:

@@ -1,7 +1,7 @@
-"""Reads parts of a file to addresses in memory, many at once and past the page cache.
+"""Reads parts of a model's files to addresses in memory, many at once and past the page cache.
 
-Owns: the file's descriptors, the threads that read, and the certainty that what was read is whole and of the file
-that was opened. Does not know what the parts are, nor what lay at the addresses before.
+Owns: the files' descriptors, the threads that read, and the certainty that what was read is whole and of the files
+that were opened. Does not know what the parts are, nor what lay at the addresses before.
 
 A disk is kept busy only by many requests at once, and a copy through the page cache costs a core and memory that the
 experts could have; so each thread has one request under way, of a piece that is neither too small for the disk nor so
@@ -30,11 +30,12 @@ class ReadError(Exception):
 
 
 class Wanted(NamedTuple):
-    """A part of the file, `size_bytes` from `offset` on, to be read to `address`. Whole pages, all three."""
+    """A part of a file, `size_bytes` from `offset` on, to be read to `address`. Whole pages, all three."""
 
     address: int
     offset: int
     size_bytes: int
+    file: int = 0
 
 
 class Reading:
@@ -74,18 +75,25 @@ class Reading:
 
 
 class DirectReader:
-    """One file and the threads that read it. `close` it."""
+    """A model's files and the threads that read them. `close` it."""
 
-    def __init__(self, path: Path, *, threads: int = THREADS, piece_bytes: int = PIECE_BYTES) -> None:
-        """Open the file. Raises OSError."""
+    def __init__(self, *paths: Path, threads: int = THREADS, piece_bytes: int = PIECE_BYTES) -> None:
+        """Open the files. Raises OSError."""
         self._piece_bytes = piece_bytes
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        """Reads through the page cache; also for mapping the file."""
-        self._direct = -1
-        with suppress(OSError):  # on a file system that has only its cache
-            self._direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-        self._past_cache = self._direct >= 0
-        self._state = self._state_now()
+        self.descriptors: list[int] = []
+        """They read through the page cache; also for mapping the files."""
+        self._direct: list[int] = []
+        try:
+            for path in paths:
+                self.descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            with suppress(OSError):  # on a file system that has only its cache
+                for path in paths:
+                    self._direct.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT))
+            self._past_cache = len(self._direct) == len(paths)
+            self._state = self._state_now()
+        except BaseException:
+            self._close_files()
+            raise
         self._pieces: queue.SimpleQueue[tuple[Wanted, Reading] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name="expert reader", daemon=True) for _ in range(threads)
@@ -105,7 +113,11 @@ class DirectReader:
         readings: list[Reading] = []
         for parts in stages:
             pieces = [
-                Wanted(part.address + at, part.offset + at, min(self._piece_bytes, part.size_bytes - at))
+                part._replace(
+                    address=part.address + at,
+                    offset=part.offset + at,
+                    size_bytes=min(self._piece_bytes, part.size_bytes - at),
+                )
                 for part in parts
                 for at in range(0, part.size_bytes, self._piece_bytes)
             ]
@@ -115,21 +127,23 @@ class DirectReader:
         return readings
 
     def close(self) -> None:
-        """End the threads after what is under way, then close the file. Calling it again does nothing."""
-        if self.descriptor < 0:
+        """End the threads after what is under way, then close the files. Calling it again does nothing."""
+        if not self.descriptors:
             return
         for _ in self._threads:
             self._pieces.put(None)
         for each in self._threads:
             each.join()
-        for descriptor in (self.descriptor, self._direct):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self.descriptor = self._direct = -1
+        self._close_files()
 
-    def _state_now(self) -> tuple[int, int, int]:
-        status = os.fstat(self.descriptor)
-        return status.st_ino, status.st_size, status.st_mtime_ns
+    def _close_files(self) -> None:
+        for each in (*self.descriptors, *self._direct):
+            os.close(each)
+        self.descriptors.clear()
+        self._direct.clear()
+
+    def _state_now(self) -> list[tuple[int, int]]:
+        return [(status.st_size, status.st_mtime_ns) for status in map(os.fstat, self.descriptors)]
 
     def _work(self) -> None:
         while (taken := self._pieces.get()) is not None:
@@ -146,21 +160,22 @@ class DirectReader:
         while done < piece.size_bytes:
             size_bytes = piece.size_bytes - done
             buffer = (ctypes.c_char * size_bytes).from_address(piece.address + done)
-            got = self._read_once(buffer, piece.offset + done)
+            got = self._read_once(buffer, piece.file, piece.offset + done)
             if got <= 0:
                 raise ReadError(f"it ends at {piece.offset + done:,} bytes, in the middle of the experts")
             done += got
 
-    def _read_once(self, buffer: "ctypes.Array[ctypes.c_char]", offset: int) -> int:
+    def _read_once(self, buffer: "ctypes.Array[ctypes.c_char]", file: int, offset: int) -> int:
         if self._past_cache and offset % _SECTOR_BYTES == 0:
             try:
-                return os.preadv(self._direct, [buffer], offset)
+                return os.preadv(self._direct[file], [buffer], offset)
             except OSError as error:
                 if error.errno not in _UNALIGNED:
                     raise
                 # Not on this file system, or not in such pieces: through the cache from now on. The descriptor
                 # stays open, since another thread may be about to use it.
                 self._past_cache = False
-        got = os.preadv(self.descriptor, [buffer], offset)
-        os.posix_fadvise(self.descriptor, offset, got, os.POSIX_FADV_DONTNEED)
+        descriptor = self.descriptors[file]
+        got = os.preadv(descriptor, [buffer], offset)
+        os.posix_fadvise(descriptor, offset, got, os.POSIX_FADV_DONTNEED)
         return got

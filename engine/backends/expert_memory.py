@@ -49,7 +49,7 @@ class _Matrices:
 
     def __init__(self, tensor: ExpertTensor, experts: int, address: int = 0) -> None:
         self.address = address
-        self.offset, self.expert_bytes = tensor.offset, tensor.expert_bytes
+        self.offset, self.expert_bytes, self.file = tensor.offset, tensor.expert_bytes, tensor.file
         self.size_bytes = tensor.expert_bytes * experts
         # In the file; the same in memory, where pages are cut at the same bytes.
         self.first = _up(tensor.offset)
@@ -104,7 +104,7 @@ class Fetch:
 
 
 class ExpertMemory:
-    """The experts of one file; `open` makes one, and nothing is exchanged before `place`. `close` it."""
+    """The experts of one model; `open` makes one, and nothing is exchanged before `place`. `close` it."""
 
     def __init__(self, reader: DirectReader, ranges: ExpertRanges, budget_bytes: int) -> None:
         self._reader = reader
@@ -131,16 +131,17 @@ class ExpertMemory:
 
     @classmethod
     def open(
-        cls, path: Path, ranges: ExpertRanges, budget_bytes: int, *, threads: int = THREADS
+        cls, paths: Sequence[Path], ranges: ExpertRanges, budget_bytes: int, *, threads: int = THREADS
     ) -> "ExpertMemory | None":
-        """None where it cannot be done: another system than Linux, too small a budget or experts. Raises OSError."""
+        """A memory for the model in these files. None where it cannot be done: another system than Linux, too small
+        a budget, too small experts. Raises OSError."""
         layers = ranges.layers.values()
         least = max(_page_bytes(layer) for layer in layers) * ranges.used * LEAST_TOKENS
         # Of smaller matrices more than two could share a page.
         small = any(tensor.expert_bytes < PAGE_BYTES for layer in layers for tensor in layer.tensors)
         if not available() or small or budget_bytes < least:
             return None
-        return cls(DirectReader(path, threads=threads), ranges, budget_bytes)
+        return cls(DirectReader(*paths, threads=threads), ranges, budget_bytes)
 
     @property
     def held_bytes(self) -> int:
@@ -160,21 +161,21 @@ class ExpertMemory:
         """Whether a placed layer is the file's for now, since what it needed was more than the budget."""
         return layer in self._lent
 
-    def place(self, layer: int, addresses: Mapping[int, int]) -> bool:
-        """Put our own memory in the place of a layer's experts. `addresses`: of each tensor, by its place in the file.
+    def place(self, layer: int, addresses: Mapping[ExpertTensor, int]) -> bool:
+        """Put our own memory in the place of a layer's experts. `addresses`: of each tensor.
 
         False, and nothing is changed, unless this process has the file mapped exactly so. Raises OSError when it was
         refused by the system; call `surrender` then.
         """
         wanted = self._ranges.layers[layer]
-        if set(addresses) != {tensor.offset for tensor in wanted.tensors}:
+        if set(addresses) != set(wanted.tensors):
             return False
-        mappings = mappings_of(self._reader.descriptor)
-        matrices = [_Matrices(tensor, wanted.experts, addresses[tensor.offset]) for tensor in wanted.tensors]
+        mappings = list(map(mappings_of, self._reader.descriptors))
+        matrices = [_Matrices(tensor, wanted.experts, addresses[tensor]) for tensor in wanted.tensors]
         for each in matrices:
             if (each.address - each.offset) % PAGE_BYTES or each.end == each.first:
                 return False
-            if offset_at(mappings, each.address, each.size_bytes) != each.offset:
+            if offset_at(mappings[each.file], each.address, each.size_bytes) != each.offset:
                 return False
         with self._lock:
             self._matrices[layer] = matrices
@@ -201,7 +202,7 @@ class ExpertMemory:
             self._reuse(layer, missing, dropped)
             parts = [
                 [
-                    Wanted(tensor.address_of(first), first, end - first)
+                    Wanted(tensor.address_of(first), first, end - first, tensor.file)
                     for first, end in map(tensor.pages, missing)
                     if end > first
                 ]
@@ -268,7 +269,12 @@ class ExpertMemory:
             return
         self._resident.forget(self._numbers[layer])
         for each in self._matrices[layer]:
-            give_back(each.address_of(each.first), each.end - each.first, self._reader.descriptor, each.first)
+            give_back(
+                each.address_of(each.first),
+                each.end - each.first,
+                self._reader.descriptors[each.file],
+                each.first,
+            )
         self._lent.add(layer)
 
     def _reuse(self, layer: int, missing: Sequence[int], dropped: Sequence[tuple[int, int]]) -> None:

@@ -39,7 +39,8 @@ from engine.backends.ggml_tensor import (
     rows_of,
 )
 from engine.backends.read_ahead import ReadAhead, available
-from engine.placement.expert_ranges import ByteRange, ExpertRanges, expert_ranges
+from engine.library.model_files import parts_of
+from engine.placement.expert_ranges import ByteRange, ExpertRanges, ExpertTensor, expert_ranges
 
 _logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class ExpertWatch:
         self._lost: str | None = None  # why none are any more
         self._fetch: Fetch | None = None
         self._waiting: Chosen | None = None  # chosen in a layer whose addresses are not known yet
-        self._addresses: dict[int, int] = {}
+        self._addresses: dict[ExpertTensor, int] = {}
         self._last_product: dict[int, bytes] = {}  # by layer, the last before the last tensor's
         self._product = b""
         self._strange: set[int] = set()  # layers that are not in the file's mapping: with a GPU, or copied
@@ -96,22 +97,23 @@ class ExpertWatch:
         experts_bytes: int = 0,
         on_choice: OnChoice | None = None,
     ) -> "ExpertWatch | None":
-        """A watch for the model in the file `path`, which may keep `memory_bytes` of it in memory.
+        """A watch for the model that begins at `path`, which may keep `memory_bytes` of it in memory.
 
         Where all of it fits there, nothing is read. experts_bytes: what may be held in memory for its experts
         alone; 0 leaves them to the system's page cache. None if there would be nothing to do: a model without
         experts, a system that does none of it, a file that cannot be read (llama.cpp says so better).
         """
         try:
-            header = read_gguf_header(path)
-            ranges = expert_ranges(header)
+            paths = parts_of(path)
+            headers = list(map(read_gguf_header, paths))
+            ranges = expert_ranges(*headers)
             if ranges is None:
                 return None
-            wanted = available() and header.size_bytes > memory_bytes
+            wanted = available() and sum(each.size_bytes for each in headers) > memory_bytes
             if not wanted and on_choice is None:
                 return None
-            memory = ExpertMemory.open(path, ranges, experts_bytes) if wanted else None
-            reader = ReadAhead.open(path) if wanted else None
+            memory = ExpertMemory.open(paths, ranges, experts_bytes) if wanted else None
+            reader = ReadAhead.open(*paths) if wanted else None
             return cls(ranges, memory=memory, read_ahead=reader, on_choice=on_choice)
         except (GgufError, OSError):
             return None
@@ -248,7 +250,7 @@ class ExpertWatch:
         tensor = next((each for each in layer.tensors if each.part == part.decode()), None)
         if tensor is None or bytes_of(source) != tensor.expert_bytes * layer.experts:
             return
-        self._addresses[tensor.offset] = address
+        self._addresses[tensor] = address
         if part != b"down":
             self._product = name
         if len(self._addresses) < len(layer.tensors):

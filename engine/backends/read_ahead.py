@@ -10,7 +10,7 @@ forgets the rest without a word, so a range is asked for in pieces of that size.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from engine.placement.expert_ranges import ByteRange
@@ -30,33 +30,40 @@ def available() -> bool:
 
 
 class ReadAhead:
-    """One file of which parts are asked for. `close` it; `open` makes one."""
+    """A model's files, of which parts are asked for. `close` it; `open` makes one."""
 
-    def __init__(self, descriptor: int, piece_bytes: int, advise: Advise) -> None:
-        self._descriptor, self._piece_bytes, self._advise = descriptor, piece_bytes, advise
+    def __init__(self, descriptors: Sequence[int], piece_bytes: int, advise: Advise) -> None:
+        self._descriptors, self._piece_bytes, self._advise = descriptors, piece_bytes, advise
         self.asked_bytes = 0
         """Of all ranges so far, also of those that were in memory already."""
 
     @classmethod
-    def open(cls, path: Path) -> "ReadAhead":
-        """Open the file. Raises OSError."""
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        return cls(descriptor, piece_bytes(os.fstat(descriptor).st_dev), _advise)
+    def open(cls, *paths: Path) -> "ReadAhead":
+        """Open the files. Raises OSError."""
+        descriptors: list[int] = []
+        try:
+            flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+            descriptors.extend(os.open(path, flags) for path in paths)
+            return cls(descriptors, piece_bytes(os.fstat(descriptors[0]).st_dev), _advise)
+        except BaseException:
+            for each in descriptors:
+                os.close(each)
+            raise
 
     def ask(self, ranges: Iterable[ByteRange]) -> None:
         """Ask for the ranges in their order; returns before they are read. Raises OSError."""
         piece = self._piece_bytes
-        for offset, size_bytes in ranges:
+        for offset, size_bytes, file in ranges:
             end = offset + size_bytes
             for start in range(offset, end, piece):
-                self._advise(self._descriptor, start, min(piece, end - start))
+                self._advise(self._descriptors[file], start, min(piece, end - start))
             self.asked_bytes += size_bytes
 
     def close(self) -> None:
-        """Close the file. Calling it again does nothing."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Close the files. Calling it again does nothing."""
+        for each in self._descriptors:
+            os.close(each)
+        self._descriptors = ()
 
 
 def piece_bytes(device: int, devices: Path = _DEVICES) -> int:

@@ -24,10 +24,11 @@ _ORDER = ("up", "gate", "gate_up", "down")
 
 
 class ByteRange(NamedTuple):
-    """A part of a file, in bytes from its start."""
+    """A part of a file, in bytes from its start. `file`: of a model in several files the number of this one, from 0."""
 
     offset: int
     size_bytes: int
+    file: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ class ExpertTensor:
     offset: int
     expert_bytes: int
     part: str
+    file: int = 0
 
     def range_of(self, expert: int) -> ByteRange:
         """Where one expert's matrix lies."""
-        return ByteRange(self.offset + expert * self.expert_bytes, self.expert_bytes)
+        return ByteRange(self.offset + expert * self.expert_bytes, self.expert_bytes, self.file)
 
 
 @dataclass(frozen=True)
@@ -86,47 +88,59 @@ class ExpertRanges:
         return sum(layer.size_bytes // layer.experts * self.used for layer in self.layers.values())
 
 
-def expert_ranges(header: GgufHeader) -> ExpertRanges | None:
-    """The routed experts of a model; None if it has none, or not all of them lie in this one file.
+def expert_ranges(*headers: GgufHeader) -> ExpertRanges | None:
+    """The routed experts of a model, of the headers of all its files in their order; None if it has none, or these
+    are not all of its files.
 
     Those of a drafter in the same file (MTP, the last blocks) are left out: writing a token does not ask for them.
     A layer whose tensors do not agree on how many experts there are is an error that llama.cpp finds, too; here
     it counts as a model without experts.
     """
+    header = headers[0]  # of several, the first says what the model is
     used = header.number(f"{header.architecture}.expert_used_count")
     split = header.number("split.count")
-    if not isinstance(used, int) or used < 1 or (isinstance(split, int) and split > 1):
+    if not isinstance(used, int) or used < 1 or max(1, int(split or 1)) != len(headers):
         return None
     blocks, drafts = (header.number(f"{header.architecture}.{key}") for key in _BLOCKS)
     end = int(blocks or 0) - int(drafts or 0) if drafts else None
-    found: dict[int, dict[str, TensorInfo]] = {}
-    for tensor in header.tensors:
-        match = _NAME.fullmatch(tensor.name)
-        if match and (end is None or int(match["layer"]) < end):
-            found.setdefault(int(match["layer"]), {})[match["part"]] = tensor
+    found: dict[int, dict[str, _Found]] = {}
+    for number, each in enumerate(headers):
+        for tensor in each.tensors:
+            match = _NAME.fullmatch(tensor.name)
+            if match and (end is None or int(match["layer"]) < end):
+                place = _Found(tensor, each.data_offset + tensor.offset, number)
+                found.setdefault(int(match["layer"]), {})[match["part"]] = place
     layers: dict[int, ExpertLayer] = {}
     for number in sorted(found):
-        layer = _layer(header, found[number])
+        layer = _layer(found[number])
         if layer is None or layer.experts < used:
             return None
         layers[number] = layer
     return ExpertRanges(layers, used) if layers else None
 
 
-def _layer(header: GgufHeader, parts: Mapping[str, TensorInfo]) -> ExpertLayer | None:
-    counts = {tensor.shape[2] if len(tensor.shape) == 3 else 0 for tensor in parts.values()}
+class _Found(NamedTuple):
+    """A tensor, and where it begins in which file."""
+
+    tensor: TensorInfo
+    offset: int
+    file: int
+
+
+def _layer(parts: Mapping[str, _Found]) -> ExpertLayer | None:
+    counts = {each.tensor.shape[2] if len(each.tensor.shape) == 3 else 0 for each in parts.values()}
     experts = counts.pop()
     if (
         counts
         or not 1 <= experts <= _MAX_EXPERTS
-        or any(tensor.size_bytes % experts for tensor in parts.values())
+        or any(each.tensor.size_bytes % experts for each in parts.values())
     ):
         return None
     return ExpertLayer(
         experts,
         tuple(
-            ExpertTensor(header.data_offset + parts[part].offset, parts[part].size_bytes // experts, part)
+            ExpertTensor(each.offset, each.tensor.size_bytes // experts, part, each.file)
             for part in _ORDER
-            if part in parts
+            if (each := parts.get(part)) is not None
         ),
     )

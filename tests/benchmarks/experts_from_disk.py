@@ -223,7 +223,7 @@ def read_directly(path: Path, ranges: Sequence[Any]) -> float:
 
     def read(number: int) -> int:
         done = 0
-        for offset, size_bytes in ranges[number::DIRECT_THREADS]:
+        for offset, size_bytes, _ in ranges[number::DIRECT_THREADS]:
             start = offset // 4096 * 4096
             end = -(-(offset + size_bytes) // 4096) * 4096
             with memoryview(buffers[number]) as view, view[: end - start] as part:

@@ -40,7 +40,7 @@ def parts(memory: mmap.mmap) -> list[Wanted]:
 
 def check(path: Path, memory: mmap.mmap) -> None:
     content = bytearray(PAGES * PAGE)
-    for _, offset, size_bytes in parts(memory):
+    for _, offset, size_bytes, _ in parts(memory):
         content[offset : offset + size_bytes] = path.read_bytes()[offset : offset + size_bytes]
     assert memory[:] == content
 
@@ -60,6 +60,22 @@ def test_parts_are_read_to_their_addresses_and_nothing_else_is_touched(
     reader.close()
 
 
+def test_each_part_is_read_from_its_own_file(path: Path, memory: mmap.mmap) -> None:
+    other = path.with_name("other")
+    other.write_bytes(random.Random(2).randbytes(PAGES * PAGE))
+    reader = DirectReader(path, other, threads=2)
+    start = address_of(memory)
+    (reading,) = reader.read([Wanted(start, PAGE, PAGE, 1), Wanted(start + PAGE, PAGE, PAGE)])
+    reading.wait()
+    assert memory[: 2 * PAGE] == other.read_bytes()[PAGE : 2 * PAGE] + path.read_bytes()[PAGE : 2 * PAGE]
+    os.utime(other, ns=(0, 1))
+    with pytest.raises(ReadError, match="changed"):
+        reader.read([Wanted(start, 0, PAGE)])
+    reader.close()
+    with pytest.raises(FileNotFoundError):
+        DirectReader(path, path.with_name("nothing"))
+
+
 @pytest.mark.parametrize("when", ["opened", "read"])
 def test_a_file_system_that_reads_only_through_its_cache(
     path: Path, memory: mmap.mmap, monkeypatch: pytest.MonkeyPatch, when: str
@@ -75,7 +91,7 @@ def test_a_file_system_that_reads_only_through_its_cache(
 
     def preadv(descriptor: int, buffers: list[bytearray], offset: int) -> int:
         nonlocal refused
-        if descriptor == reader._direct:
+        if descriptor in reader._direct:
             refused += 1
             raise OSError(errno.EINVAL, "Invalid argument")
         return os_preadv(descriptor, buffers, offset)
@@ -102,7 +118,7 @@ def test_short_reads_go_on_where_they_stopped(
         whole = len(buffers[0])
         wanted = draws.choice([whole, max(1, whole // 3)])
         part = bytearray(wanted)
-        got = os_preadv(reader.descriptor, [part], offset)
+        got = os_preadv(reader.descriptors[0], [part], offset)
         ctypes.memmove(buffers[0], bytes(part), got)
         return got
 

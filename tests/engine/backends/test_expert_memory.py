@@ -54,8 +54,8 @@ class Mapped:
     def memory(self, budget_bytes: int) -> ExpertMemory:
         return ExpertMemory(DirectReader(self.path, threads=2, piece_bytes=PAGE), RANGES, budget_bytes)
 
-    def addresses(self, layer: int) -> dict[int, int]:
-        return {each.offset: self.address + each.offset for each in RANGES.layers[layer].tensors}
+    def addresses(self, layer: int) -> dict[ExpertTensor, int]:
+        return {each: self.address + each.offset for each in RANGES.layers[layer].tensors}
 
     def place_all(self, memory: ExpertMemory) -> None:
         for layer in RANGES.layers:
@@ -67,7 +67,9 @@ class Mapped:
     def has(self, layer: int, expert: int) -> bool:
         """Whether all of an expert is there, as it is in the file."""
         parts = [tensor.range_of(expert) for tensor in RANGES.layers[layer].tensors]
-        return all(self.bytes_at(*part) == self.content[part.offset :][: part.size_bytes] for part in parts)
+        return all(
+            self.bytes_at(*part[:2]) == self.content[part.offset :][: part.size_bytes] for part in parts
+        )
 
     def rest_is_untouched(self) -> bool:
         """Whether what is no expert's is as in the file."""
@@ -279,8 +281,8 @@ def test_what_is_not_mapped_as_the_file_says_is_not_touched(mapped: Mapped, wron
     elif wrong == "tensor":
         del addresses[second]
     else:
-        shift = (first - copy.ctypes.data - first) % PAGE
-        addresses[first] = copy.ctypes.data + shift + first
+        shift = -copy.ctypes.data % PAGE
+        addresses[first] = copy.ctypes.data + shift + first.offset
     assert not memory.place(0, addresses)
     assert not memory.placed(0)
     assert mapped.bytes_at(0, len(mapped.content)) == mapped.content
@@ -291,12 +293,12 @@ def test_what_is_not_mapped_as_the_file_says_is_not_touched(mapped: Mapped, wron
 def test_it_is_not_opened_for_too_little_memory_or_too_small_experts(
     mapped: Mapped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ExpertMemory.open(mapped.path, RANGES, 4 * ONE - 1) is None
+    assert ExpertMemory.open([mapped.path], RANGES, 4 * ONE - 1) is None
     small = ExpertRanges({0: ExpertLayer(6, (ExpertTensor(0, PAGE - 1, "up"),))}, 2)
-    assert ExpertMemory.open(mapped.path, small, 1 << 30) is None
-    memory = ExpertMemory.open(mapped.path, RANGES, 4 * ONE)
+    assert ExpertMemory.open([mapped.path], small, 1 << 30) is None
+    memory = ExpertMemory.open([mapped.path], RANGES, 4 * ONE)
     assert memory is not None
     memory.close()
     memory.close()
     monkeypatch.setattr(expert_memory, "available", lambda: False)
-    assert ExpertMemory.open(mapped.path, RANGES, 1 << 30) is None
+    assert ExpertMemory.open([mapped.path], RANGES, 1 << 30) is None

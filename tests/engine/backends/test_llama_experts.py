@@ -1,11 +1,14 @@
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from convert.gguf_header import read_gguf_header
+from convert.ggml_types import GGML_TYPES
+from convert.gguf_header import TensorInfo, read_gguf_header
+from convert.gguf_writer import Metadata, header
 from engine.backends import expert_memory
 from engine.backends.base import ExpertCounts
 from engine.backends.direct_reader import DirectReader, Wanted
@@ -46,6 +49,48 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("experts") / "scored.gguf"
     write_synthetic(path, synthetic_shape(layers=LAYERS, overrides=SMALLER | {"num_hash_layers": 1}))
     return path
+
+
+@pytest.fixture(scope="module")
+def split(scored: Path) -> Path:
+    """The same model in two files; one layer's experts lie in both."""
+    whole = read_gguf_header(scored)
+    content = scored.read_bytes()
+    first = whole.tensors[0].name.encode()
+    keys = content[24 : content.index(struct.pack("<Q", len(first)) + first)]
+    (key_count,) = struct.unpack_from("<Q", content, 16)
+    cut = next(at for at, each in enumerate(whole.tensors) if each.name == "blk.1.ffn_up_exps.weight")
+    paths = [scored.with_name(f"split-{number}-of-00002.gguf") for number in ("00001", "00002")]
+    for number, (path, tensors) in enumerate(
+        zip(paths, (whole.tensors[:cut], whole.tensors[cut:]), strict=True)
+    ):
+        metadata = Metadata()
+        for key, value in (("split.no", number), ("split.count", 2)):
+            metadata._add(key, 2, struct.pack("<H", value))  # a uint16
+        metadata._add("split.tensors.count", 5, struct.pack("<i", len(whole.tensors)))
+        if number:
+            metadata.text("general.architecture", "deepseek4")
+        placed = header(metadata, tensors)
+        more, count = (b"", len(metadata)) if number else (keys, key_count + len(metadata))
+        head = placed.content[:16] + struct.pack("<Q", count) + metadata.as_bytes() + more
+        told = b"".join(
+            _info(each, placed.offsets[at] - placed.offsets[0]) for at, each in enumerate(tensors)
+        )
+        file = bytearray(head + told)
+        file += bytes(-len(file) % 32)
+        start = len(file)
+        for at, each in enumerate(tensors):
+            file += bytes(start + placed.offsets[at] - placed.offsets[0] - len(file))
+            file += content[whole.data_offset + each.offset :][: each.size_bytes]
+        path.write_bytes(file)
+    return paths[0]
+
+
+def _info(tensor: TensorInfo, offset: int) -> bytes:
+    name = tensor.name.encode()
+    number = next(number for number, kind in GGML_TYPES.items() if kind.name == tensor.type_name)
+    extents = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
+    return struct.pack("<Q", len(name)) + name + extents + struct.pack("<IQ", number, offset)
 
 
 def ranges_of(path: Path) -> ExpertRanges:
@@ -115,12 +160,12 @@ def test_watching_changes_no_number(request: pytest.FixtureRequest, kind: str) -
 def test_written_tokens_are_asked_for_and_prompts_are_not(hashed: Path) -> None:
     asked: list[tuple[int, int]] = []
     ranges = ranges_of(hashed)
-    reader = ReadAhead(0, 1 << 30, lambda _, offset, length: asked.append((offset, length)))
+    reader = ReadAhead([0], 1 << 30, lambda _, offset, length: asked.append((offset, length)))
     reader.close = lambda: None  # type: ignore[method-assign] - descriptor 0 is not ours
     watch = ExpertWatch(ranges, read_ahead=reader)
     run(hashed, watch)
     wanted = [
-        tuple(each)
+        tuple(each[:2])
         for token in WRITTEN
         for layer in range(LAYERS)
         for each in ranges.layers[layer].ranges(PATTERNS["skewed"](layer, 512, 8, 2, 3)[token].tolist())
@@ -202,6 +247,25 @@ def test_experts_in_memory_of_our_own_change_no_number(
     assert (counts.read_bytes > 0) == (counts.in_memory < counts.wanted)
     if budget == "all fit":  # the prompt has met nearly all of them
         assert counts.in_memory > counts.wanted // 2
+
+
+@exchanges
+@pytest.mark.parametrize("experts_bytes", [0, 9 * ONE])
+def test_a_model_in_several_files_gives_the_same_numbers(
+    split: Path, scored: Path, experts_bytes: int
+) -> None:
+    watch = ExpertWatch.open(split, memory_bytes=0, experts_bytes=experts_bytes)
+    assert watch is not None and watch.way == ("direct" if experts_bytes else "mapped")
+    found = run(split, watch)
+    assert all(np.array_equal(a, b) for a, b in zip(found, as_mapped(scored), strict=True))
+    assert not watch.failed and not watch._strange
+    if experts_bytes:
+        assert watch.counts is not None and watch.counts.read_bytes > 0
+    else:
+        assert watch.asked_bytes == len(WRITTEN) * ranges_of(scored).token_bytes
+    split.with_name("split-00002-of-00002.gguf").rename(split.with_name("gone"))
+    assert ExpertWatch.open(split, memory_bytes=0) is None
+    split.with_name("gone").rename(split.with_name("split-00002-of-00002.gguf"))
 
 
 @exchanges
