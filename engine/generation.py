@@ -145,10 +145,10 @@ def generate(
         emit(progress)
 
     meter: ExpertMeter | None = None
+    stepped = 0  # tokens that were evaluated one by one
 
     def outcome(reason: Reason) -> Outcome:
-        # The first token was drawn from what reading the prompt left: it asked for no expert.
-        cost = meter.whole(generated - 1) if meter else None
+        cost = meter.whole(stepped) if meter else None
         read, prefill_s = progress.done - progress.reused, (prefilled_s or time.perf_counter()) - began_s
         usage = Usage(
             prompt_tokens=len(prefix),
@@ -200,7 +200,8 @@ def generate(
             return outcome("stop")
         if position < last_position:
             logits = backend.step(token_id)
-            if cost := meter.news(generated):
+            stepped += 1
+            if cost := meter.news(stepped):
                 emit(cost)
     text.end(cut=True)
     return outcome("length")

@@ -123,7 +123,11 @@ class PlacementDesk:
 
         Raises NotFound for another name, and for a model whose shape nobody knows before it is here.
         """
-        entry = load_catalogue(self._folder).entries.get(name)
+        entries = load_catalogue(self._folder).entries
+        # What was looked up bears its repository's name.
+        entry = entries.get(name) or next(
+            (each for each in entries.values() if each.repository.casefold() == name.casefold()), None
+        )
         result_bytes = None if entry is None else result_bytes_of(entry)
         sizes = None if result_bytes is None else known_model(result_bytes)
         if entry is None or sizes is None:

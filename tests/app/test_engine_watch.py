@@ -64,6 +64,8 @@ def test_news_of_jobs_and_of_the_library_is_passed_on(
     assert told.args == ["j7"]
     with qtbot.waitSignal(watched.watch.library_changed):
         fake_engine.tell_library()
+    with qtbot.waitSignal(watched.watch.hardware_changed):
+        fake_engine.tell_hardware()
 
 
 def test_news_of_sessions_is_passed_on(watched: Watched, qtbot: QtBot, fake_engine: Any) -> None:

@@ -77,3 +77,17 @@ def test_a_listener_that_does_not_read_is_let_go() -> None:
         assert events.presence == 0
 
     asyncio.run(check())
+
+
+def test_news_of_the_hardware_comes_once_however_often_it_was_posted() -> None:
+    async def check() -> None:
+        events = EngineEvents(asyncio.get_running_loop(), lambda: STATUS)
+        follower = events.follow(idle_s=1)
+        await anext(follower)
+        for _ in range(3):
+            events.post_hardware()
+        await asyncio.sleep(0)
+        assert [json.loads(payload) for _, payload in await anext(follower)] == [{"kind": "hardware"}]
+        await follower.aclose()
+
+    asyncio.run(check())

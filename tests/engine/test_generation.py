@@ -1,11 +1,14 @@
+import itertools
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from engine.backends.base import Backend, Logits
+from engine import generation
+from engine.backends.base import Backend, ExpertCounts, Logits
 from engine.backends.scripted import ASSISTANT, BEGIN, USER, ScriptedBackend
 from engine.errors import GenerationError, PromptTooLong
-from engine.expert_meter import ExpertCost
+from engine.expert_meter import ExpertCost, ExpertMeter
 from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
 from engine.protocol import Sampling
 
@@ -264,3 +267,37 @@ def test_control_tokens_are_told_as_their_literals(scripted: Scripted) -> None:
     generate(scripted({"text": "abc"}), request, listener, never)
     assert listener.text == "a<u>c"
     assert listener.ids == (ord("a"), USER, ord("c"))
+
+
+def test_what_experts_cost_is_told_while_it_is_written_and_at_the_end(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = scripted({"text": "Hello there"})
+    seconds = itertools.count()
+    meter = partial(ExpertMeter, clock=lambda: float(next(seconds)))
+    monkeypatch.setattr(generation, "ExpertMeter", meter)
+    steps = 0
+
+    class Counting(ScriptedBackend):
+        @property
+        def expert_counts(self) -> ExpertCounts:
+            return ExpertCounts(wanted=8 * steps, in_memory=6 * steps, read_bytes=1000 * steps)
+
+        def step(self, token_id: int) -> Logits:
+            nonlocal steps
+            steps += 1
+            return super().step(token_id)
+
+    backend.__class__ = Counting
+    outcome, listener = run(backend)
+    costs = [event for event in listener.events if isinstance(event, ExpertCost)]
+    assert len(costs) == steps > 5
+    assert {(cost.disk_bytes_per_token, cost.in_memory) for cost in costs} == {(1000.0, 0.75)}
+    usage = outcome.usage
+    assert (usage.disk_bytes_per_token, usage.experts_in_memory) == (1000.0, 0.75)
+
+
+def test_where_nobody_counts_nothing_is_told_of_experts(scripted: Scripted) -> None:
+    outcome, listener = run(scripted({"text": "Hello"}))
+    assert not [event for event in listener.events if isinstance(event, ExpertCost)]
+    assert (outcome.usage.disk_bytes_per_token, outcome.usage.experts_in_memory) == (None, None)

@@ -182,6 +182,7 @@ def test_a_released_model_is_told_before_it_is_here(bench: Bench) -> None:
     assert told.context_tokens == 16_384 and told.problem is None
     assert held(told, "ram") + held(told, "disk") > 150 * GB
     assert told.places[0].used_bytes == 4 * GB
+    assert bench.desk.of_offer("deepseek-ai/DeepSeek-V4-Flash-0731", Choices()).name == told.name
     for name in ("nothing", "../../etc"):
         with pytest.raises(NotFound, match="not known before it is here"):
             bench.desk.of_offer(name, Choices())

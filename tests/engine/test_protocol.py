@@ -114,3 +114,12 @@ def test_what_does_not_fit_is_refused(shape: type[Wire], values: dict[str, Any])
 def test_values_do_not_change() -> None:
     with pytest.raises(ValidationError):
         MESSAGE.text = "other"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_cost_that_was_stored_before_experts_were_counted_still_reads() -> None:
+    old = {
+        name: value
+        for name, value in USAGE.model_dump().items()
+        if name not in ("disk_bytes_per_token", "experts_in_memory")
+    }
+    assert Usage.model_validate(old) == USAGE
