@@ -141,7 +141,10 @@ def forecast_rows(told: Foretelling) -> list[tuple[str, str]]:
             ("Long prompt", f"{_times(told.long_prompt_s)} for {told.long_tokens:,} tokens to be read")
         )
     rows.append(("Loads", f"in {_times(told.load_s)}"))
-    rows.append(("Takes", f"{size_name(told.ram_bytes)} of memory, {size_name(told.disk_bytes)} on the disk"))
+    gpu = f"{size_name(told.gpu_bytes)} of the GPU, " if told.gpu_bytes else ""
+    rows.append(
+        ("Takes", f"{gpu}{size_name(told.ram_bytes)} of memory, {size_name(told.disk_bytes)} on the disk")
+    )
     read = told.disk_bytes_per_token
     if read.high > 0:
         least, most = size_name(round(read.low)), size_name(round(read.high))

@@ -287,7 +287,6 @@ def told_of(
         reasons=[Reason(what=each.what, why=each.why) for each in found.decisions] if found else [],
         forecast=None if foretold is None or found is None else _foretelling(foretold, found),
         forecast_problem=why_not or None,
-        measurable=bool(why_not),
         limits=Limits(
             context_tokens=min(trained, MOST_CONTEXT_TOKENS),
             gpu_budget_bytes=max((_gpu_budget(gpu) for gpu in room.gpus), default=0),
@@ -321,6 +320,9 @@ def _places(room: Room, found: LoadPlan | None) -> list[Place]:
 
 
 def _disk(sizes: ModelSizes, found: LoadPlan | None, folder: Path) -> list[Place]:
+    """Without a plan nothing would be read from it."""
+    if found is None:
+        return []
     try:
         disk = shutil.disk_usage(folder)
     except OSError:
@@ -371,6 +373,7 @@ def _foretelling(told: Forecast, found: LoadPlan) -> Foretelling:
         long_prompt_s=None if told.long_prompt_s is None else _span(told.long_prompt_s),
         load_s=_span(told.load_s),
         ram_bytes=told.ram_bytes,
+        gpu_bytes=told.gpu_bytes,
         disk_bytes=told.disk_bytes,
         disk_bytes_per_token=_span(told.disk_bytes_per_token),
         seen=told.seen,

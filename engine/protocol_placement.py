@@ -83,6 +83,7 @@ class Foretelling(Wire):
     long_prompt_s: Span | None = None
     load_s: Span
     ram_bytes: int
+    gpu_bytes: int = 0
     disk_bytes: int
     disk_bytes_per_token: Span
     seen: bool = False
@@ -111,7 +112,7 @@ class Placement(Wire):
 
     A query with any field of Choices stands in the place of all that was chosen; `exact=true` rehearses the load, in
     a second or two. `PUT` keeps Choices, answers with the same, and loads a loaded model again.
-    Where the model does not fit, `problem` is the sentence and no place holds a part.
+    Where the model does not fit, `problem` is the sentence, no place holds a part, and the disk is left out.
     """
 
     model_id: str
@@ -131,8 +132,6 @@ class Placement(Wire):
     forecast: Foretelling | None = None
     forecast_problem: str | None = None
     """Why nothing is foretold, as a sentence."""
-    measurable: bool = False
-    """Measuring this machine would change that."""
     limits: Limits
     problem: ErrorBody | None = None
     loaded: bool = False

@@ -242,7 +242,7 @@ class PlacementDialog(QDialog):
         self.reasons.setText(breakable(reasons))
         self.reasons_button.setVisible(bool(reasons))
         self.reasons.setVisible(bool(reasons) and self.reasons_button.isChecked())
-        self.measure_button.setVisible(told.measurable or self._measuring)
+        self.measure_button.show()
         self._set_enabled(known=True)
         self.use_button.setEnabled(told.problem is None)
         self.message.hide()

@@ -109,6 +109,8 @@ def test_what_is_foretold_is_told_with_its_range() -> None:
     more = dict(forecast_rows(foretelling(disk_bytes_per_token=span(1e9), long_prompt_s=span(7200))))
     assert more["From disk"] == "500.0 MB to 2.0 GB for each word that is written"
     assert more["Long prompt"].endswith("for 100,000 tokens to be read")
+    with_gpu = dict(forecast_rows(foretelling(gpu_bytes=22 * GB)))
+    assert with_gpu["Takes"] == "22.0 GB of the GPU, 50.0 GB of memory, 156.0 GB on the disk"
     assert "measured of this machine" in forecast_note(foretelling())
     assert "gave here before" in forecast_note(foretelling(seen=True))
 

@@ -12,7 +12,14 @@ from PySide6.QtCore import QSize
 from engine.errors import DoesNotFit
 from engine.placement.forecast import forecast
 from engine.placement.hardware import Gpu
-from engine.placement.hardware_record import Fingerprint, HardwareRecord, MeasuredDisk
+from engine.placement.hardware_record import (
+    DeviceRates,
+    Fingerprint,
+    HardwareRecord,
+    MeasuredDisk,
+    MeasuredGpu,
+    Multiplying,
+)
 from engine.placement.model_sizes import ModelSizes
 from engine.placement.planner import Room, Wishes, plan
 from engine.placement_desk import told_of
@@ -23,6 +30,17 @@ from tests.engine.placement.models import GB, flash, pro
 CARD = Gpu("NVIDIA GeForce RTX 4090", 25_757_220_864, 24_100_000_000)
 WIDE = QSize(1280, 720)
 NARROW = QSize(700, 620)
+KINDS = Multiplying(one_bytes_per_s=0.9e12, many_per_s=4e13)
+RATES = DeviceRates(
+    copy_bytes_per_s=0.95e12,
+    pinned_bytes_per_s=2.5e10,
+    pageable_bytes_per_s=0.9e10,
+    back_bytes_per_s=2.5e10,
+    operation_s=3e-6,
+    exchange_s=2e-5,
+    q8_0=KINDS,
+    mxfp4=KINDS,
+)
 RECORD = HardwareRecord(
     measured_at=1_750_000_000,
     fingerprint=Fingerprint(processor="AMD Ryzen 9 7950X", cores=16, memory_bytes=64 * GB, disk="nvme"),
@@ -31,6 +49,7 @@ RECORD = HardwareRecord(
     memory_one_bytes_per_s=31e9,
     arithmetic_per_s=72e9,
     disk=MeasuredDisk(sequential_bytes_per_s=6.1e9, random_bytes_per_s=5.2e9, mapped_bytes_per_s=1.9e9),
+    gpus=[MeasuredGpu(name=CARD.name, rates=RATES)],
 )
 
 
@@ -52,7 +71,8 @@ def answer(
         parts=[PlacedPart(what="experts", size_bytes=found.part_bytes("experts", "disk"), layers=len(sizes.layers))]
         if found else [],
     )  # fmt: skip
-    return told.model_copy(update={"places": [*told.places, disk]}).model_dump() | more
+    places = [*told.places, disk] if found else told.places
+    return told.model_copy(update={"places": places}).model_dump() | more
 
 
 def tour(scene: Any, engine: FakeEngine, take: Callable[..., None]) -> None:

@@ -82,14 +82,14 @@ def test_use_keeps_and_closes_and_a_refusal_stays(
 def test_a_measurement_is_followed_and_its_figures_are_asked_for(
     qtbot: QtBot, window: MainWindow, opened: Callable[[], PlacementDialog], fake_engine: FakeEngine
 ) -> None:
-    fake_engine.placement |= {"measurable": True, "forecast_problem": "Nothing is foretold."}
+    fake_engine.placement |= {"forecast_problem": "Nothing is foretold."}
     window.actions_by_id["placement"].trigger()
     dialog = opened()
     dialog.measure_button.click()
     qtbot.waitUntil(lambda: "memory" in dialog.hardware.text())
     asked = len(fake_engine.placements_asked)
     fake_engine.hardware = {"measuring": False, "measured_at": 1_750_000_000}
-    fake_engine.placement |= {"measurable": False, "forecast_problem": None, "forecast": FORECAST}
+    fake_engine.placement |= {"forecast_problem": None, "forecast": FORECAST}
     fake_engine.tell_hardware()
     qtbot.waitUntil(lambda: not dialog.headline.isHidden())
     assert len(fake_engine.placements_asked) == asked + 1
