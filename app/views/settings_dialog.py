@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QDoubleSpinBox,
     QGridLayout,
+    QHBoxLayout,
     QLabel,
     QPlainTextEdit,
     QScrollArea,
@@ -152,12 +153,26 @@ class SettingsDialog(QDialog):
             ("&System message", self.system_message, "Said to the model before every conversation."),
             ("Sam&pling", self.suits, ""),
             ("", self._numbers(), "Higher varies more; top-p and min-p leave unlikely words out."),
-            ("&Context size", self.context, "How much conversation the model can hold; takes memory."),
-            ("Conversation is &kept in", self.cache, "How exactly, and in how much memory."),
+            ("&Context size", self._context_row(), "How much conversation the model can hold; takes memory."),
             ("&Longest answer", self.answer, "It stops there and can be continued."),
             *self._reasoning_rows(model),
             ("Th&reads", self.threads, "Processor threads that compute the answer."),
         ]
+
+    def _context_row(self) -> QWidget:
+        """The context's size, and how it is kept, beside each other."""
+        row = QWidget()
+        row.setFocusProxy(self.context)
+        self.context.setAccessibleName("Context size")
+        line = QHBoxLayout(row)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.setSpacing(8)
+        line.addWidget(self.context, 1)
+        hint = "How exactly the conversation is kept, and in how much memory."
+        line.addWidget(_caption("&kept in", self.cache, hint))
+        self.cache.setAccessibleName("Conversation is kept in")
+        line.addWidget(self.cache, 1)
+        return row
 
     def _numbers(self) -> QWidget:
         """The sampling's numbers beside each other, each below its name."""

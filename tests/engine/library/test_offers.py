@@ -94,7 +94,7 @@ NOTHING = Range(0, 0, 0)
 def foretold(_result_bytes: int, shape: ModelShape | None) -> Foretold:
     """Slow for what is of the catalogue, fast for what was looked up."""
     rate = Range(2, 3, 4) if shape is None else Range(20, 30, 40)
-    forecast = Forecast(rate, NOTHING, NOTHING, None, NOTHING, 1, 1, NOTHING, False)
+    forecast = Forecast(rate, NOTHING, NOTHING, None, NOTHING, 1, 0, 1, NOTHING, False)
     return Foretold(plan(flash(), Room(64 * GB, 60 * GB, 8), Wishes(8192)), forecast)
 
 
