@@ -41,7 +41,8 @@ from engine.placement.planner import (
     Wishes,
     plan,
 )
-from engine.placement.present_plan import plan_for, sizes_of_file
+from engine.placement.present_plan import sizes_of_file
+from engine.placement.token_time import planning_rates
 from engine.protocol import ErrorBody, ModelEntry, Settings
 from engine.protocol_placement import (
     MOST_CONTEXT_TOKENS,
@@ -177,11 +178,12 @@ class PlacementDesk:
         made: Callable[[], LoadPlan | None],
     ) -> Placement:
         problem: DoesNotFit | None = None
-        found: LoadPlan | None = None
-        try:
-            found = made()
-        except DoesNotFit as error:
-            problem = error
+        found: LoadPlan | None = loaded
+        if found is None:
+            try:
+                found = plan(sizes, room, wishes, rates=planning_rates(self.record(), room.gpus))
+            except DoesNotFit as error:
+                problem = error
         foretold, why_not = (None, "") if found is None else self._foretold(sizes, found)
         told = told_of(model_id, sizes, room, wishes, found, problem, foretold, why_not)
         disk = _disk(sizes, found, folder)

@@ -118,6 +118,8 @@ def open_backend(
     def _plan(self, wishes: Wishes, gpus: tuple[Gpu, ...]) -> LoadPlan | None:
         """How to load the file by what is free now; None for one that llama.cpp has to refuse in its own words."""
         from engine.placement import present_plan
+        from engine.placement.hardware_record import read_record
+        from engine.placement.token_time import planning_rates
 
         try:
             sizes = replace(present_plan.sizes_of_file(self._path), name=self._name)
@@ -125,7 +127,11 @@ def open_backend(
             return None
         record = None if self._root is None else read_record(self._root)
         plan = present_plan.plan_for(
-            sizes, wishes, gpus, rehearse=rehearsal_of(self._path, here=True), record=record
+            sizes,
+            wishes,
+            gpus,
+            rehearse=rehearsal_of(self._path, here=True),
+            rates=planning_rates(record, gpus),
         )
         for each in plan.decisions:
             _logger.info("%s: %s (%s)", self._name, each.what, each.why)

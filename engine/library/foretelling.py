@@ -21,6 +21,7 @@ from engine.placement.hardware_record import HardwareRecord, read_record
 from engine.placement.measurement import present_fingerprint
 from engine.placement.model_sizes import ModelSizes, sizes_of_shape
 from engine.placement.planner import Room, Wishes, plan
+from engine.placement.token_time import planning_rates
 
 SHAPES = Path(__file__).resolve().parents[2] / "assets" / "shapes.toml"
 """Beside `engine/`, in the checkout as in the wheel."""
@@ -62,7 +63,7 @@ class Foretelling:
         free_bytes = max(0, memory.total_bytes - KEPT_FREE_BYTES)
         room = Room(memory.total_bytes, free_bytes, hardware.processor().cores, gpus)
         try:
-            found = plan(sizes, room, Wishes(self._context_tokens()))
+            found = plan(sizes, room, Wishes(self._context_tokens()), rates=planning_rates(record, gpus))
         except DoesNotFit as error:
             return error
         told = None if record is None else forecast(sizes, found, record)
@@ -75,7 +76,8 @@ class Foretelling:
 def _long_prompt(sizes: ModelSizes, room: Room, record: HardwareRecord) -> Range | None:
     """Seconds for the long prompt, with a context that holds it; None where such a context does not fit."""
     try:
-        told = forecast(sizes, plan(sizes, room, Wishes(_LONG_CONTEXT_TOKENS)), record)
+        rates = planning_rates(record, room.gpus)
+        told = forecast(sizes, plan(sizes, room, Wishes(_LONG_CONTEXT_TOKENS), rates=rates), record)
     except DoesNotFit:
         return None
     return None if told is None else told.long_prompt_s

@@ -76,7 +76,8 @@ def forecast(sizes: ModelSizes, plan: LoadPlan, record: HardwareRecord) -> Forec
 def observed_key(sizes: ModelSizes, plan: LoadPlan) -> str:
     """By which is kept what a model gave: the model, and in words what of its plan makes it faster or slower.
 
-    Shares are told in tenths, since what is free differs a little from one load to the next.
+    Shares are told in tenths, since what is free differs a little from one load to the next. Threads are left out: they
+    are in the formula, and are found only when the model is loaded.
     """
     experts = sizes.expert_bytes
 
@@ -93,7 +94,7 @@ def observed_key(sizes: ModelSizes, plan: LoadPlan) -> str:
     copied = " and copied" if plan.copied else ""
     return (
         f"{sizes.key}: {where}, {from_disk}, {form}{copied}, cache {plan.cache_type}, "
-        f"{plan.threads} threads, {plan.micro_batch_tokens} at a time"
+        f"{plan.micro_batch_tokens} at a time"
     )
 
 

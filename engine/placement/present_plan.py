@@ -15,6 +15,7 @@ from engine.placement.hardware_record import HardwareRecord
 from engine.placement.load_plan import LoadPlan, Part, Reach
 from engine.placement.model_sizes import ModelSizes, sizes_of_headers
 from engine.placement.planner import GPU_BATCHES, ComputeBytes, Room, Wishes, plan
+from engine.placement.turn_time import Rates
 
 Rehearse = Callable[[LoadPlan, Sequence[int]], Mapping[int, ComputeBytes]]
 """What the buffers take with a plan and each of some micro-batches; nothing where that cannot be had."""
@@ -32,10 +33,44 @@ def sizes_of_file(path: Path) -> ModelSizes:
 
 
 def plan_for(
-    sizes: ModelSizes, wishes: Wishes, gpus: tuple[hardware.Gpu, ...] = (), *, freed_bytes: int = 0
+    sizes: ModelSizes,
+    wishes: Wishes,
+    gpus: tuple[hardware.Gpu, ...] = (),
+    *,
+    rehearse: Rehearse | None = None,
+    rates: Rates | None = None,
 ) -> LoadPlan:
-    """The plan with what is free now; `gpus` as llama.cpp lists them. `freed_bytes`: RAM that will be free besides.
-    Raises DoesNotFit."""
-    memory = hardware.memory()
-    memory = replace(memory, available_bytes=memory.available_bytes + freed_bytes)
-    return plan(sizes, Room.of(memory, hardware.processor(), gpus), wishes)
+    """The plan with what is free now; `gpus` as llama.cpp lists them. Raises DoesNotFit.
+
+    `rehearse`: what llama.cpp's buffers really take, by which the plan is made again until it is one that was
+    rehearsed; without it they are reckoned. `rates`: what was measured of this machine.
+    """
+    room = Room.of(hardware.memory(), hardware.processor(), gpus)
+    found = plan(sizes, room, wishes, rates=rates)
+    if rehearse is None:
+        return found
+    known: dict[tuple[Reach, int], ComputeBytes] = {}
+    for turn in range(MOST_REHEARSALS):
+        batches = {found.micro_batch_tokens}
+        if turn == 0 and found.gpu is not None:
+            batches |= {each for each in GPU_BATCHES if each <= found.context_tokens}
+        told = rehearse(found, sorted(batches))
+        if not told:
+            return found
+        for batch, taken in told.items():
+            before = known.get((found.reach, batch), ComputeBytes(0, 0))
+            # Never less than with a placement before, or two of them could take turns.
+            known[found.reach, batch] = ComputeBytes(*map(max, taken, before))
+        again = plan(sizes, room, wishes, known, rates)
+        if _loads_alike(again, found):
+            return again
+        found = again
+    return found
+
+
+def _loads_alike(one: LoadPlan, other: LoadPlan) -> bool:
+    """Whether llama.cpp is told the same by both."""
+    return all(
+        getattr(one, what)() == getattr(other, what)()
+        for what in ("model_parameters", "context_parameters", "tensors_in_ram")
+    )

@@ -161,7 +161,6 @@ def test_what_one_placement_gave_is_not_said_of_another() -> None:
     others = [
         plan(flash(), MUCH, Wishes(8192)),
         plan(flash(), LITTLE, Wishes(8192, cache_type="q8_0")),
-        plan(flash(), LITTLE, Wishes(8192, threads=2)),
         plan(flash(), replace(LITTLE, gpus=(Gpu("G", 80 * GB, 79 * GB),)), Wishes(8192)),
         replace(here, experts_read="direct"),
     ]
