@@ -135,7 +135,7 @@ def try_threads(
         decode = timed(work(1), numbers, _ENOUGH * budget_s, budget_s)
         if decode is None:
             return None
-        token_s = max(max(each) for each in decode.values())
+        token_s = max(max(each) for each in decode.values() if each)
         left_s = max(0.0, deadline_s - time.perf_counter())
         # One untimed, and so often each of them.
         runs = 1 + LEAST_ROUNDS * len(numbers)
@@ -162,25 +162,29 @@ def timed(
     """Seconds of `run(threads)` by number of threads, in rounds that go through all of them there and back again, so
     that what else the machine does meets all alike.
 
-    Rounds until `enough_s` have passed, `LEAST_ROUNDS` to `ROUNDS` of them; None where the least do not fit into
-    `most_s`. The first run is not counted: it meets pages that nobody has read yet.
+    Rounds until `enough_s` have passed, `LEAST_ROUNDS` to `ROUNDS` of them, fewer where they would go beyond `most_s`.
+    A number of threads that takes so long has been timed, and one that was not reached has no times. None where the
+    first number leaves no room for the others. The first run is not counted: it meets pages that nobody has read yet.
     """
     taken: dict[int, list[float]] = {threads: [] for threads in numbers}
-    began_s = clock()
+    began_s = round_began_s = clock()
     run(numbers[-1])
     for done in range(ROUNDS):
-        if done >= LEAST_ROUNDS and clock() - began_s > enough_s:
+        round_s = clock() - round_began_s
+        passed_s = clock() - began_s
+        if done and passed_s > (enough_s if done >= LEAST_ROUNDS else most_s - round_s):
             break
-        left = (LEAST_ROUNDS - done) * len(numbers)
+        round_began_s = clock()
         for threads in numbers if done % 2 == 0 else reversed(numbers):
             start_s = clock()
             run(threads)
             now_s = clock()
             taken[threads].append(now_s - start_s)
-            left -= 1
-            # Were the runs still to come like this one, would there be room for them?
-            if now_s - began_s + max(0, left) * (now_s - start_s) > most_s:
+            first = done == 0 and threads == numbers[0]
+            if first and now_s - began_s + (len(numbers) - 1) * (now_s - start_s) > most_s:
                 return None
+            if now_s - began_s > most_s:
+                return taken
     return taken
 
 

@@ -10,7 +10,7 @@ from engine.placement import hardware
 from engine.placement.hardware import Processor
 from engine.placement.planner import Wishes
 from engine.placement.present_plan import plan_for, sizes_of_file
-from engine.placement.thread_choice import ThreadChoice, is_about_threads
+from engine.placement.thread_choice import ThreadChoice, chosen, is_about_threads
 from engine.placement.thread_record import NAME
 from tests.benchmarks.synthetic_v4 import synthetic_shape, write_synthetic
 from tests.convert.seeded_checkpoint import SMALL
@@ -52,11 +52,26 @@ def test_it_ends_when_it_has_taken_long_enough() -> None:
     assert clock.now_s - 100 == pytest.approx(1.3)
 
 
-@pytest.mark.parametrize("costs", [{1: 0.5, 2: 0.3}, {1: 0.1, 2: 5.0}])
-def test_where_there_is_no_time_for_two_rounds_there_is_no_trial(costs: dict[int, float]) -> None:
-    clock = Clock(costs)
-    assert threads.timed(clock.run, (1, 2), 1.0, 1.9, clock=clock) is None
+def test_where_the_first_number_leaves_no_room_for_the_others_there_is_no_trial() -> None:
+    clock = Clock({1: 0.9, 2: 0.5})
+    assert threads.timed(clock.run, (1, 2), 0.5, 2.0, clock=clock) is None
     assert clock.runs == [2, 1]
+
+
+def test_a_slow_model_is_tried_once_with_each() -> None:
+    clock = Clock({1: 0.7, 2: 0.4})
+    assert threads.timed(clock.run, (1, 2), 0.5, 2.0, clock=clock) == {
+        1: [pytest.approx(0.7)],
+        2: [pytest.approx(0.4)],
+    }
+
+
+def test_a_number_that_holds_everything_up_is_timed_and_not_run_again() -> None:
+    clock = Clock({1: 0.1, 2: 5.0, 4: 0.1})
+    times = threads.timed(clock.run, (1, 2, 4), 0.5, 2.0, clock=clock)
+    assert clock.runs == [4, 1, 2]
+    assert times == {1: [pytest.approx(0.1)], 2: [pytest.approx(5.0)], 4: []}
+    assert chosen(times, 2) == 1
 
 
 @pytest.fixture(scope="module")
