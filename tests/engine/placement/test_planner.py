@@ -218,3 +218,15 @@ def test_every_decision_says_what_and_why() -> None:
             assert each.what
             assert each.why
             assert not each.what.endswith(".")
+
+
+def test_experts_from_the_disk_are_read_directly_where_the_system_can_and_memory_holds_some() -> None:
+    little, tiny = Room(64 * GB, 56 * GB, 8), Room(16 * GB, 11_100_000_000, 8)
+    wished = Wishes(8192)
+    assert plan(flash(), replace(little, direct_reads=True), wished).experts_read == "direct"
+    assert plan(flash(), little, wished).experts_read == "mapped"
+    least = plan(flash(), replace(tiny, direct_reads=True), wished)
+    assert 0 < least.part_bytes("experts", "ram") < 2 * flash().routed_share * flash().layers[0].expert_bytes
+    assert least.experts_read == "mapped"
+    much = plan(flash(), Room(256 * GB, 240 * GB, 8, direct_reads=True), wished)
+    assert much.experts_read == "mapped"  # nothing comes from the disk
