@@ -217,7 +217,8 @@ class ExpertWatch:
         chosen = _numbers(tensor, self._ranges.used)
         if chosen.min() < 0 or chosen.max() >= layer.experts:
             raise ValueError(f"layer {self._layer} chose an expert that is not there")
-        self._fetch = self._waiting = None
+        self._end_fetch()  # there since the last product of the layer before
+        self._waiting = None
         memory = self._memory
         if memory is not None and memory.placed(self._layer):
             self._fetch = memory.fetch(self._layer, chosen)
@@ -257,10 +258,11 @@ class ExpertWatch:
             return
         self._waiting = None
         if not memory.place(self._layer, self._addresses):
+            if not self._strange:
+                _logger.info(
+                    "Experts of layer %d, and others perhaps, do not lie in the mapped file", self._layer
+                )
             self._strange.add(self._layer)
-            _logger.warning(
-                "Layer %d's experts are left to the system: not in the file's mapping", self._layer
-            )
             return
         self._last_product[self._layer] = self._product
         self._fetch = memory.fetch(self._layer, chosen)
