@@ -40,6 +40,7 @@ class PlacementShelf(QObject):
         self._path = f"/api/{where}/{quote(model_id, safe='')}/placement"
         self._model_id, self._is_offer = model_id, is_offer
         self._asked = 0
+        self._closed = False
         self._wanted: Choices | None = None
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
@@ -92,10 +93,23 @@ class PlacementShelf(QObject):
         """How far a measurement has come."""
         self._hardware("GET", "/api/hardware")
 
+    def close(self) -> None:
+        """Nobody listens any more: nothing is asked or told from here on."""
+        self._closed = True
+        self._rest.stop()
+        self._exact.stop()
+
     def _hardware(self, method: str, path: str) -> None:
-        self._api.send(
-            method, path, None, HardwareState, self.hardware_told.emit, self.refused.emit, FIRST_TIMEOUT_S
-        )
+        # Closures: they keep this object until the answer has come, which a bound signal does not.
+        def ok(answer: HardwareState) -> None:
+            if not self._closed:
+                self.hardware_told.emit(answer)
+
+        def failed(error: ErrorBody) -> None:
+            if not self._closed:
+                self.refused.emit(error)
+
+        self._api.send(method, path, None, HardwareState, ok, failed, FIRST_TIMEOUT_S)
 
     def _ask(self) -> None:
         self._send(exact=False)
@@ -109,14 +123,14 @@ class PlacementShelf(QObject):
         number = self._asked
 
         def ok(answer: Placement) -> None:
-            if number == self._asked:
+            if number == self._asked and not self._closed:
                 self.told.emit(answer)
                 # What is loaded is told as it is; of what is not here, there is nothing to rehearse.
                 if not exact and not self._is_offer and answer.problem is None and not answer.loaded:
                     self._exact.start()
 
         def failed(error: ErrorBody) -> None:
-            if number == self._asked and not exact:
+            if number == self._asked and not exact and not self._closed:
                 self.refused.emit(error)
 
         # An empty query asks for what is kept.

@@ -65,12 +65,11 @@ class PlacementDesk(QObject):
         from app.views.placement_dialog import PlacementDialog
 
         if self.dialog is not None:
-            shelf.deleteLater()
             return
         is_offer = not shelf.can_be_kept
         dialog = PlacementDialog(name, self._theme(), is_offer=is_offer, parent=self._window())
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        shelf.setParent(dialog)  # what it hears after the dialog has gone is for nobody
+        dialog.finished.connect(shelf.close)  # what it hears after that is for nobody
         self._dialog, self._shelf = dialog, shelf
         shelf.told.connect(dialog.show_placement)
         shelf.refused.connect(dialog.show_trouble)

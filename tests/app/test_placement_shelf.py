@@ -130,3 +130,20 @@ def test_measuring_is_begun_followed_and_broken_off(
     shelf.stop_measuring()
     qtbot.waitUntil(lambda: len(states) == 3)
     assert not states[2].measuring
+
+
+def test_an_answer_that_comes_when_nobody_listens_is_dropped(
+    qtbot: QtBot, api: EngineApi, fake_engine: FakeEngine
+) -> None:
+    shelf = PlacementShelf(api, "m1")
+    told, refused = listening(shelf)
+    states: list[HardwareState] = []
+    shelf.hardware_told.connect(states.append)
+    shelf.ask(None)
+    shelf.refresh_hardware()
+    shelf.close()
+    other = PlacementShelf(api, "m1")
+    heard, _ = listening(other)
+    other.ask(None)
+    qtbot.waitUntil(lambda: bool(heard) and len(fake_engine.placements_asked) == 2)
+    assert (told, refused, states) == ([], [], [])
