@@ -146,7 +146,7 @@ def _head(model: Path) -> "TraceHead":
 def _without_experts(model: Path) -> ModelFileError:
     return ModelFileError(
         f"Nothing can be recorded of {model.name}",
-        "it has no routed experts, or not all of them lie in this one file",
+        "it has no routed experts, or its files do not belong together",
         "choose a model with experts, such as DeepSeek-V4",
     )
 

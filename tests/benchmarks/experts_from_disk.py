@@ -52,6 +52,8 @@ UNCOUNTED, COUNTED, ROUNDS = 6, 6, 5
 MEMORY_SHARE = 1 / 3
 REST_BYTES = 450 << 20
 """Python and its libraries, a context for each way, and what is not experts."""
+BATCH_BYTES = 4 * USED * SHAPE["moe_intermediate_size"] * 4
+"""What computing a batch takes for each token and context: a few rows as long as these experts are wide, in F32."""
 ALSO = ("advice", "one stage", "fresh pages", "least recent")
 DIRECT_TOKENS, DIRECT_THREADS = 4, 4
 NEEDED_BYTES = 8 << 30
@@ -256,7 +258,8 @@ def measure(path: Path, group: str, rounds: int, also: Sequence[str], prompt_tok
     ranges = expert_ranges(read_gguf_header(path))
     assert ranges is not None
     drop = Dropped(path)
-    budget_bytes = round(path.stat().st_size * MEMORY_SHARE) - REST_BYTES
+    rest_bytes = REST_BYTES + (2 + len(also)) * prompt_tokens * BATCH_BYTES
+    budget_bytes = round(path.stat().st_size * MEMORY_SHARE) - rest_bytes
     decoders = {way: decoder(path, way, budget_bytes) for way in ("plain", "ahead", *also)}
     draws = random.Random(0)
     count = prompt_tokens or 1 + UNCOUNTED + COUNTED
