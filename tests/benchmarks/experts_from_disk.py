@@ -378,8 +378,8 @@ def _report(state: str, trace: str, rows: Sequence[dict[str, Any]], options: arg
         return same
     rate = middle(each["direct_rate"] for each in rows)
     print(
-        f" (≥ {RATIO_WANTED}); ÷ O_DIRECT at {rate / 1e9:.2f} GB/s, all {rows[0]['token_bytes'] / 1e6:.0f} MB of a token, "
-        f"{direct:.2f} (≥ {DISK_WANTED})",
+        f" (≥ {RATIO_WANTED}); ÷ O_DIRECT at {rate / 1e9:.2f} GB/s, "
+        f"all {rows[0]['token_bytes'] / 1e6:.0f} MB of a token, {direct:.2f} (≥ {DISK_WANTED})",
         flush=True,
     )
     return same and ratio >= RATIO_WANTED and direct >= DISK_WANTED
