@@ -39,6 +39,8 @@ from tests.benchmarks.synthetic_v4 import synthetic_shape, write_synthetic
 ROOT = Path(__file__).resolve().parents[2]
 BEST_WANTED, DEFAULTS_WANTED = 0.97, 1.0
 ROUNDS, QUICK_ROUNDS = 5, 3
+SWEEP_S, QUICK_SWEEP_S, FULL_SWEEP_S = 40.0, 20.0, 3600.0
+"""For the sweep of one model: what takes longer is left out, and that is told."""
 CONTEXT = 2560
 WRITTEN = 16
 _SETTLING = 3
@@ -345,22 +347,29 @@ def play(path: Path, way: str, given: str) -> None:
             answer(False)
 
 
-def sweep(path: Path, figures: Sequence[str], *, wide: bool) -> dict[str, Setting]:
-    """The best setting for each figure. `wide`: more batches, and prompts are tried at their own length."""
+def sweep(
+    path: Path, figures: Sequence[str], *, wide: bool, most_s: float
+) -> tuple[dict[str, Setting], tuple[int, int]]:
+    """The best setting for each figure, and how many of how many tries there was time for in `most_s` seconds.
+
+    `wide`: more batches, and prompts are tried at their own length.
+    """
     processors = psutil.cpu_count() or 1
     counts = range(1, processors + 1)
     start = Setting(processors, processors)
     steps: list[tuple[str, Sequence[dict[str, Any]]]] = [
         ("threads", [{"threads": each, "prompt_threads": each} for each in counts]),
         ("copied", [{"copied": False}]),
-        ("mapped", [{"mapped": False}]),
+        ("batch", [{"batch": each} for each in ((128, 256, 1024, 2048) if wide else (128, 256))]),
         ("flash", [{"flash": each} for each in ("on", "off")]),
         ("kv", [{"kv": "f32"}, {"kv": "f32", "flash": "off"}, {"kv": "q8_0", "flash": "on"}]),
-        ("batch", [{"batch": each} for each in ((128, 256, 1024, 2048) if wide else (128, 256))]),
+        ("mapped", [{"mapped": False}]),
     ]
     # The long prompt and the deep answer are tried as the short ones are unless there is time.
     tried = [name for name in figures if wide or name in ("write", "read 512")]
     best = dict.fromkeys(tried, start)
+    deadline_s = time.monotonic() + most_s
+    done = wanted = 0
     with worker(path, "hand", start) as one, worker(path, "hand", start) as other:
         for step, changes in steps:
             for change in changes:
@@ -370,7 +379,13 @@ def sweep(path: Path, figures: Sequence[str], *, wide: bool) -> dict[str, Settin
                     if step == "mapped" and not name.startswith("write"):
                         continue  # what is in memory is read from memory either way
                     candidate = replace(best[name], **change)
-                    if candidate == best[name] or not other.set(candidate):
+                    if candidate == best[name]:
+                        continue
+                    wanted += 1
+                    if time.monotonic() > deadline_s:
+                        continue
+                    done += 1
+                    if not other.set(candidate):
                         continue
                     one.set(best[name])
                     # A second turn, the other way round, only for what won the first.
@@ -379,7 +394,7 @@ def sweep(path: Path, figures: Sequence[str], *, wide: bool) -> dict[str, Settin
     for name, like in (("read 2,000", "read 512"), ("write behind 1,000", "write")):
         if name in figures and name not in best:
             best[name] = best[like]
-    return best
+    return best, (done, wanted)
 
 
 def _turn(one: Worker, other: Worker, figure: str, first: bool) -> float:
@@ -395,9 +410,11 @@ def _turn(one: Worker, other: Worker, figure: str, first: bool) -> float:
     return before_s / after_s
 
 
-def compare(name: str, path: Path, figures: Sequence[str], rounds: int, *, wide: bool) -> bool:
+def compare(
+    name: str, path: Path, figures: Sequence[str], rounds: int, *, wide: bool, sweep_s: float
+) -> bool:
     """Print a model's table; whether all of it is as wanted."""
-    best = sweep(path, figures, wide=wide)
+    best, (done, wanted_tries) = sweep(path, figures, wide=wide, most_s=sweep_s)
     settings = sorted(set(best.values()), key=str)
     with ExitStack() as stack:
         workers = {
@@ -415,7 +432,11 @@ def compare(name: str, path: Path, figures: Sequence[str], rounds: int, *, wide:
                 found[way].append(workers[way].times(wanted))
             loads.append(psutil.getloadavg()[0])
         print(f"{name}, {path.stat().st_size / 1e9:.1f} GB; load {min(loads):.1f} to {max(loads):.1f}")
-        print(f"  engine: {workers['engine'].told}; defaults: {workers['defaults'].told}")
+        print(
+            f"  {done} of {wanted_tries} settings tried; engine: {workers['engine'].told}; "
+            f"defaults: {workers['defaults'].told}",
+            flush=True,
+        )
     holds = True
     for figure in figures:
         hand = found[str(best[figure])]
@@ -458,13 +479,16 @@ def main(argv: Sequence[str] | None = None) -> bool:
         return True
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     began_s = time.monotonic()
-    short = FIGURES if options.full else FIGURES[:3]
-    holds = compare("SmolLM2 135M", starter(), short if options.quick else FIGURES, rounds, wide=options.full)
+    wide = options.full
+    sweep_s = QUICK_SWEEP_S if options.quick else FULL_SWEEP_S if wide else SWEEP_S
+    figures = FIGURES[:2] if options.quick else FIGURES
+    holds = compare("SmolLM2 135M", starter(), figures, rounds, wide=wide, sweep_s=sweep_s)
+    figures = FIGURES if wide else FIGURES[:3]
     with tempfile.TemporaryDirectory() as folder:
         for name, (layers, overrides) in () if options.quick else MODELS.items():
             path = Path(folder) / "synthetic.gguf"
             write_synthetic(path, synthetic_shape(layers=layers, overrides=overrides))
-            holds = compare(name, path, short, rounds, wide=options.full) and holds
+            holds = compare(name, path, figures, rounds, wide=wide, sweep_s=sweep_s) and holds
             path.unlink()
     print(f"{time.monotonic() - began_s:.0f} s, {os.cpu_count()} processors")
     return holds
