@@ -247,3 +247,11 @@ def test_a_faster_gpu_or_bus_is_never_slower(field: str) -> None:
         before, after = (TokenTime(sizes(), placed(in_ram), each) for each in (RECORD, record))
         assert after.token_s(1.0, 0) <= before.token_s(1.0, 0)
         assert after.prompt_s(4096) <= before.prompt_s(4096)
+
+
+def test_a_prompt_is_foretold_with_the_threads_that_read_it() -> None:
+    plan = replace(placed(LAYERS, threads=4), gpu=None, gpu_layers=0)
+    as_answers, twice = (TokenTime(sizes(), replace(plan, prompt_threads=each), RECORD) for each in (0, 8))
+    batches_s = as_answers.prompt_s(2048) - 2 * (as_answers.prompt_s(2048) - twice.prompt_s(2048))
+    assert 0 <= batches_s < 0.1 * as_answers.prompt_s(2048)
+    assert twice.token_s(1.0, 0) == as_answers.token_s(1.0, 0)
