@@ -92,6 +92,34 @@ class MemoryGroup:
         return _value((self.folder / name).read_text(), "oom_kill")
 
     @contextlib.contextmanager
+    def slow_disk(self, file: Path, bytes_per_s: int, pid: int) -> Iterator[None]:
+        """Within it the process reads no faster than that from the disk of `file`; skips where that cannot be had."""
+        device = file.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        if self._second:
+            folder, limit = self.folder, "io.max"
+            slow, fast = f"{number} rbps={bytes_per_s}", f"{number} rbps=max"
+        else:
+            folder, limit = (
+                control_groups.MOUNT / "blkio" / self.folder.name,
+                "blkio.throttle.read_bps_device",
+            )
+            slow, fast = f"{number} {bytes_per_s}", f"{number} 0"
+        with contextlib.ExitStack() as stack:
+            try:
+                if not self._second:
+                    folder.mkdir()
+                    stack.callback(folder.rmdir)
+                (folder / limit).write_text(slow)
+            except OSError as error:
+                pytest.skip(f"this disk cannot be slowed down: {error}")
+            stack.callback((folder / limit).write_text, fast)
+            if not self._second:
+                (folder / "cgroup.procs").write_text(str(pid))
+                stack.callback((folder.parent / "cgroup.procs").write_text, str(pid))
+            yield
+
+    @contextlib.contextmanager
     def hog(self, size_bytes: int) -> Iterator[None]:
         """Within it another program in the group has that much memory."""
         process = subprocess.Popen(

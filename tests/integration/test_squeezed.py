@@ -157,10 +157,10 @@ def test_another_program_takes_the_memory_while_the_model_answers(
 ) -> None:
     half(group)
     assert load(engine)["error"] is None
-    engine.finish(begin(engine, "Another one")["id"])
+    engine.finish(begin(engine, "Another one", max_tokens=4)["id"])
     calm = engine.finish(begin(engine, QUESTION)["id"])["message"]
     assert len(calm["text"]) > 20
-    engine.finish(begin(engine, "Another one")["id"])
+    engine.finish(begin(engine, "Another one", max_tokens=4)["id"])
     turn = begin(engine, QUESTION)
     events = engine.events(turn["id"])
     next(event for _, event in events if event["kind"] == "text")
@@ -172,6 +172,28 @@ def test_another_program_takes_the_memory_while_the_model_answers(
     assert end["message"]["text"] == calm["text"]
     assert log_of(engine).count("the model gives back") == 1
     assert (group.killed, group.swapped_bytes) == (0, 0)
+
+
+def test_a_disk_that_slows_down_slows_the_answer_down_and_nothing_else(
+    engine: LiveEngine, group: MemoryGroup
+) -> None:
+    half(group)
+    assert load(engine)["error"] is None
+    engine.finish(begin(engine, "Another one", max_tokens=4)["id"])
+    before = engine.finish(begin(engine, QUESTION, max_tokens=24)["id"])["message"]
+    engine.finish(begin(engine, "Another one", max_tokens=4)["id"])
+    turn = begin(engine, QUESTION, max_tokens=24)
+    events = engine.events(turn["id"])
+    next(event for _, event in events if event["kind"] == "text")
+    # A tenth of what a slow disk gives.
+    with group.slow_disk(engine.folder.models, 10_000_000, engine.address.pid):
+        end = [event for _, event in events][-1]
+    assert end["kind"] == "done"
+    assert end["message"]["text"] == before["text"]
+    rates = [each["usage"]["generation_rate"] for each in (before, end["message"])]
+    print(f"{rates[0]:.2f} tokens a second before, {rates[1]:.2f} with the disk slowed down")
+    # What is told of the answer shows it, and with that what is foretold of the next.
+    assert rates[1] < rates[0] / 2
 
 
 @pytest.mark.parametrize("moment", ["loading", "answering"])
