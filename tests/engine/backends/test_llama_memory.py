@@ -212,6 +212,43 @@ def test_states_that_went_in_need_cost_reading_and_nothing_else(pair: Pair) -> N
     assert kept.size_bytes == held_bytes
 
 
+class Experts:
+    """What a watch of experts can give back."""
+
+    def __init__(self) -> None:
+        self.held_bytes = self.most_bytes = 50
+
+    def relieve(self, wanted_bytes: int) -> int:
+        given = min(wanted_bytes, self.held_bytes)
+        self.held_bytes -= given
+        return given
+
+    def allow(self, more_bytes: int) -> int:
+        more = min(more_bytes, self.most_bytes - self.held_bytes)
+        self.held_bytes += more
+        return more
+
+
+def test_experts_go_before_states_and_come_back_after_them(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, experts = pair.kept._memory.checkpoints, Experts()
+    pair.read(TOKENS[:300])
+    held_bytes, budget_bytes = kept.size_bytes, kept.budget_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.kept, "_watch", experts)
+        assert pair.kept.relieve(30) == 30
+        assert (experts.held_bytes, kept.size_bytes, kept.budget_bytes) == (20, held_bytes, budget_bytes)
+        given = pair.kept.relieve(21)
+        assert experts.held_bytes == 0
+        assert given == 20 + held_bytes - kept.size_bytes > 21
+        room = budget_bytes - kept.budget_bytes
+        assert pair.kept.allow(room) == room
+        assert (experts.held_bytes, kept.budget_bytes) == (0, budget_bytes)
+        assert pair.kept.allow(1000) == 50
+        assert pair.kept.allow(1000) == 0
+
+
 def test_a_state_that_goes_while_the_context_returns_to_it_is_no_loss(pair: Pair) -> None:
     pair.read(TOKENS[:333])
     with pair.kept.fork():
