@@ -270,7 +270,9 @@ def lines_of(record: HardwareRecord, trouble: str | None = None) -> list[str]:
         f"memory      {_rate(record.memory_bytes_per_s)} by {threads}, {_rate(record.memory_one_bytes_per_s)} by one",
         f"processor   {record.arithmetic_per_s / 1e9:.0f} thousand million multiplications a second and core",
     ]
-    if record.plain is not None and record.plain.mxfp4 is not None:
+    if record.plain is None or record.plain.mxfp4 is None:
+        lines.append("            llama.cpp's own multiplications were not measured")
+    else:
         count = record.plain.threads
         lines.append(
             f"            reads experts at {_rate(record.plain.mxfp4.one_bytes_per_s)} while it multiplies with them, "

@@ -40,6 +40,7 @@ def test_lines_for_people_and_a_record(tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr()
     for text in ("3.0 GB/s from start to end", "450 MB/s by page faults", "UTC", "7 thousand million"):
         assert text in printed.out
+    assert "llama.cpp's own multiplications were not measured" in printed.out
     assert "measuring disk" in printed.err
     record = read_record(tmp_path)
     assert record is not None
@@ -53,6 +54,7 @@ def test_gpus_are_told_with_their_rates_or_why_there_are_none(
     built = hardware.LlamaCpp("1", True, (), gpus)
     kinds = Multiplying(one_bytes_per_s=2e12, many_per_s=2.5e14)
     rates = DeviceRates(
+        threads=1,
         copy_bytes_per_s=2.6e12,
         pinned_bytes_per_s=5.4e10,
         pageable_bytes_per_s=1.2e10,
