@@ -97,7 +97,7 @@ class SettingsDialog(QDialog):
         self.tabs.tabBar().setDrawBase(False)
         self.tabs.addTab(_FormArea(self._form(self._rows(model))), "&Answers")
         self.tabs.addTab(_FormArea(self._form(list(self.downloads.rows))), "&Downloads")
-        self.tabs.addTab(_FormArea(self._form(list(self.machine.rows))), "&Machine")
+        self.tabs.addTab(_FormArea(self._form(list(self.machine.rows))), "Machi&ne")
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setAccessibleName("Outcome")
