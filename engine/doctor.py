@@ -210,7 +210,7 @@ def _gpus(folder: DataFolder, built: hardware.LlamaCpp) -> Iterator[Finding]:
         if able:
             why = f"this llama.cpp, which has code for {' and '.join(able)}, sees none"
             yield Finding(
-                f"no GPU is used, because {why}", remedy="see docs/gpu.md for what drivers it needs"
+                f"no GPU is used, because {why}", remedy="install its driver, or let this user use it"
             )
             return
         yield Finding("no GPU is used, because this llama.cpp is built for the processor alone")

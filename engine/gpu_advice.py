@@ -66,7 +66,7 @@ def advice(
         remedy = "`pip install --force-reinstall --no-deps llama-cpp-python` brings a llama.cpp with Metal"
         yield Finding("this Mac's GPU is not reached", remedy=remedy)
         return
-    yield Finding(f"a GPU by {' and by '.join(found.makers)} is here and not used", remedy="see docs/gpu.md")
+    yield Finding(f"a GPU by {' and by '.join(found.makers)} is here and not used")
     kind = "CUDA" if found.makers[0] == "NVIDIA" else "Vulkan"
     if kind == "CUDA" and not found.nvidia_driver:
         yield Finding(

@@ -97,12 +97,14 @@ class LlamaBuilds:
         if libraries is None:
             names = " or ".join(_LIBRARY_NAMES.get(sys.platform, ("libllama.so",)))
             raise LlamaBuildError(
-                what, f"there is no {names} in it", "see docs/gpu.md for what belongs there"
+                what, f"there is no {names} in it", "`seamount doctor` says how to make one"
             )
         with ThreadPoolExecutor(max_workers=2) as pool:
             packaged, found = pool.map(self._ask, (packaged_folder(), libraries))
         if isinstance(found, str):
-            raise LlamaBuildError(what, f"it cannot be loaded: {found}", "build it anew, see docs/gpu.md")
+            raise LlamaBuildError(
+                what, f"it cannot be loaded: {found}", "build it anew; `seamount doctor` says how"
+            )
         if isinstance(packaged, str):
             why = f"llama-cpp-python's own libraries, to compare it with, cannot be loaded: {packaged}"
             raise LlamaBuildError(what, why, "install llama-cpp-python again")
