@@ -30,15 +30,17 @@ float32 matrices on one core. Fitted on one processor with AVX-512 to a model of
 docs/placement.md tells how far they were off."""
 LAYER_S = 100e-6
 """A layer's operations that are too small to keep threads busy, and the threads' waiting for each other."""
-GPU_LAYER_OPERATIONS = 112
-"""Of a layer of V4 for one token, counted in llama.cpp's graph of eight layers, views left out. With weights so fast to
-read, asking for them is most of what a GPU does."""
-GPU_WEIGHTS, GPU_ATTENTION, GPU_INDEX = 0.67, 0.71, 0.117
+GPU_LAYER_OPERATIONS = 360
+"""A layer of V4 costs one token as much as so many of the smallest operations do, beside its weights. llama.cpp's graph
+has 112 for a layer, views left out, most of which are larger. With weights so fast to read, that is most of what a GPU
+does."""
+GPU_WEIGHTS, GPU_ATTENTION, GPU_INDEX = 0.62, 0.645, 0.106
 """Of a GPU's multiplications as measured, those that a prompt's weights, its attention and the choice of compressed
 rows reach. docs/placement.md tells what they were fitted to, and what was not measured there."""
-GPU_TURN = 0.42
-"""The same of all of them together, as `turn_time` counts them: batches of 2,048 on that GPU."""
-GPU_EXPERTS_PASS = 0.133
+HOST_EXPERTS = 0.57
+"""Of the rate at which the processor multiplies with a large matrix of experts in the file's order, that six experts of
+a layer reach, whose matrices are small and come one after the other."""
+GPU_EXPERTS_PASS = 0.134
 """Of the rate at which a GPU's memory is copied, that a batch's pass over all experts reaches: each gets few tokens."""
 GPU_INDEX_BYTES = 25_000
 """What a compressed row costs the one token that is written behind it, in bytes of the GPU's memory."""
@@ -220,7 +222,9 @@ class TokenTime:
             return self._host_numbers / (DECODE_ARITHMETIC * self._arithmetic_per_s)
         share = min(1.0, self._plan.threads / max(1, plain.threads))
         dense = (plain.q8_0 or plain.mxfp4).one_bytes_per_s
-        return (expert_bytes / plain.mxfp4.one_bytes_per_s + self._dense_host / dense) / share
+        return (
+            expert_bytes / (HOST_EXPERTS * plain.mxfp4.one_bytes_per_s) + self._dense_host / dense
+        ) / share
 
     def _attention_s(self, depth_tokens: int, efficiency: float) -> float:
         """A processor's, for a token: once for scores, once for values."""
