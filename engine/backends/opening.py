@@ -131,7 +131,8 @@ def open_backend(
             wishes,
             gpus,
             rehearse=rehearsal_of(self._path, here=True),
-            rates=planning_rates(record, gpus),
+            freed_bytes=freed_bytes or 0,
+            record=record,
         )
         for each in plan.decisions:
             _logger.info("%s: %s (%s)", self._name, each.what, each.why)
