@@ -42,7 +42,7 @@ micro-batch. On an H100 with layers of Flash it was 0.68 GB without, 0.8 at 2,04
 GPU_BATCH_STEP = 512
 GPU_BATCHES = (512, 1024, 2048, 4096, 8192)
 """Of these, and all multiples of the step between them, that is taken with which a typical turn is shortest
-(`turn_time`); of two as good, the smaller."""
+(`turn_time`); of two as good the smaller, unless what it saves holds no more experts."""
 SMALL_BATCHES = (256, 128, 64)
 STATES_BYTES = 512 << 20
 """For states of a context that cannot be cut back (V4), so that less of a conversation is read again."""
@@ -224,8 +224,13 @@ class _Planner:
             found = self._from_layout(found_layout, batch, number, gpu, budget)
             if found is not None:
                 seconds = turn_s(found)
-                # A hundredth is beyond what the formula knows, and smaller buffers leave room.
-                if best is None or seconds < 0.99 * best[0]:
+                # A hundredth is beyond what the formula knows, and smaller buffers leave room. Where that room is too
+                # small for any more experts, it serves prompts that are longer than the typical one.
+                if (
+                    best is None
+                    or seconds < 0.99 * best[0]
+                    or (seconds <= best[0] and _only_larger(found, best[1]))
+                ):
                     best = seconds, found, self._decisions[said:]
             del self._decisions[said:]
         if best is None:
@@ -454,3 +459,24 @@ class _Planner:
             matrices_in_ram=apart,
             idle_layers=self._sizes.idle_layers,
         )
+
+    def _reads_directly(self, parts: list[Part]) -> bool:
+        """Whether experts from the disk are read directly: not into memory that holds those of hardly two tokens."""
+        experts = [part for part in parts if part.what == "experts"]
+        held = sum(part.ram_bytes for part in experts)
+        largest = max((layer.expert_bytes for layer in self._sizes.layers), default=0)
+        missing = any(part.disk_bytes for part in experts)
+        return self._room.direct_reads and missing and held >= 2 * self._sizes.routed_share * largest
+
+
+def _only_larger(one: LoadPlan, other: LoadPlan) -> bool:
+    """Whether plans that bring weights over the bus differ in nothing but their micro-batch."""
+    return (
+        one.reach == other.reach == "both"
+        and one.tensors_in_ram() == other.tensors_in_ram()
+        and (
+            one.gpu_layers == other.gpu_layers
+            and one.memory_mapped == other.memory_mapped
+            and one.part_bytes("states", "ram") == other.part_bytes("states", "ram")
+        )
+    )
