@@ -16,7 +16,6 @@ the peer's.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -125,7 +124,9 @@ def sweep(
         in_ram = 0 if budget_bytes > layers * layer_bytes else layers - budget_bytes // layer_bytes
         while in_ram <= layers:
             known = [each for each in told if each["in_ram"] == in_ram and each["batch"] == batch]
-            found = known[0] if known else peer.run(in_ram=in_ram, batch=batch)
+            # Batches of 512 with experts in RAM read long prompts for half a minute, and are never the best at it.
+            prompts = PROMPTS[:1] if in_ram and batch == MICRO_BATCHES[0] else PROMPTS
+            found = known[0] if known else peer.run(in_ram=in_ram, batch=batch, prompts=prompts)
             if not known:
                 told.append(found)
             if found["good"] and found["gpu_bytes"] <= budget_bytes:
@@ -149,7 +150,7 @@ def sweep(
     return [each for each in kept if each["good"] and each["gpu_bytes"] <= budget_bytes]
 
 
-def ours(model: Path, budget_bytes: int, favour: str, times: int) -> Json:
+def ours(model: Path, root: Path | None, budget_bytes: int, favour: str, times: int) -> Json:
     """In a process of its own: the model opened by the engine's plan and run as an answer runs."""
     from engine.backends.opening import open_backend
     from engine.model_bench import run_model
@@ -161,7 +162,7 @@ def ours(model: Path, budget_bytes: int, favour: str, times: int) -> Json:
     )
     wishes = Wishes(CONTEXT, gpu_budget_bytes=budget_bytes, favour=favour)  # type: ignore[arg-type]
     began_s = time.monotonic()
-    backend = open_backend(entry, wishes=wishes, on_progress=lambda _: True)
+    backend = open_backend(entry, wishes=wishes, on_progress=lambda _: True, root=root)
     load_s = time.monotonic() - began_s
     plan, taken = backend.plan, backend.taken
     assert plan is not None
@@ -170,7 +171,7 @@ def ours(model: Path, budget_bytes: int, favour: str, times: int) -> Json:
         "gpu": plan.gpu, "planned_gpu_bytes": plan.held_bytes("gpu"), "planned_ram_bytes": plan.held_bytes("ram"),
         "taken": None if taken is None else vars(taken), "mapped": plan.memory_mapped,
         "decisions": [f"{each.what} ({each.why})" for each in plan.decisions],
-        "forecast": _foretold(model, backend),
+        "foretold": _foretold(model, root, backend),
     }  # fmt: skip
     for _ in range(times):
         for run in run_model(backend, PROMPTS, (0,), lambda _: None, decoded_tokens=ANSWER):
@@ -180,17 +181,19 @@ def ours(model: Path, budget_bytes: int, favour: str, times: int) -> Json:
     return found
 
 
-def _foretold(model: Path, backend: Any) -> Json | None:
-    """What the forecast says of the plan, where SEAMOUNT_HARDWARE names a folder with this machine's record."""
-    from dataclasses import asdict
-
-    from engine.placement.forecast import forecast
+def _foretold(model: Path, root: Path | None, backend: Any) -> Json:
+    """What the formula says of this plan, by the record of this machine in the data folder `root`."""
     from engine.placement.hardware_record import read_record
     from engine.placement.present_plan import sizes_of_file
+    from engine.placement.token_time import TokenTime
 
-    record = read_record(Path(os.environ.get("SEAMOUNT_HARDWARE", os.devnull)))
-    found = None if record is None else forecast(sizes_of_file(model), backend.plan, record)
-    return None if found is None else asdict(found)
+    record = None if root is None else read_record(root)
+    if record is None:
+        return {}
+    times = TokenTime(sizes_of_file(model), backend.plan, record)
+    return {"n": 1 / times.token_s(1.0, ANSWER)} | {
+        f"p{each}": each / times.prompt_s(each) for each in PROMPTS
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> bool:
@@ -200,6 +203,10 @@ def main(argv: Sequence[str] | None = None) -> bool:
     )
     parser.add_argument("--llama-bench", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="keep the model there, and use it if it is there")
+    parser.add_argument(
+        "--root", type=Path, help="a data folder: this machine is measured into it unless it was"
+    )
+    parser.add_argument("--sweep-only", action="store_true")
     parser.add_argument("--budgets", default="8,24,70", help="gigabytes (10^9)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="everything that was seen, a line each")
@@ -208,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> bool:
     options = parser.parse_args(argv)
     if options.ours:
         budget, favour, times = options.ours
-        print(json.dumps(ours(options.model, int(budget), favour, int(times))))
+        print(json.dumps(ours(options.model, options.root, int(budget), favour, int(times))))
         return True
     with tempfile.TemporaryDirectory() as folder:
         model: Path = options.model or Path(folder) / "synthetic.gguf"
@@ -226,6 +233,8 @@ def _measured(options: argparse.Namespace, model: Path) -> bool:
     sizes = sizes_of_file(model)
     layer_bytes = max(each.expert_bytes for each in sizes.layers)
     cores = processor().cores
+    if options.root is not None:
+        _measure(options.root, model.parent)
     memory = GpuMemory()
     peer = Peer(options.llama_bench, model, memory, cores)
     told: list[Json] = []
@@ -241,8 +250,22 @@ def _measured(options: argparse.Namespace, model: Path) -> bool:
         if not kept:
             print(f"{budget} GB: llama-bench found no setting that fits")
             continue
-        holds = _compared(options, model, memory, peer, budget, kept) and holds
+        if not options.sweep_only:
+            holds = _compared(options, model, memory, peer, budget, kept) and holds
     return holds
+
+
+def _measure(root: Path, folder: Path) -> None:
+    from engine.placement import hardware
+    from engine.placement.hardware_record import read_record, write_record
+    from engine.placement.measurement import measure
+
+    if read_record(root) is None:
+        told = hardware.llama_cpp()
+        gpus = () if isinstance(told, str) else told.gpus
+        record, _ = measure(folder, lambda _: None, gpus)
+        root.mkdir(parents=True, exist_ok=True)
+        write_record(root, record)
 
 
 def _compared(
@@ -258,16 +281,26 @@ def _compared(
     threads = _best_threads(kept)
     seen: dict[str, list[float]] = {}
     lines: dict[str, Json] = {}
+    favours = ["balanced", "answers", "prompts"]
+    root = [] if options.root is None else ["--root", str(options.root)]
     for _ in range(options.rounds):
-        for favour in ("balanced", "answers", "prompts"):
+        for favour in list(favours):
             text, highest, good = memory.watched(
                 [sys.executable, "-m", "tests.benchmarks.gpu_sweep", "--llama-bench", str(options.llama_bench),
-                 "--model", str(model), "--ours", str(budget_bytes), favour, "1"], 240,
+                 "--model", str(model), *root, "--ours", str(budget_bytes), favour, "2"], 240,
             )  # fmt: skip
             if not good:
                 print(f"{budget} GB, ours, {favour}: FAILED")
                 return False
             found = json.loads(text.splitlines()[-1]) | {"gpu_bytes": highest}
+            same = lines.get("balanced", found)
+            if (
+                favour not in lines
+                and favour != "balanced"
+                and same["decisions"][:3] == found["decisions"][:3]
+            ):
+                favours.remove(favour)  # the same plan
+                continue
             lines[favour] = found
             _note(options.json, {"kind": "ours", "budget": budget, **found})
             for key in ("n", *(f"p{count}" for count in PROMPTS)):
@@ -296,17 +329,18 @@ def _compared(
             f"NVML {found['gpu_bytes'] / 1e9:.2f}{'' if within else ': OVER THE BUDGET'}",
             flush=True,
         )
-        if found["forecast"]:
-            told = found["forecast"]
-            print(
-                f"    foretold: n {told['decode_tokens_per_s']['likely']:.1f}, "
-                f"prefill {told['prefill_tokens_per_s']['likely']:.0f} (a prompt of 1,000)"
-            )
+        if found["foretold"]:
+            words = [
+                f"{key} {told:.1f} ({told / median[f'{favour} {key}'] - 1:+.0%})"
+                for key, told in found["foretold"].items()
+            ]
+            print("    foretold: " + ", ".join(words), flush=True)
         holds = holds and within
     aims = {"n": ("answers", "balanced"), **{f"p{count}": ("prompts", "balanced") for count in PROMPTS}}
     for key, favours in aims.items():
         other = max(value for name, value in median.items() if name.startswith(f"peer {key} "))
-        holds = holds and max(median[f"{favour} {key}"] for favour in favours) >= WANTED * other
+        mine = max(median.get(f"{favour} {key}", 0.0) for favour in favours)
+        holds = holds and mine >= WANTED * other
     return holds
 
 
