@@ -66,7 +66,9 @@ def run_model(
             "ask for fewer, or for a larger --context",
         )
     tokens = _tokens(facts.vocabulary_size, frozenset(facts.control_tokens.values()), longest)
-    _sync(backend, tokens[: min(longest, 2 * _SETTLING_TOKENS)])
+    # A GPU's libraries make ready for a size of batch when they first meet it.
+    batch = backend.plan.micro_batch_tokens if backend.plan is not None and backend.plan.gpu else 0
+    _sync(backend, tokens[: min(longest, max(batch, 2 * _SETTLING_TOKENS))])
     runs: list[Run] = []
     for depth in sorted(set(depths)):
         for count in sorted(set(prompt_tokens)):

@@ -76,6 +76,8 @@ def gpu_decisions(
             f"The model's file is mapped, {size_text(on_disk_bytes)} of it beyond RAM",
             "what does not fit is read from the disk when it is wanted",
         )
+    elif sum(on_gpu.values()) >= sizes.expert_bytes and layers == count:
+        rest = Decision("What is left for RAM is the embedding", "a token reads one row of it")
     else:
         rest = Decision(
             "The rest is read into memory that the GPU can reach", "prompts go several times faster"
@@ -86,8 +88,14 @@ def gpu_decisions(
 def gpu_batch_decision(batch_tokens: int, favour: Favour) -> Decision:
     """The micro-batch with a GPU."""
     prompt, answer = TURNS[favour]
+    best = f"a prompt of {prompt:,} tokens and an answer of {answer:,}"
+    best = (
+        f"neither of {best} takes much longer than it could"
+        if favour == "balanced"
+        else f"{best} take least time"
+    )
     return Decision(
         f"Prompts are read {batch_tokens:,} tokens at a time",
-        f"with that a prompt of {prompt:,} tokens and an answer of {answer:,} take least time: a larger batch brings "
-        "what lies in RAM over the bus less often, and its buffers take memory from experts",
+        f"with that {best}: a larger batch brings what lies in RAM over the bus less often, and its buffers take "
+        "memory from experts",
     )

@@ -24,7 +24,7 @@ from engine.placement.load_plan import Decision, LoadPlan, Part, Reach, What
 from engine.placement.model_sizes import Matrix, ModelSizes
 from engine.placement.plan_words import batch_decision, gpu_batch_decision, gpu_decisions, memory_decisions
 from engine.placement.thread_choice import counted, expected_decision, expected_threads, free_threads
-from engine.placement.turn_time import Favour, turn_clock
+from engine.placement.turn_time import Favour, best_of, turn_clock
 
 LEAST_RESERVE_BYTES = 600_000_000
 RESERVE_SHARE = 0.06
@@ -35,14 +35,13 @@ GPU_RESERVE_SHARE = 0.05
 USUAL_BATCH_TOKENS = 512
 LARGE_BATCH_TOKENS = 2048
 """Where experts come from a disk, a prompt reads each of them once for each batch."""
-DRIVER_BYTES = 680_000_000
+DRIVER_BYTES = 760_000_000
 DRIVER_BYTES_PER_TOKEN = 58_000
 """GPU memory beyond llama.cpp's own buffers: CUDA's context, cuBLAS's workspace, and a pool that grows with the
-micro-batch. On an H100 with layers of Flash it was 0.68 GB without, 0.8 at 2,048 tokens, 1.15 at 8,192."""
-GPU_BATCH_STEP = 512
+micro-batch. On an H100 with layers of Flash it was 0.77 GB at 512 tokens, 0.99 at 4,096, 1.07 at 6,656."""
 GPU_BATCHES = (512, 1024, 2048, 4096, 8192)
-"""Of these, and all multiples of the step between them, that is taken with which a typical turn is shortest
-(`turn_time`); of two as good the smaller, unless what it saves holds no more experts."""
+"""Of these one is taken by what a typical turn takes (`turn_time`). Between 4,096 and 8,192 nothing was gained on an
+H100: attention to what is masked costs more than the bus saves."""
 SMALL_BATCHES = (256, 128, 64)
 STATES_BYTES = 512 << 20
 """For states of a context that cannot be cut back (V4), so that less of a conversation is read again."""
@@ -217,35 +216,27 @@ class _Planner:
         if not layouts:
             self._say(f"{gpu.name} is not used", f"{size_text(budget)} of it hold not even one layer")
             return None
-        turn_s = turn_clock(self._sizes, self._wishes.favour, self._record)
+        clock = turn_clock(self._sizes, self._wishes.favour, self._record)
         said = len(self._decisions)
-        best: tuple[float, LoadPlan, list[Decision]] | None = None
+        plans: list[tuple[LoadPlan, list[Decision]]] = []
         for batch, found_layout in layouts:
             found = self._from_layout(found_layout, batch, number, gpu, budget)
             if found is not None:
-                seconds = turn_s(found)
-                # A hundredth is beyond what the formula knows, and smaller buffers leave room. Where that room is too
-                # small for any more experts, it serves prompts that are longer than the typical one.
-                if (
-                    best is None
-                    or seconds < 0.99 * best[0]
-                    or (seconds <= best[0] and _only_larger(found, best[1]))
-                ):
-                    best = seconds, found, self._decisions[said:]
+                plans.append((found, self._decisions[said:]))
             del self._decisions[said:]
-        if best is None:
+        if not plans:
             self._say(f"{gpu.name} is not used", "what the processor would keep does not fit into RAM")
             return None
-        self._decisions += best[2]
-        return replace(best[1], decisions=tuple(self._decisions))
+        best, decisions = plans[best_of([clock(each) for each, _ in plans], self._wishes.favour)]
+        self._decisions += decisions
+        return replace(best, decisions=tuple(self._decisions))
 
     def _gpu_batches(self) -> list[int]:
-        most = min(self._context, GPU_BATCHES[-1])
-        return [*range(GPU_BATCH_STEP, most + 1, GPU_BATCH_STEP)] or [most]
+        return [each for each in GPU_BATCHES if each <= self._context] or [self._context]
 
     def _layout(self, budget: int, batch: int) -> Layout | None:
         def compute(reach: Literal["gpu", "both"]) -> int:
-            if (known := self._known_of(reach, batch)) is not None:
+            if (known := self._known.get((reach, batch))) is not None:
                 return known.gpu_bytes
             reckoned = self._reckoned(batch)
             if reach == "gpu":
@@ -262,22 +253,8 @@ class _Planner:
     def _driver(batch: int) -> int:
         return DRIVER_BYTES + DRIVER_BYTES_PER_TOKEN * batch
 
-    def _known_of(self, reach: Reach, batch: int) -> ComputeBytes | None:
-        """What is known of a micro-batch, or what follows from the nearest ones on both sides of it. With the batch
-        buffers grow by straight pieces that only get steeper, so what lies between is not more than that."""
-        if (exactly := self._known.get((reach, batch))) is not None:
-            return exactly
-        batches = sorted(each for kind, each in self._known if kind == reach)
-        less = max((each for each in batches if each < batch), default=None)
-        more = min((each for each in batches if each > batch), default=None)
-        if less is None or more is None:
-            return None
-        share = (batch - less) / (more - less)
-        pairs = zip(self._known[reach, less], self._known[reach, more], strict=True)
-        return ComputeBytes(*(round(one + share * (other - one)) for one, other in pairs))
-
     def _host_compute(self, batch: int, found: Layout) -> int:
-        if (known := self._known_of(found.reach, batch)) is not None:
+        if (known := self._known.get((found.reach, batch))) is not None:
             return known.ram_bytes
         if found.layers < len(self._sizes.layers):
             return self._reckoned(batch)
@@ -467,16 +444,3 @@ class _Planner:
         largest = max((layer.expert_bytes for layer in self._sizes.layers), default=0)
         missing = any(part.disk_bytes for part in experts)
         return self._room.direct_reads and missing and held >= 2 * self._sizes.routed_share * largest
-
-
-def _only_larger(one: LoadPlan, other: LoadPlan) -> bool:
-    """Whether plans that bring weights over the bus differ in nothing but their micro-batch."""
-    return (
-        one.reach == other.reach == "both"
-        and one.tensors_in_ram() == other.tensors_in_ram()
-        and (
-            one.gpu_layers == other.gpu_layers
-            and one.memory_mapped == other.memory_mapped
-            and one.part_bytes("states", "ram") == other.part_bytes("states", "ram")
-        )
-    )

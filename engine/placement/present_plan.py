@@ -63,9 +63,15 @@ def plan_for(
             known[found.reach, batch] = ComputeBytes(*map(max, taken, before))
         again = plan(sizes, room, wishes, known, rates)
         if _loads_alike(again, found):
-            return again
+            # What was said of this very plan is what it takes; more was said of another.
+            exactly = plan(sizes, room, wishes, known | _by_reach(found, told), record)
+            return exactly if _loads_alike(exactly, found) else again
         found = again
     return found
+
+
+def _by_reach(found: LoadPlan, told: Mapping[int, ComputeBytes]) -> dict[tuple[Reach, int], ComputeBytes]:
+    return {(found.reach, batch): taken for batch, taken in told.items()}
 
 
 def _loads_alike(one: LoadPlan, other: LoadPlan) -> bool:

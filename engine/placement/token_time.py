@@ -37,7 +37,7 @@ does."""
 GPU_WEIGHTS, GPU_ATTENTION, GPU_INDEX = 0.62, 0.645, 0.106
 """Of a GPU's multiplications as measured, those that a prompt's weights, its attention and the choice of compressed
 rows reach. docs/placement.md tells what they were fitted to, and what was not measured there."""
-HOST_EXPERTS = 0.57
+HOST_EXPERTS = 0.7
 """Of the rate at which the processor multiplies with a large matrix of experts in the file's order, that six experts of
 a layer reach, whose matrices are small and come one after the other."""
 GPU_EXPERTS_PASS = 0.134

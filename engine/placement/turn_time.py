@@ -12,9 +12,9 @@ A prompt is bound by multiplying; each of its batches reads nearly every expert 
 bus to the GPU before it is multiplied with.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.placement.context_sizes import V4Cache
 from engine.placement.hardware_record import HardwareRecord
@@ -22,64 +22,97 @@ from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
 from engine.placement.token_time import TokenTime
 
-READING_EFFICIENCY = 0.8
-"""Of RAM's rate as measured, that llama.cpp's multiplications with vectors reach where RAM is what limits them."""
-DECODE_ARITHMETIC = 0.27
-PREFILL_ARITHMETIC = 0.45
-DECODE_ATTENTION, PREFILL_ATTENTION = 0.2, 0.3
-"""llama.cpp's multiplications, with quantised weights for one token, for many, and in attention, against those of
-float32 matrices on one core. Fitted on one processor with AVX-512 to a model of 135M and to V4s of random weights;
-docs/placement.md tells how far they were off."""
-LAYER_S = 100e-6
-"""A layer's operations that are too small to keep threads busy, and the threads' waiting for each other."""
-GPU_LAYER_OPERATIONS = 140
-"""What a layer costs on a GPU besides its weights, in operations of which nothing but asking for them counts."""
-GPU_PREFILL = 0.16
-"""Of a GPU's multiplications as measured with large matrices, those that a prompt is read at: the matrices of experts
-are small, and between them the streams of a layer are mixed."""
-GPU_GATHERING = 0.4
-"""Of the rate at which a GPU's memory is copied, that a batch's pass over all experts reaches."""
-GPU_INDEX_BYTES = 17_000
-GPU_INDEX_ARITHMETIC = 0.05
-"""What a compressed row costs each token behind it: with one token in bytes of the GPU's memory, with many in
-multiplications of its index heads, against those measured."""
-GPU_ATTENTION = 0.2
-"""The same of ordinary attention, against the GPU's multiplications."""
+Favour = Literal["balanced", "answers", "prompts"]
+TURNS: dict[Favour, tuple[int, int]] = {
+    "balanced": (4000, 500),
+    "answers": (1000, 2000),
+    "prompts": (32_000, 200),
+}
+"""Tokens of a typical turn's prompt and of its answer: a page or ten with a question; a question that is answered at
+length; a whole report or a folder of code."""
+EXPERT_ROWS = 24
+"""So many tokens more does each expert compute as it is given in a batch: with 256 experts of which a token goes
+through 6, an expert sees 12 tokens of a batch of 512. On an H100 with all of Flash's layers there, batches of 512 read
+5,600 tokens a second, of 2,048: 11,200, and of 8,192, where attention looks at more that is masked: 8,700."""
+UNNOTICED_S = 0.1
+"""What nobody notices of a prompt that takes longer is no loss."""
+LAYER_S = 300e-6
+"""What a layer costs beside its weights when one token is computed on a GPU. On an H100 a layer of Flash took 0.36 ms
+where reading its weights would have taken 0.07."""
 
 
-def gpu_rates(plan: LoadPlan, record: HardwareRecord) -> DeviceRates | None:
-    """What was measured of the GPU that a plan uses; None where it was not, or cannot multiply with such weights."""
-    found = next((each for each in record.gpus if each.name == plan.gpu), None)
-    if plan.gpu_number < len(record.gpus) and record.gpus[plan.gpu_number].name == plan.gpu:
-        found = record.gpus[plan.gpu_number]
-    rates = None if found is None else found.rates
-    return None if rates is None or rates.q8_0 is None else rates
+class TurnTime(NamedTuple):
+    """Seconds for a turn's prompt and for its answer."""
+
+    prompt_s: float
+    answer_s: float
+
+    @property
+    def turn_s(self) -> float:
+        """Both."""
+        return self.prompt_s + self.answer_s
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine does in a second, in bytes and in multiplications of weights. The defaults are of a middling
+    machine of 2022: a GPU with GDDR6X, PCIe 4.0 on 16 lanes, RAM of two channels, a fast NVMe disk read by page faults.
+    They are used where nothing was measured."""
+
+    gpu_bytes_per_s: float = 700e9
+    gpu_arithmetic_per_s: float = 12e12
+    bus_bytes_per_s: float = 22e9
+    unpinned_bytes_per_s: float = 7e9
+    """Over the bus from memory that the GPU cannot reach by itself, such as a mapped file."""
+    ram_bytes_per_s: float = 40e9
+    disk_bytes_per_s: float = 1.5e9
 
 
 def turn_clock(
     sizes: ModelSizes, favour: Favour, record: HardwareRecord | None
-) -> Callable[[LoadPlan], float]:
+) -> Callable[[LoadPlan], TurnTime]:
     """What tells the seconds of a turn with a plan: by what was measured of this machine where that suffices, as it
     is foretold; else by the rates of a middling one."""
 
-    def measured(plan: LoadPlan) -> float:
+    def measured(plan: LoadPlan) -> TurnTime:
         if record is None:
-            return turn_s(sizes, plan, favour)
+            return turn_time(sizes, plan, favour)
         try:
             times = TokenTime(sizes, plan, record)
         except ValueError:
-            return turn_s(sizes, plan, favour)
+            return turn_time(sizes, plan, favour)
         prompt, answer = _turn(plan, favour)
         share = times.host_share_in_memory
-        return times.prompt_s(prompt) + answer * times.token_s(share, prompt + answer // 2)
+        return TurnTime(times.prompt_s(prompt), answer * times.token_s(share, prompt + answer // 2))
 
     return measured
 
 
-def turn_s(
+def best_of(times: Sequence[TurnTime], favour: Favour) -> int:
+    """Which of these plans to take, by its number: the one with which the turn is shortest. Where nothing is favoured,
+    the one that loses least, in parts of the shortest time, where it loses most: an answer is not bought with prompts
+    of twice the length, nor the other way round. Of two within a hundredth, which is beyond what the formula knows,
+    the earlier."""
+    shortest = (min(each.prompt_s for each in times), min(each.answer_s for each in times))
+
+    def cost(each: TurnTime) -> float:
+        if favour != "balanced":
+            return each.turn_s
+        # The lesser loss decides between plans that lose as much.
+        losses = sorted(
+            (each_s + UNNOTICED_S) / (least_s + UNNOTICED_S)
+            for each_s, least_s in zip(each, shortest, strict=True)
+        )
+        return losses[1] + 0.1 * losses[0]
+
+    costs = list(map(cost, times))
+    return next(at for at, each in enumerate(costs) if each <= 1.01 * min(costs))
+
+
+def turn_time(
     sizes: ModelSizes, plan: LoadPlan, favour: Favour = "balanced", rates: Rates | None = None
-) -> float:
-    """Seconds for a turn as `favour` has it, as far as the context holds it."""
+) -> TurnTime:
+    """A turn as `favour` has it, as far as the context holds it, by rates that were not measured here."""
     rates = rates or Rates()
     prompt, answer = _turn(plan, favour)
     weights = _Weights.of(plan)
@@ -99,7 +132,7 @@ def turn_s(
         + share * weights.experts_disk / rates.disk_bytes_per_s
         + LAYER_S * len(sizes.layers)
     )
-    return reading + answer * token
+    return TurnTime(reading, answer * token)
 
     Raises ValueError for a plan that uses what was not measured: a GPU, or the disk where experts come from it.
     """

@@ -17,6 +17,7 @@ class Noted:
     """A backend that notes what it is asked, and a clock that it moves: a second for each token."""
 
     def __init__(self) -> None:
+        self.plan = None
         self.facts: Any = SimpleNamespace(
             context_tokens=4096, vocabulary_size=50, control_tokens={"a": 3, "b": 7}
         )

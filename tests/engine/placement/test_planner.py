@@ -11,8 +11,6 @@ from engine.placement.hardware import Gpu
 from engine.placement.load_plan import LoadPlan, What
 from engine.placement.model_sizes import ModelSizes
 from engine.placement.planner import (
-    GPU_BATCH_STEP,
-    GPU_BATCHES,
     GPU_RESERVE_SHARE,
     LEAST_GPU_RESERVE_BYTES,
     Room,
@@ -228,13 +226,13 @@ def test_every_decision_says_what_and_why() -> None:
             assert not each.what.endswith(".")
 
 
-def test_room_that_holds_no_more_experts_serves_a_larger_batch() -> None:
-    """A matrix of experts takes 1.1 GB; what is less than that would lie idle, and longer prompts gain by it."""
-    gpu = Gpu("G", 80 * GB, 79 * GB)
-    room = Room(256 * GB, 240 * GB, 16, (gpu,))
-    tight = plan(flash(), room, Wishes(32_768, gpu_budget_bytes=24 * GB))
-    unused = 24 * GB - tight.held_bytes("gpu")
-    assert tight.micro_batch_tokens % GPU_BATCH_STEP == 0
-    # Not even one step more would fit.
-    step = tight.part_bytes("compute", "gpu") // (tight.micro_batch_tokens // GPU_BATCH_STEP)
-    assert unused < 2 * step or tight.micro_batch_tokens == GPU_BATCHES[-1]
+def test_experts_from_the_disk_are_read_directly_where_the_system_can_and_memory_holds_some() -> None:
+    little, tiny = Room(64 * GB, 56 * GB, 8), Room(16 * GB, 11_100_000_000, 8)
+    wished = Wishes(8192)
+    assert plan(flash(), replace(little, direct_reads=True), wished).experts_read == "direct"
+    assert plan(flash(), little, wished).experts_read == "mapped"
+    least = plan(flash(), replace(tiny, direct_reads=True), wished)
+    assert 0 < least.part_bytes("experts", "ram") < 2 * flash().routed_share * flash().layers[0].expert_bytes
+    assert least.experts_read == "mapped"
+    much = plan(flash(), Room(256 * GB, 240 * GB, 8, direct_reads=True), wished)
+    assert much.experts_read == "mapped"  # nothing comes from the disk

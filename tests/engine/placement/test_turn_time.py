@@ -11,9 +11,10 @@ from engine.placement.hardware_record import (
     Multiplying,
 )
 from engine.placement.load_plan import LoadPlan, Part
+from engine.placement.model_sizes import ModelSizes
 from engine.placement.planner import Room, Wishes, plan
 from engine.placement.token_time import TokenTime
-from engine.placement.turn_time import Favour, Rates, turn_clock, turn_s
+from engine.placement.turn_time import Favour, Rates, TurnTime, best_of, turn_clock, turn_time
 from tests.engine.placement.models import GB, dense_model, flash
 
 
@@ -41,6 +42,12 @@ def gpu_record() -> HardwareRecord:
 
 
 ROOM = Room(256 * GB, 240 * GB, 16, (Gpu("G", 24 * GB, 23 * GB),))
+
+
+def turn_s(
+    model: ModelSizes, plan: LoadPlan, favour: Favour = "balanced", rates: Rates | None = None
+) -> float:
+    return turn_time(model, plan, favour, rates).turn_s
 
 
 def batch(favour: Favour) -> int:
@@ -104,11 +111,20 @@ def test_what_was_measured_decides_where_it_suffices() -> None:
     record = gpu_record()
     clock = turn_clock(flash(), "balanced", record)
     times = TokenTime(flash(), found, record)
-    assert clock(found) == times.prompt_s(4000) + 500 * times.token_s(1.0, 4250)
+    assert clock(found) == (times.prompt_s(4000), 500 * times.token_s(1.0, 4250))
     unknown = replace(found, gpu="another", gpu_number=7)
-    assert clock(unknown) == turn_s(flash(), unknown) == turn_clock(flash(), "balanced", None)(unknown)
+    assert clock(unknown) == turn_time(flash(), unknown) == turn_clock(flash(), "balanced", None)(unknown)
 
 
 def test_the_reason_names_the_turn() -> None:
     found = plan(flash(), ROOM, Wishes(131_072, favour="answers"))
     assert any("prompt of 1,000 tokens and an answer of 2,000" in each.why for each in found.decisions)
+
+
+def test_where_nothing_is_favoured_neither_prompts_nor_answers_lose_much() -> None:
+    """By the turn alone the first would be taken, whose prompts take twice as long."""
+    plans = [TurnTime(1.0, 3.3), TurnTime(0.5, 3.6), TurnTime(0.49, 5.0)]
+    assert best_of(plans, "answers") == 1
+    assert best_of([TurnTime(1.0, 3.0), *plans[1:]], "answers") == 0
+    assert best_of([TurnTime(1.0, 3.0), *plans[1:]], "balanced") == 1
+    assert best_of([TurnTime(1.005, 1.0), TurnTime(1.0, 1.0)], "balanced") == 0
