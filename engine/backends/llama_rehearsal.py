@@ -33,9 +33,6 @@ _PROGRAM = (
 )
 _ANSWER = "rehearsed "
 _MOST_KEPT = 32
-_FEW_TOKENS = (64, 256)
-"""The end of a prompt, which brings experts over the bus to a GPU as well and is less than any micro-batch. llama.cpp
-then holds two matrices of experts at once, where a whole batch needs one, and takes that memory when it happens."""
 _kept: "OrderedDict[str, list[list[int]]]" = OrderedDict()
 
 
@@ -62,12 +59,7 @@ def rehearse(
         _kept[key] = answer
         while len(_kept) > _MOST_KEPT:
             _kept.popitem(last=False)
-    found_bytes = _kept[key]
-    few = found_bytes[len(micro_batches) :]
-    return {
-        batch: ComputeBytes(*(max(each) for each in zip(own, *few, strict=True)))
-        for batch, own in zip(micro_batches, found_bytes[: len(micro_batches)], strict=True)
-    }
+    return {batch: ComputeBytes(*each) for batch, each in zip(micro_batches, _kept[key], strict=True)}
 
 
 def main() -> None:
@@ -77,7 +69,6 @@ def main() -> None:
 
 
 def _question(path: Path, plan: LoadPlan, micro_batches: Sequence[int]) -> dict[str, Any]:
-    few = _FEW_TOKENS if plan.reach == "both" else ()
     return {
         "path": str(path),
         "gpu": plan.gpu,
@@ -85,7 +76,7 @@ def _question(path: Path, plan: LoadPlan, micro_batches: Sequence[int]) -> dict[
         "model": plan.model_parameters() | {"load_mode": "LLAMA_LOAD_MODE_NONE", "no_alloc": True},
         "patterns": plan.tensors_in_ram(),
         "contexts": [
-            plan.context_parameters() | {"n_batch": each, "n_ubatch": each} for each in (*micro_batches, *few)
+            plan.context_parameters() | {"n_batch": each, "n_ubatch": each} for each in micro_batches
         ],
     }
 

@@ -55,6 +55,9 @@ UNDIVIDED_TOKENS = 32
 CHECKPOINT_BYTES = 512 * 2**20
 """Room for states: 30 of DeepSeek-V4-Flash (17 MiB each: 128 tokens of 43 layers, and the compressors in F32),
 20 of Pro (25 MiB); within a hundredth of the memory of a machine that runs either."""
+OVERLAPPED_TOKENS = 8192
+"""Of a prompt on a GPU, so many are read between states that are kept: keeping one waits for the GPU, which otherwise
+computes a batch while llama.cpp makes the next one ready."""
 KvType = Literal["f16", "f32", "q8_0"]
 _KV_TYPES = {"f16": 1, "f32": 0, "q8_0": 8}  # ggml_type
 _ABORTED = 2  # llama_decode's status when the abort callback said yes
@@ -76,6 +79,8 @@ class LlamaCppBackend:
     ) -> None:
         self._plan = plan
         self._taken = taken_bytes(log.buffers, int(llama.llama_model_size(model)))
+        self._overlaps = plan is not None and plan.gpu is not None and watch is None
+        self._abort: Any = None
         self._watch = watch  # kept: the context holds only its callback's address
         self._model: Any = model
         self._context: Any = context
@@ -223,15 +228,20 @@ class LlamaCppBackend:
             return SyncReport(total, 0)
         reused = self._cut(min(self._memory.reach(wanted), total - 1))
         on_progress(reused, total, reused)
-        start = reused
-        while start < total:
-            if cancelled():
-                raise Cancelled
-            self._memory.keep()
-            end = self._chunk_end(start, total)
-            self._read(wanted[start:end], cancelled, last=end == total)
-            on_progress(end, total, reused)
-            start = end
+        start = kept = reused
+        try:
+            while start < total:
+                if cancelled():
+                    raise Cancelled
+                end = self._chunk_end(start, total)
+                if not self._overlaps or start == reused or end == total or start - kept >= OVERLAPPED_TOKENS:
+                    self._memory.keep()
+                    kept = start
+                self._read(wanted[start:end], cancelled, last=end == total)
+                on_progress(end, total, reused)
+                start = end
+        finally:
+            self._end_reading()
         return SyncReport(reused, total - reused)
 
     def reusable(self, tokens: Sequence[int]) -> int:
@@ -327,14 +337,12 @@ class LlamaCppBackend:
                 failure.append(error)
                 return True
 
-        callback = llama.ggml_abort_callback(abort)
-        llama.llama_set_abort_callback(self._context, callback, ctypes.c_void_p(0))
+        self._abort = llama.ggml_abort_callback(abort)  # kept: llama.cpp holds only its address
+        llama.llama_set_abort_callback(self._context, self._abort, ctypes.c_void_p(0))
         self._has_logits = False
-        try:
-            status = llama.llama_decode(self._context, batch.batch)
-            llama.llama_synchronize(self._context)  # a GPU may still be at work, and with it the callback
-        finally:
-            llama.llama_set_abort_callback(self._context, llama.ggml_abort_callback(), ctypes.c_void_p(0))
+        status = llama.llama_decode(self._context, batch.batch)
+        if last or not self._overlaps:
+            self._end_reading()
         self._settle()
         if status == 0 and not failure:
             self._memory.held += chunk
@@ -347,6 +355,13 @@ class LlamaCppBackend:
         if failure:
             raise failure[0]
         raise Cancelled
+
+    def _end_reading(self) -> None:
+        """Wait for a GPU, which may still be at work and ask whether to go on, and let go of the question."""
+        if self._abort is not None:
+            llama.llama_synchronize(self._context)
+            llama.llama_set_abort_callback(self._context, llama.ggml_abort_callback(), ctypes.c_void_p(0))
+            self._abort = None
 
     def _chunk_end(self, start: int, total: int) -> int:
         """Where the chunk that begins at `start` ends; before the last one a state can be kept."""

@@ -236,15 +236,13 @@ class _Planner:
 
     def _layout(self, budget: int, batch: int) -> Layout | None:
         def compute(reach: Literal["gpu", "both"]) -> int:
-            if (known := self._known.get((reach, batch))) is not None:
-                return known.gpu_bytes
-            reckoned = self._reckoned(batch)
+            known = self._known.get((reach, batch))
+            found = self._reckoned(batch) if known is None else known.gpu_bytes
             if reach == "gpu":
-                return reckoned
-            # What stays in RAM is brought over, a matrix at a time and at most two at once, into buffers where at
-            # other times attention is computed.
-            matrix = self._sizes.largest_matrix_bytes
-            return max(reckoned, min(matrix + reckoned, 2 * matrix))
+                return found
+            # What stays in RAM is brought over, a matrix at a time for a whole batch and two for the end of a prompt,
+            # into buffers where at other times attention is computed. A rehearsal does not show the latter.
+            return max(found, 2 * self._sizes.largest_matrix_bytes)
 
         left = budget - self._driver(batch)
         return layout(self._sizes.layers, self._layer_caches(batch), self._output_bytes(), compute, left)
