@@ -55,6 +55,7 @@ campaign:
 	  $(BIN)/pytest -s -q --timeout 0 -k random tests/engine/encoding/test_completion_parser.py \
 	  tests/engine/encoding/test_v4_prompt.py
 	$(BIN)/python -m tests.convert.header_fuzz --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m tests.integration.v4_header_fuzz --cases 2000 --seed $(SEED)
 	$(BIN)/python -m tests.convert.kill_campaign --kills 100 --seed $(SEED)
 	$(BIN)/python -m tests.support.fetch_kill_campaign --kills 200 --seed $(SEED)
 	$(BIN)/python -m tests.integration.reference_comparison --seeds 3 --seed $(SEED)
