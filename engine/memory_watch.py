@@ -68,7 +68,7 @@ class MemoryWatch:
         self._before: Reading | None = None
         self._model_id: str | None = None
         self._short = False  # it was, and what was given back is not all taken again
-        self._given_bytes = 0
+        self._given_bytes = 0  # and not taken again
         self._calm_looks = 0
         self._news = threading.Event()
         self._closing = threading.Event()
@@ -124,9 +124,9 @@ class MemoryWatch:
     def _give_back(self, wanted_bytes: int, found: pressure.Strain) -> None:
         given = self._holder.relieve(wanted_bytes)
         self._given_bytes += given
-        if self._short:
-            return
         self._short = True
+        if self.notice is not None:
+            return
         free = size_text(max(0, found.free_bytes))
         if given:
             _logger.warning(
@@ -152,13 +152,18 @@ class MemoryWatch:
 
     def _take_again(self, found: pressure.Strain) -> None:
         room = found.free_bytes - int(ROOM_SHARE * found.reserve_bytes)
-        if room <= 0:
-            return
-        # A part at a time; the next one after as long a calm.
-        self._calm_looks = 0
-        if self._holder.allow(room) == 0:
-            _logger.info("memory is there again; the model had given back %s", size_text(self._given_bytes))
-            self._begin()
+        if room > 0:
+            # A part at a time; the next one after as long a calm.
+            self._calm_looks = 0
+            taken = self._holder.allow(room)
+            if taken == 0:
+                _logger.info("memory is there again")
+                self._begin()
+                return
+            self._given_bytes -= taken
+        # A plan leaves just the reserve free, so that what lies between may never be taken again.
+        if self._given_bytes <= (ROOM_SHARE - 1) * found.reserve_bytes:
+            self._tell(None)
 
     def _tell(self, notice: str | None) -> None:
         if notice != self.notice:

@@ -169,6 +169,39 @@ def test_a_model_with_nothing_to_give_back_is_said_once_and_until_it_is_over(tol
     assert told[1:] == [None]
 
 
+def test_it_is_over_where_a_plan_left_no_more_than_the_reserve(told: list[str | None]) -> None:
+    machine = Machine(spare_bytes=0)
+    watch = MemoryWatch(machine, lambda: told.append(watch.notice), machine.read)
+    for turn in (1, 2):
+        machine.available_bytes = 0
+        watch.look()
+        assert len(told) == 2 * turn - 1
+        assert told[-1] is not None
+        machine.available_bytes = RESERVE
+        for _ in range(CALM_LOOKS - 1):
+            watch.look()
+        assert len(told) == 2 * turn - 1
+        watch.look()
+        assert told[2 * turn - 1 :] == [None]
+
+
+def test_what_stays_free_beyond_the_reserve_is_not_called_short_for_ever(
+    machine: Machine, watch: MemoryWatch, told: list[str | None]
+) -> None:
+    machine.available_bytes = 0
+    watch.look()
+    given = machine.most_bytes - machine.spare_bytes
+    machine.available_bytes = RESERVE + given  # all that the plan had left, and what the model gave
+    for _ in range(CALM_LOOKS):
+        watch.look()
+    assert 0 < machine.most_bytes - machine.spare_bytes <= RESERVE // 4
+    assert told[1:] == [None]
+    machine.available_bytes = 4 * RESERVE
+    for _ in range(CALM_LOOKS):
+        watch.look()
+    assert machine.spare_bytes == machine.most_bytes
+
+
 def test_another_model_owes_nothing(machine: Machine, watch: MemoryWatch, told: list[str | None]) -> None:
     machine.available_bytes = 0
     watch.look()
