@@ -19,6 +19,8 @@ from engine.placement.load_needs import still_needed_bytes
 from engine.placement.load_plan import LoadPlan
 from engine.placement.pressure import Level, Reading
 
+STALL_S = 0.5
+"""In less time than that a single moment in which the kernel tidies up would count as waiting all the time."""
 LOOK_S = 0.05
 """Between two looks at the memory, of about a third of a millisecond each; at 10 GB/s half a gigabyte."""
 
@@ -51,8 +53,10 @@ class LoadGuard:
     def _look(self, fraction: float) -> None:
         needed = still_needed_bytes(self._plan, fraction)
         now = self._read()
-        found = pressure.strain(self._before, now, needed)
-        self._before = now
+        long_enough = now.at_s - self._before.at_s >= STALL_S
+        found = pressure.strain(self._before, now, needed, stalls=long_enough)
+        if long_enough:
+            self._before = now
         if pressure.level(found) is Level.CRITICAL:
             kept = size_text(found.reserve_bytes)
             raise DoesNotFit(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.backends.load_guard import LOOK_S, LoadGuard
+from engine.backends.load_guard import LOOK_S, STALL_S, LoadGuard
 from engine.errors import DoesNotFit
 from engine.placement.load_needs import still_needed_bytes
 from engine.placement.load_plan import LoadPlan
@@ -86,3 +86,18 @@ def test_it_stops_when_all_programs_wait_for_memory(machine: Machine) -> None:
     machine.full_us += 400_000
     with pytest.raises(DoesNotFit, match="memory got short"):
         watched(0.6)
+
+
+def test_a_moment_in_which_all_wait_does_not_stop_it(machine: Machine) -> None:
+    watched = guard(machine)
+    machine.available_bytes = RESERVE
+    machine.now_s += 1
+    assert watched(0.5)
+    machine.now_s += 2 * LOOK_S
+    machine.full_us += 90_000
+    assert watched(0.6)
+    # It is not forgotten either: of the next half second it is a part.
+    machine.now_s += STALL_S
+    machine.full_us += 200_000
+    with pytest.raises(DoesNotFit, match="memory got short"):
+        watched(0.7)
