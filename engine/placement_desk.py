@@ -32,7 +32,7 @@ from engine.placement.forecast import (
 from engine.placement.hardware_record import HardwareRecord, read_record
 from engine.placement.load_plan import LoadPlan, What
 from engine.placement.load_plan import Place as PlaceName
-from engine.placement.measurement import present_fingerprint
+from engine.placement.measurement import present_record
 from engine.placement.model_sizes import ModelSizes
 from engine.placement.planner import (
     GPU_RESERVE_SHARE,
@@ -160,11 +160,7 @@ class PlacementDesk:
 
     def record(self) -> HardwareRecord | None:
         """What was measured of this machine as it is now; None where that never happened."""
-        record = read_record(self._folder.root)
-        if record is None:
-            return None
-        present = present_fingerprint(self._folder.models, self._gpus())
-        return record if record.fingerprint.agrees(present) else None
+        return present_record(self._folder.root, self._folder.models, self._gpus())
 
     # --- inside --------------------------------------------------------------------------------------
 

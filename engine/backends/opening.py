@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING
 
 from engine.backends.base import Backend
 from engine.backends.load_guard import LoadGuard
-from engine.errors import ModelFileError
+from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
+from engine.model_table import size_text
+from engine.paths import DataFolder
+from engine.placement import hardware
+from engine.placement.hardware import Gpu
+from engine.placement.load_needs import given_back_bytes
 from engine.placement.load_plan import LoadPlan
+from engine.placement.measurement import present_record
 from engine.placement.nvidia import refreshed
 from engine.placement.planner import ComputeBytes, Wishes
 from engine.protocol import ModelEntry
@@ -125,7 +131,10 @@ def open_backend(
             sizes = replace(present_plan.sizes_of_file(self._path), name=self._name)
         except ModelFileError:
             return None
-        record = None if self._root is None else read_record(self._root)
+        # The window plans by the same record: one of another machine would place it otherwise than was shown.
+        record = None
+        if self._root is not None:
+            record = present_record(self._root, DataFolder(self._root).models, gpus)
         plan = present_plan.plan_for(
             sizes,
             wishes,

@@ -12,12 +12,29 @@ import psutil
 
 from engine.errors import HardwareUnmeasured
 from engine.placement import bandwidth, device_measurement, hardware
-from engine.placement.hardware_record import Fingerprint, HardwareRecord, MeasuredDisk, fingerprint
+from engine.placement.hardware_record import (
+    Fingerprint,
+    HardwareRecord,
+    MeasuredDisk,
+    fingerprint,
+    read_record,
+)
 
 
 def present_fingerprint(models: Path, gpus: tuple[hardware.Gpu, ...] = ()) -> Fingerprint:
     """Of this machine as it is now; `models`: the folder whose disk counts."""
     return fingerprint(hardware.processor(), hardware.memory(), gpus, hardware.disk_of(models))
+
+
+def present_record(root: Path, models: Path, gpus: tuple[hardware.Gpu, ...] = ()) -> HardwareRecord | None:
+    """What was measured, by the data folder `root`; None where that never happened, or this machine is another by
+    now. Raises nothing."""
+    record = read_record(root)
+    return (
+        record
+        if record is not None and record.fingerprint.agrees(present_fingerprint(models, gpus))
+        else None
+    )
 
 
 def measure(

@@ -13,7 +13,9 @@ from engine.backends.read_ahead import available
 from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
 from engine.placement import hardware, present_plan, pressure
 from engine.placement.hardware import Gpu
+from engine.placement.hardware_record import HardwareRecord, write_record
 from engine.placement.load_plan import LoadPlan
+from engine.placement.measurement import present_fingerprint
 from engine.placement.model_sizes import ModelSizes
 from engine.placement.planner import Wishes
 from engine.placement.present_plan import plan_for, sizes_of_file
@@ -188,6 +190,35 @@ def test_a_plan_is_made_for_the_gpu(small: ModelEntry, monkeypatch: pytest.Monke
     assert opened(small) == "opened"
     (plan,) = machine.tried
     assert (plan.gpu, plan.gpu_layers) == ("G", 2)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_it_is_planned_by_what_was_measured_of_this_machine_and_no_other(
+    changed: bool, small: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, 3 << 30)
+    machine.failures = 0
+    here = present_fingerprint(tmp_path / "models", gpus_now())
+    there = here.model_copy(update={"gpus": ["another"]})
+    record = HardwareRecord(
+        measured_at=1,
+        fingerprint=there if changed else here,
+        memory_threads=1,
+        memory_bytes_per_s=1e10,
+        memory_one_bytes_per_s=1e10,
+        arithmetic_per_s=1e10,
+    )
+    write_record(tmp_path, record)
+    planned: list[HardwareRecord | None] = []
+
+    def plan(*asked: object, record: HardwareRecord | None, **more: object) -> LoadPlan:
+        planned.append(record)
+        return plan_for(*asked, record=record, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(present_plan, "plan_for", plan)
+    wishes = Wishes(256, threads=1)
+    open_backend(small, wishes=wishes, on_progress=lambda _: True, root=tmp_path)
+    assert planned == [None if changed else record]
 
 
 def test_a_gpu_that_is_fuller_than_planned_gets_a_plan_for_what_is_free(

@@ -7,8 +7,8 @@ import pytest
 from engine.errors import HardwareUnmeasured
 from engine.placement import bandwidth, device_measurement, hardware
 from engine.placement.bandwidth import DiskRates, Unmeasured
-from engine.placement.hardware_record import MeasuredGpu
-from engine.placement.measurement import measure, present_fingerprint
+from engine.placement.hardware_record import MeasuredGpu, write_record
+from engine.placement.measurement import measure, present_fingerprint, present_record
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,14 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     assert record.fingerprint.agrees(present_fingerprint(tmp_path))
     assert record.plain is None
     assert record.gpus == []
+
+
+def test_a_record_counts_on_the_machine_that_it_is_of(tmp_path: Path) -> None:
+    assert present_record(tmp_path, tmp_path) is None
+    record, _ = measure(tmp_path, lambda _: None)
+    write_record(tmp_path, record)
+    assert present_record(tmp_path, tmp_path) == record
+    assert present_record(tmp_path, tmp_path, (hardware.Gpu("A", 2, 1),)) is None
 
 
 def test_gpus_are_measured_in_their_order_and_with_a_core_free_for_the_processor(
