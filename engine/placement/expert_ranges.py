@@ -98,11 +98,10 @@ def expert_ranges(*headers: GgufHeader) -> ExpertRanges | None:
     """
     header = headers[0]  # of several, the first says what the model is
     used = header.number(f"{header.architecture}.expert_used_count")
-    split = header.number("split.count")
-    if not isinstance(used, int) or used < 1 or max(1, int(split or 1)) != len(headers):
+    if not isinstance(used, int) or used < 1 or max(1, _count(header, "split.count")) != len(headers):
         return None
-    blocks, drafts = (header.number(f"{header.architecture}.{key}") for key in _BLOCKS)
-    end = int(blocks or 0) - int(drafts or 0) if drafts else None
+    blocks, drafts = (_count(header, f"{header.architecture}.{key}") for key in _BLOCKS)
+    end = blocks - drafts if drafts else None
     found: dict[int, dict[str, _Found]] = {}
     for number, each in enumerate(headers):
         for tensor in each.tensors:
@@ -117,6 +116,12 @@ def expert_ranges(*headers: GgufHeader) -> ExpertRanges | None:
             return None
         layers[number] = layer
     return ExpertRanges(layers, used) if layers else None
+
+
+def _count(header: GgufHeader, key: str) -> int:
+    """A whole number of the metadata; 0 for one that is missing or cannot be, such as an infinite one."""
+    value = header.number(key)
+    return max(0, value) if isinstance(value, int) else 0
 
 
 class _Found(NamedTuple):

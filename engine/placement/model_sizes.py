@@ -277,15 +277,20 @@ def _cache(head: GgufHeader, tensors: Sequence[Tensor], layers: int) -> CacheSha
         # What a layer's own matrices put out is surer than metadata, which may give it for each layer.
         found = [by_name.get(f"blk.{layer}.attn_{part}.weight") for part in ("k", "v")]
         if found[0] is not None:
-            rows.append((found[0].shape[-1], found[1].shape[-1] if found[1] is not None else 0))
+            rows.append((_width(found[0]), 0 if found[1] is None else _width(found[1])))
         elif f"blk.{layer}.attn_qkv.weight" in by_name:
             rows.append((shared * keys, shared * values))
         elif compressed := by_name.get(f"blk.{layer}.attn_kv_a_mqa.weight"):
-            rows.append((compressed.shape[-1], 0))  # latent attention keeps one row for keys and values
+            rows.append((_width(compressed), 0))  # latent attention keeps one row for keys and values
     used = _whole(head, "expert_used_count")
     inner = max(_whole(head, "feed_forward_length"), used * _whole(head, "expert_feed_forward_length"))
     heads = _whole(head, "attention.head_count")
     return PlainCache(rows=tuple(rows), hidden=hidden, inner=inner, heads=heads)
+
+
+def _width(matrix: Tensor) -> int:
+    """How many numbers a matrix puts out; 0 for a tensor without extents."""
+    return matrix.shape[-1] if matrix.shape else 0
 
 
 def _whole(head: GgufHeader, key: str) -> int:

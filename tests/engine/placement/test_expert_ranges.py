@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,10 @@ def test_what_cannot_be_cut_into_experts_counts_as_without_them(
     tmp_path: Path, experts: dict[str, tuple[int, ...]], used: int, split: int
 ) -> None:
     assert expert_ranges(made(tmp_path / "m.gguf", experts, used=used, split=split)) is None
+
+
+@pytest.mark.parametrize("key", ["split.count", "qwen3moe.block_count", "qwen3moe.nextn_predict_layers"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1])
+def test_a_count_that_cannot_be_is_as_none(tmp_path: Path, key: str, value: float) -> None:
+    header = made(tmp_path / "m.gguf", {UP: (8, 8, 4), DOWN: (8, 8, 4)})
+    assert expert_ranges(replace(header, metadata=header.metadata | {key: value})) == expert_ranges(header)

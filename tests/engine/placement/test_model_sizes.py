@@ -131,6 +131,12 @@ def test_nonsense_in_a_header_is_nothing(metadata: dict[str, object]) -> None:
     assert 0 <= found.routed_share <= 1
 
 
+def test_matrices_without_extents_put_out_nothing() -> None:
+    names = ("blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.1.attn_kv_a_mqa.weight")
+    found = sizes_of_headers([header([(name, (), 4) for name in names])])
+    assert found.cache == PlainCache(((0, 0), (0, 0)), hidden=0, inner=0)
+
+
 def test_v4_with_no_ratios_is_no_v4_and_does_no_harm() -> None:
     strange = header([("blk.0.attn_kv.weight", (4, 4), 4)])
     strange.metadata["general.architecture"] = "deepseek4"
