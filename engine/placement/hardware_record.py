@@ -23,7 +23,8 @@ _SAME_MEMORY = 0.02
 
 _log = logging.getLogger(__name__)
 
-_Rate = Annotated[float, Field(gt=0, lt=1e18, allow_inf_nan=False)]
+_Rate = Annotated[float, Field(ge=1, lt=1e18, allow_inf_nan=False)]
+"""Nothing is slower than one a second; what is divided by a rate stays finite."""
 _Count = Annotated[int, Field(ge=0, le=1 << 60)]
 _Text = Annotated[str, Field(max_length=500)]
 _Seconds = Annotated[float, Field(gt=0, lt=1000, allow_inf_nan=False)]
