@@ -112,8 +112,13 @@ class ExpertWatch:
             wanted = available() and sum(each.size_bytes for each in headers) > memory_bytes
             if not wanted and on_choice is None:
                 return None
-            memory = ExpertMemory.open(paths, ranges, experts_bytes) if wanted else None
             reader = ReadAhead.open(*paths) if wanted else None
+            try:
+                memory = ExpertMemory.open(paths, ranges, experts_bytes) if wanted else None
+            except OSError:
+                if reader is not None:
+                    reader.close()
+                raise
             return cls(ranges, memory=memory, read_ahead=reader, on_choice=on_choice)
         except (GgufError, OSError):
             return None
