@@ -190,10 +190,23 @@ def check_fits(entry: ModelEntry, *, wishes: Wishes, freed_bytes: int) -> None:
     path = Path(entry.path)
     if path.name.endswith(SCRIPT_SUFFIX) or not path.is_file():
         return
-    from engine.backends.llama_loading import reaches_gpu
+    gpus = _gpus_without(loaded, gpus_now())
+    _Opener(path, entry.name, wishes, lambda _fraction: True, None).check(gpus, given_back_bytes(loaded))
 
-    if not reaches_gpu():
-        _plan(path, entry.name, wishes, freed_bytes)
+
+def _gpus_without(loaded: LoadPlan, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+    """The GPUs with what is free of them once the model that was loaded by that plan is gone."""
+    # Of several of the same name it is the one at that place; elsewhere it is only where others have gone.
+    named = [at for at, each in enumerate(gpus) if each.name == loaded.gpu]
+    if loaded.gpu_number in named:
+        named = [loaded.gpu_number]
+    given_back = loaded.held_bytes("gpu")
+    return tuple(
+        replace(each, free_bytes=min(each.total_bytes, each.free_bytes + given_back))
+        if at in named[:1]
+        else each
+        for at, each in enumerate(gpus)
+    )
 
 
 def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":

@@ -282,6 +282,31 @@ def test_a_load_that_was_stopped_is_not_tried_again(
     assert len(machine.tried) == 1
 
 
+@pytest.mark.parametrize(("number", "names"), [(0, "GG"), (1, "GG"), (1, "FG"), (1, "G"), (0, "F")])
+def test_what_is_given_up_is_free_on_the_gpu_that_held_it_alone(
+    number: int, names: str, small: ModelEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, 3 << 30)
+    machine.failures = 0
+    opened(small)
+    (held,) = machine.tried
+    loaded = replace(held, gpu_number=number)
+    gpus = tuple(Gpu(name, 4 << 30, 1 << 30) for name in names)
+    monkeypatch.setattr(opening, "gpus_now", lambda: gpus)
+    asked: list[tuple[Gpu, ...]] = []
+
+    def plan(_sizes: object, _wishes: object, gpus: tuple[Gpu, ...], **_: object) -> LoadPlan:
+        asked.append(gpus)
+        return held
+
+    monkeypatch.setattr(present_plan, "plan_for", plan)
+    check_fits(small, wishes=Wishes(256), loaded=loaded)
+    freed = [each.free_bytes - (1 << 30) for each in asked[0]]
+    at = min(number, len(names) - 1)
+    whole = held.held_bytes("gpu") if "G" in names else 0
+    assert freed == [whole if each == at else 0 for each in range(len(names))]
+
+
 def test_the_gpus_are_asked_for_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 3, 2, 1)
     assert [gpus_now()[0].free_bytes, gpus_now()[0].free_bytes] == [3, 3]
