@@ -153,6 +153,9 @@ class ModelHost:
             if not self._stop.is_set():
                 _logger.warning("%s", error.text)
             self.error = error
+        except Exception as error:
+            _logger.exception("loading %s failed in an unforeseen way", model_id)
+            self.error = _unforeseen(model_id, error)
         finally:
             self.loading_id = self.loading_fraction = None
             self._changed()
@@ -216,11 +219,7 @@ class ModelHost:
             raise
         except Exception as error:
             _logger.exception("opening %s failed in an unforeseen way", entry.path)
-            raise ModelLoadError(
-                f"{entry.name} could not be loaded",
-                f"the engine met an error of its own ({type(error).__name__}: {error})",
-                "choose another model; the engine's log says more",
-            ) from error
+            raise _unforeseen(entry.name, error) from error
         facts = backend.facts
         try:
             # A model that no conversation can be held with gives way to the one before it.
@@ -228,6 +227,10 @@ class ModelHost:
         except SeamountError:
             backend.close()
             raise
+        except Exception as error:
+            _logger.exception("%s cannot be talked to", entry.path)
+            backend.close()
+            raise _unforeseen(entry.name, error) from error
         self._backend = backend
         self._opened = (entry, wishes)
         self.loaded = LoadedModel(
@@ -260,6 +263,14 @@ class ModelHost:
             self.loading_fraction, self._progress_s = fraction, now_s
             self._changed()
         return not self._stop.is_set()
+
+
+def _unforeseen(name: str, error: Exception) -> ModelLoadError:
+    return ModelLoadError(
+        f"{name} could not be loaded",
+        f"the engine met an error of its own ({type(error).__name__}: {error})",
+        "choose another model; the engine's log says more",
+    )
 
 
 def wishes_of(choices: Choices, settings: Settings) -> Wishes:

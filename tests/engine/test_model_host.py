@@ -7,6 +7,7 @@ import pytest
 
 from engine.backends.base import Backend
 from engine.backends.scripted import ScriptedBackend
+from engine.encoding import v4_chat
 from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
 from engine.model_host import ModelHost
 from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes
@@ -137,6 +138,24 @@ def test_an_unforeseen_exception_is_a_sentence(opening: Opening) -> None:
         model_host.backend()
 
 
+def test_an_exception_with_a_model_already_open_closes_it_and_brings_the_one_before_back(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_host = host(opening)
+    model_host.load("a")
+
+    def chat(backend: Backend, _release: object) -> None:
+        if backend.facts.name == "b":
+            raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(v4_chat, "v4_chat", chat)
+    model_host.load("b")
+    assert model_host.error is not None
+    assert "b could not be loaded: the engine met an error of its own" in model_host.error.text
+    assert model_host.loaded_id == "a"
+    assert opening.closed == ["a", "b"]
+
+
 def test_a_stopped_load_loads_nothing(opening: Opening) -> None:
     model_host = host(opening)
     model_host.load("a")
@@ -219,6 +238,23 @@ def test_what_will_not_fit_is_refused_before_the_loaded_model_is_given_up(openin
     model_host.load("b")
     assert model_host.loaded_id == "b"
     assert opening.closed == ["a"]
+
+
+def test_an_exception_before_the_loaded_model_is_given_up_is_a_sentence_too(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Planned(opening)
+
+    def check(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(planned, "check", check)
+    model_host = planned_host(planned, lambda: Settings(context_tokens=512, threads=3))
+    model_host.load("a")
+    model_host.load("b")
+    assert model_host.error is not None
+    assert "b could not be loaded: the engine met an error of its own" in model_host.error.text
+    assert (model_host.loaded_id, model_host.loading_id) == ("a", None)
 
 
 def test_memory_is_asked_of_the_loaded_model_alone(opening: Opening) -> None:
