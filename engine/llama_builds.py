@@ -100,7 +100,7 @@ class LlamaBuilds:
                 what, f"there is no {names} in it", "`seamount doctor` says how to make one"
             )
         with ThreadPoolExecutor(max_workers=2) as pool:
-            packaged, found = pool.map(self._ask, (packaged_folder(), libraries))
+            packaged, found = pool.map(self._ask, (None, libraries))
         if isinstance(found, str):
             raise LlamaBuildError(
                 what, f"it cannot be loaded: {found}", "build it anew; `seamount doctor` says how"
@@ -143,7 +143,7 @@ class LlamaBuilds:
 
     def _entry(self, folder: Path | None) -> LlamaBuildEntry:
         if folder is None:
-            found = self._ask(packaged_folder())
+            found = self._ask(None)
             if isinstance(found, LlamaCpp):
                 return LlamaBuildEntry(folder=None, name=_PACKAGED, devices=devices(found))
             error = LlamaBuildError(
@@ -156,12 +156,15 @@ class LlamaBuilds:
             return LlamaBuildEntry(folder=str(folder), name=folder.name, devices=[], problem=body_of(error))
         return LlamaBuildEntry(folder=str(folder), name=folder.name, devices=devices(found))
 
-    def _ask(self, libraries: Path) -> LlamaCpp | str:
-        """What the libraries there are, asked once as long as no file of theirs changes."""
+    def _ask(self, libraries: Path | None) -> LlamaCpp | str:
+        """What the libraries there are (None: the package's own), asked once as long as no file of theirs changes."""
         try:
+            libraries = packaged_folder() if libraries is None else libraries
             state: object = sorted(
                 (each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in libraries.iterdir()
             )
+        except ImportError as error:
+            return str(error)
         except OSError as error:
             return f"its folder cannot be read ({error.strerror or error})"
         with self._lock:

@@ -129,6 +129,23 @@ def test_another_version_is_refused_by_name(
     assert why in refused.value.why
 
 
+def test_without_llama_cpp_python_nothing_is_raised(
+    data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> Path:
+        raise ImportError("llama-cpp-python is not installed")
+
+    answering(monkeypatch, one=VULKAN)
+    monkeypatch.setattr(llama_builds, "packaged_folder", gone)
+    build_in(data.llama_builds / "one")
+    builds = LlamaBuilds(data)
+    refused = builds.settle(str(data.llama_builds / "one")).refused
+    assert refused is not None
+    assert "llama-cpp-python is not installed" in refused.why
+    problems = [each.problem for each in builds.listed(None).builds]
+    assert all(each is not None and "is not installed" in each.text for each in problems)
+
+
 def test_the_same_but_for_what_it_reaches_is_alike() -> None:
     assert unlike(PLAIN, VULKAN) == ""
 
