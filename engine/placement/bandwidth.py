@@ -26,6 +26,8 @@ MEMORY_BUFFER_BYTES = 512 << 20
 """Well above the last cache of nearly every processor; less where memory is short."""
 LEAST_BUFFER_BYTES = 64 << 20
 DISK_FILE_BYTES = 1 << 30
+LEFT_S = 3600.0
+"""A measurement's file that is so old is nobody's any more."""
 PIECE_BYTES = 4 << 20
 """About one matrix of one expert of Flash (4.5 MB)."""
 ROUNDS = 7
@@ -90,6 +92,7 @@ def disk_rates(folder: Path, *, size_bytes: int = DISK_FILE_BYTES) -> DiskRates 
     if not hasattr(os, "posix_fadvise"):
         return Unmeasured("this system cannot be told to forget what it has in memory of a file")
     try:
+        _remove_left(folder)
         status = os.statvfs(folder)
         if size_bytes > status.f_bavail * status.f_frsize // 2:
             return Unmeasured(f"its disk has less than {2 * size_bytes >> 20:,} MiB free")
@@ -181,6 +184,14 @@ def _file_of(folder: Path, size_bytes: int) -> Generator[Path]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _remove_left(folder: Path) -> None:
+    """Delete what measurements left here that were killed; one that may still run is left alone."""
+    for path in folder.glob(".bench-????????????.part"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < time.time() - LEFT_S:
+                path.unlink()
 
 
 def _best_s(run: Callable[[], object]) -> float:

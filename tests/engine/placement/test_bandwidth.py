@@ -63,6 +63,19 @@ def test_a_disk_is_never_filled(tmp_path: Path) -> None:
 
 
 @needs_advice
+def test_what_a_killed_measurement_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left, running, other = (
+        tmp_path / name for name in (".bench-0123456789ab.part", ".bench-ba9876543210.part", "model.part")
+    )
+    for path in (left, running, other):
+        path.write_bytes(b"x")
+    for path in (left, other):
+        os.utime(path, (1, 1))
+    assert isinstance(disk_rates(tmp_path, size_bytes=1 << 60), Unmeasured)
+    assert sorted(tmp_path.iterdir()) == sorted([running, other])
+
+
+@needs_advice
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
