@@ -37,7 +37,7 @@ def device_rates(
     which: str, *, threads: int = 0, limit_bytes: int = LIMIT_BYTES, timeout_s: float = ALL_GPUS_S
 ) -> DeviceRates | Unmeasured:
     """Of `cpu` with so many threads, or of the GPU with that number in llama.cpp's list."""
-    command = [sys.executable, "-c", _PROGRAM, str(_ROOT), which, str(threads), str(limit_bytes)]
+    command = [sys.executable, "-P", "-c", _PROGRAM, str(_ROOT), which, str(threads), str(limit_bytes)]
     return rates_told(command, threads=threads, timeout_s=timeout_s)
 
 

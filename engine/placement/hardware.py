@@ -240,7 +240,7 @@ def llama_cpp(timeout_s: float = 60.0, libraries: Path | None = None) -> LlamaCp
     environment = None if libraries is None else {**os.environ, FOLDER_VARIABLE: str(libraries)}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _LLAMA_QUESTION],
+            [sys.executable, "-P", "-c", _LLAMA_QUESTION],
             capture_output=True,
             text=True,
             errors="replace",

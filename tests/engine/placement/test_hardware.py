@@ -96,6 +96,13 @@ def test_a_llama_cpp_that_cannot_be_had_is_a_sentence(
     assert said in found
 
 
+def test_what_lies_in_the_working_folder_is_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hardware, "_LLAMA_QUESTION", "import json; raise SystemExit(3)")
+    assert "status 3" in str(hardware.llama_cpp())
+
+
 def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         hardware, "_LLAMA_QUESTION", "input()" if sys.platform == "none" else "while True: pass"
