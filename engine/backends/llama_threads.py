@@ -24,6 +24,7 @@ import psutil
 
 from engine.backends.cores import numbers_to_try
 from engine.backends.llama_batch import Batch
+from engine.errors import ModelLoadError
 from engine.placement import hardware
 from engine.placement.load_plan import LoadPlan
 from engine.placement.thread_choice import ThreadChoice, Times, choice_of, decision_of, with_threads
@@ -45,22 +46,24 @@ _PROMPT_GAIN = 2
 @dataclass(frozen=True)
 class ThreadSearch:
     """Where the number of threads is not set but found. `model_key`: what tells the model from others; `root`: the
-    data folder, in which what was found is kept; None: it is found anew each time."""
+    data folder, in which what was found is kept; None: it is found anew each time. `going_on`: asked before each token
+    or piece that is timed; False gives the load up."""
 
     model_key: str
     root: Path | None = None
+    going_on: Callable[[], bool] = lambda: True
 
     @classmethod
-    def of(cls, path: Path, root: Path | None) -> "ThreadSearch":
+    def of(cls, path: Path, root: Path | None, going_on: Callable[[], bool] = lambda: True) -> "ThreadSearch":
         """For the model in a file, known by its name and size."""
-        return cls(f"{path.name} {path.stat().st_size}", root)
+        return cls(f"{path.name} {path.stat().st_size}", root, going_on)
 
     def settled(self, context: Any, vocabulary_size: int, plan: LoadPlan, load_s: float) -> LoadPlan:
         """The plan with the threads that are best, to which the context is set; nothing is read into it yet, and it
         is as empty afterwards.
 
         The plan's own where trying would take too long, and where experts come from the disk: there waiting is
-        most of the time, and the disk wants a core.
+        most of the time, and the disk wants a core. Raises ModelLoadError where the load is given up.
         """
         choice = self._choice(context, vocabulary_size, plan, load_s)
         if choice is not None:
@@ -79,7 +82,15 @@ class ThreadSearch:
         if kept is not None and max(kept.decode, kept.prompt) <= numbers[-1]:
             return kept
         began_s = time.perf_counter()
-        trial = try_threads(context, vocabulary_size, numbers, cores=cores, load_s=load_s)
+
+        def before_each() -> None:
+            if not self.going_on():
+                why = "loading was stopped"
+                raise ModelLoadError(f"{plan.model} was not loaded", why, "choose it again to load it")
+
+        trial = try_threads(
+            context, vocabulary_size, numbers, cores=cores, load_s=load_s, before_each=before_each
+        )
         if trial is None:
             _logger.info("%s: other numbers of threads are not tried, it would take too long", plan.model)
             return None
@@ -102,13 +113,19 @@ class Trial:
 
 
 def try_threads(
-    context: Any, vocabulary_size: int, numbers: Sequence[int], *, cores: int, load_s: float
+    context: Any,
+    vocabulary_size: int,
+    numbers: Sequence[int],
+    *,
+    cores: int,
+    load_s: float,
+    before_each: Callable[[], None] = lambda: None,
 ) -> Trial | None:
     """Time single tokens, and pieces of a prompt, by each of `numbers` threads; None where single tokens would take too
     long or the context refuses.
 
     The context must be empty, and is empty afterwards; how many threads it is left with is not settled. `load_s`:
-    how long the model took to load.
+    how long the model took to load. `before_each`: called before each that is timed; what it raises ends the trial.
     """
     budget_s = max(LEAST_BUDGET_S, LOAD_SHARE * load_s)
     deadline_s = time.perf_counter() + budget_s
@@ -122,6 +139,7 @@ def try_threads(
         batch.n_seq_and_logits(tokens)
 
         def run(threads: int) -> None:
+            before_each()
             llama.llama_set_n_threads(context, threads, threads)
             if llama.llama_decode(context, batch.batch) != 0:
                 raise _Refused

@@ -110,7 +110,9 @@ def open_backend(
                 on_progress=self._progress,
                 plan=plan,
                 watch=watch,
-                search=None if self._wishes.threads else ThreadSearch.of(self._path, self._root),
+                search=None
+                if self._wishes.threads
+                else ThreadSearch.of(self._path, self._root, lambda: self._progress(1.0)),
             )
         except BaseException:
             if watch is not None:

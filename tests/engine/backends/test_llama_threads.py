@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.errors import ModelLoadError
 from engine.placement import hardware
 from engine.placement.hardware import Processor
 from engine.placement.planner import Wishes
@@ -183,6 +184,22 @@ def test_with_experts_on_the_disk_nothing_is_tried(two_cores: None, v4_path: Pat
                   for each in plan.parts)  # fmt: skip
     search = threads.ThreadSearch("m")
     assert search._choice(None, 512, replace(plan, parts=parts), 1.0) is None
+
+
+def test_a_load_can_be_given_up_while_it_is_tried(
+    v4_path: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(threads, "LEAST_BUDGET_S", 60.0)
+    asked: list[bool] = []
+
+    def going_on() -> bool:
+        asked.append(len(asked) < 2)
+        return asked[-1]
+
+    with pytest.raises(ModelLoadError, match="was not loaded: loading was stopped"):
+        opened(v4_path, threads.ThreadSearch("m", tmp_path, going_on))
+    assert asked == [True, True, False]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_context_refuses_is_no_trial(v4_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
