@@ -127,7 +127,7 @@ def attended_rows(shape: CacheShape, depth_tokens: int) -> float:
     for ratio in shape.ratios:
         rows += min(shape.window, depth_tokens) + (depth_tokens / ratio if ratio else 0.0)
         if ratio == 4:
-            rows += depth_tokens / ratio * shape.index_head_dim / shape.head_dim
+            rows += depth_tokens / ratio * shape.index_head_dim / max(1, shape.head_dim)
     return rows
 
 

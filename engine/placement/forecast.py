@@ -66,7 +66,7 @@ class Turn:
 
 def forecast(sizes: ModelSizes, plan: LoadPlan, record: HardwareRecord) -> Forecast | None:
     """The forecast; None where it would rest on something that was not measured: a GPU, or the disk where experts
-    come from it."""
+    come from it; and for a file without a layer to compute."""
     try:
         return _Forecaster(sizes, plan, record).forecast()
     except ValueError:
@@ -135,9 +135,11 @@ def _middle(turn: Turn) -> int:
 
 
 class _Forecaster:
-    """Raises ValueError for what was not measured."""
+    """Raises ValueError for what was not measured, and for a file that is no model: nothing is computed with it."""
 
     def __init__(self, sizes: ModelSizes, plan: LoadPlan, record: HardwareRecord) -> None:
+        if not sizes.numbers_per_token:
+            raise ValueError("it has no matrices")
         self._sizes, self._plan, self._record = sizes, plan, record
         self._time = TurnTime(sizes, plan, record)
         self.seen = record.observed.get(observed_key(sizes, plan), Observed())

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DoesNotFit
+from engine.placement.context_sizes import V4Cache
 from engine.placement.forecast import (
     LONG_PROMPT_TOKENS,
     SEEN_MARGIN,
@@ -20,7 +21,7 @@ from engine.placement.forecast import (
 )
 from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import Fingerprint, HardwareRecord, MeasuredDisk, Observed
-from engine.placement.model_sizes import ModelSizes
+from engine.placement.model_sizes import LayerSizes, ModelSizes
 from engine.placement.planner import Room, Wishes, plan
 from tests.engine.placement.models import GB, any_model, dense_model, flash
 
@@ -170,6 +171,16 @@ def test_what_one_placement_gave_is_not_said_of_another() -> None:
     # A few megabytes more or less are free at every load.
     nearly = replace(LITTLE, ram_free_bytes=LITTLE.ram_free_bytes - 50_000_000)
     assert observed_key(flash(), plan(flash(), nearly, Wishes(8192))) == key
+
+
+def test_nothing_is_said_of_a_file_that_is_no_model() -> None:
+    for nothing in (replace(flash(), layers=()), replace(dense_model(), layers=(LayerSizes(0, 4, 0, 0),))):
+        found = plan(nothing, MUCH, Wishes(8192))
+        assert forecast(nothing, found, RECORD) is None
+        assert observed(nothing, found, RECORD, Turn(0, 100, 10.0, 100, 10.0)) is None
+    assert isinstance(flash().cache, V4Cache)
+    headless = replace(flash(), cache=replace(flash().cache, head_dim=0))  # type: ignore[arg-type]
+    assert told(headless, MUCH).decode_tokens_per_s.likely > 0
 
 
 def test_nothing_is_said_of_what_was_not_measured() -> None:
