@@ -91,7 +91,7 @@ def command(kind: str, package_version: str, builds_folder: Path, platform: str 
     package = f"llama-cpp-python=={package_version}"
     flags = "--no-deps --no-cache-dir --no-binary llama-cpp-python"
     if platform == "win32":
-        python, target = (f"'{each}'" for each in (sys.executable, target))
+        python, target = ("'" + each.replace("'", "''") + "'" for each in (sys.executable, target))
         return f"$env:CMAKE_ARGS='{options}'; & {python} -m pip install {flags} --target {target} {package}"
     python, target = shlex.quote(sys.executable), shlex.quote(target)
     return f"CMAKE_ARGS='{options}' {python} -m pip install {flags} --target {target} {package}"

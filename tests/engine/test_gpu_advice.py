@@ -56,7 +56,8 @@ def test_the_command_is_one_that_a_shell_takes_apart_rightly(monkeypatch: pytest
     assert words[words.index("--target") + 1] == "/a b/llama.cpp/cuda"
     assert words[words.index("--no-binary") + 1] == "llama-cpp-python"
     assert words[-1] == "llama-cpp-python==0.3.36"
-    windows = command("Vulkan", "0.3.36", Path("C:/a b"), "win32")
+    windows = command("Vulkan", "0.3.36", Path("C:/O'Brien"), "win32")
+    assert "O''Brien" in windows.partition("--target '")[2]
     assert windows.startswith(
         "$env:CMAKE_ARGS='-DGGML_VULKAN=on -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF'; & '/opt/my python/bin/python' -m pip"
     )
