@@ -210,10 +210,9 @@ def _read_head(file: BinaryIO, name: str) -> TraceHead:
     return TraceHead(rest[2 * count + 2 :].decode("utf-8", "replace"), experts, used, layers)
 
 
-def _read_frames(file: BinaryIO, name: str) -> tuple[bytes, int]:
+def _read_frames(file: BinaryIO, name: str) -> tuple[bytearray, int]:
     """All whole frames unpacked, and how many bytes of the file are left after them."""
-    pieces: list[bytes] = []
-    total = 0
+    unpacked = bytearray()
     start = file.tell()
     size = file.seek(0, 2)
     file.seek(start)
@@ -228,12 +227,11 @@ def _read_frames(file: BinaryIO, name: str) -> tuple[bytes, int]:
         piece = _unpacked(stored, unpacked_bytes) if zlib.crc32(stored) == crc else None
         if piece is None:
             break
-        total += unpacked_bytes
-        if total > MAX_UNPACKED_BYTES:
+        if len(unpacked) + unpacked_bytes > MAX_UNPACKED_BYTES:
             raise _unusable(name, "it is longer than a gigabyte", "record a shorter one")
-        pieces.append(piece)
+        unpacked += piece
         start += _FRAME.size + stored_bytes
-    return b"".join(pieces), size - start
+    return unpacked, size - start
 
 
 def _unpacked(stored: bytes, length: int) -> bytes | None:
@@ -246,10 +244,10 @@ def _unpacked(stored: bytes, length: int) -> bytes | None:
     return piece if len(piece) == length and unpacker.eof else None
 
 
-def _taken_apart(unpacked: bytes, head: TraceHead, name: str) -> dict[int, Choices]:
+def _taken_apart(unpacked: bytearray, head: TraceHead, name: str) -> dict[int, Choices]:
     """The records by layer, cut to the tokens that every layer has. Raises TraceError."""
     kind = _kind_of(head)
-    parts: dict[int, list[Choices]] = {layer: [] for layer in head.layers}
+    parts: dict[int, list[NDArray[np.unsignedinteger]]] = {layer: [] for layer in head.layers}
     at = 0
     while at + _RECORD.size <= len(unpacked):
         layer, tokens = _RECORD.unpack_from(unpacked, at)
@@ -260,10 +258,10 @@ def _taken_apart(unpacked: bytes, head: TraceHead, name: str) -> dict[int, Choic
         chosen = np.frombuffer(unpacked, kind, count, at).reshape(tokens, head.used)
         if tokens and int(chosen.max()) >= head.experts:
             raise _damaged(name)
-        parts[layer].append(chosen.astype(np.uint16))
+        parts[layer].append(chosen)
         at += count * kind.itemsize
     choices = {
-        layer: np.concatenate(found) if found else np.zeros((0, head.used), np.uint16)
+        layer: np.concatenate(found, dtype=np.uint16) if found else np.zeros((0, head.used), np.uint16)
         for layer, found in parts.items()
     }
     # A tail that is gone leaves the later layers with fewer.
