@@ -105,11 +105,11 @@ class DecayedCounts:
 def asked_slots(trace: RoutingTrace) -> Slots:
     """What each token of a trace asks for."""
     head = trace.head
-    columns = [
-        trace.choices[layer].astype(np.int64) + number * head.experts
-        for number, layer in enumerate(head.layers)
-    ]
-    return np.concatenate(columns, axis=1)
+    slots: Slots = np.empty((trace.tokens, len(head.layers) * head.used), np.int64)
+    for number, layer in enumerate(head.layers):
+        part = slots[:, number * head.used : (number + 1) * head.used]
+        np.add(trace.choices[layer], number * head.experts, out=part, dtype=np.int64)
+    return slots
 
 
 def hit_share(slots: Slots, rule: Rule, uncounted_tokens: int = 0) -> float:

@@ -20,7 +20,7 @@ A frame is written whole. What a cut-off writer left of its last one is ignored 
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -36,8 +36,8 @@ MAX_EXPERTS = 65_536
 MAX_LAYERS = 4_096
 MAX_NAME_BYTES = 1_024
 MAX_FRAME_BYTES = 16 << 20
-MAX_UNPACKED_BYTES = 1 << 30
-"""Of all frames: four million tokens of Flash."""
+MAX_UNPACKED_BYTES = 1 << 28
+"""Of all frames: a million tokens of Flash, as many as its longest context has. Read, it takes ten times the memory."""
 _FRAME_BYTES = 256 << 10
 """A frame is closed once it is that long; a thousand tokens of Flash."""
 _OPENING = struct.Struct("<8sIIII")
@@ -228,7 +228,9 @@ def _read_frames(file: BinaryIO, name: str) -> tuple[bytearray, int]:
         if piece is None:
             break
         if len(unpacked) + unpacked_bytes > MAX_UNPACKED_BYTES:
-            raise _unusable(name, "it is longer than a gigabyte", "record a shorter one")
+            raise _unusable(
+                name, f"it is longer than {MAX_UNPACKED_BYTES >> 20:,} MiB", "record a shorter one"
+            )
         unpacked += piece
         start += _FRAME.size + stored_bytes
     return unpacked, size - start
@@ -247,28 +249,38 @@ def _unpacked(stored: bytes, length: int) -> bytes | None:
 def _taken_apart(unpacked: bytearray, head: TraceHead, name: str) -> dict[int, Choices]:
     """The records by layer, cut to the tokens that every layer has. Raises TraceError."""
     kind = _kind_of(head)
-    parts: dict[int, list[NDArray[np.unsignedinteger]]] = {layer: [] for layer in head.layers}
-    at = 0
-    while at + _RECORD.size <= len(unpacked):
-        layer, tokens = _RECORD.unpack_from(unpacked, at)
-        count = tokens * head.used
-        at += _RECORD.size
-        if layer not in parts or at + count * kind.itemsize > len(unpacked):
-            break
-        chosen = np.frombuffer(unpacked, kind, count, at).reshape(tokens, head.used)
-        if tokens and int(chosen.max()) >= head.experts:
-            raise _damaged(name)
-        parts[layer].append(chosen)
-        at += count * kind.itemsize
-    choices = {
-        layer: np.concatenate(found, dtype=np.uint16) if found else np.zeros((0, head.used), np.uint16)
-        for layer, found in parts.items()
+    counts = dict.fromkeys(head.layers, 0)
+    for layer, tokens, _ in _records(unpacked, head):
+        counts[layer] += tokens
+    # Filled in place: a record of a single token, of which there may be millions, is no array of its own.
+    choices: dict[int, Choices] = {
+        layer: np.empty((count, head.used), np.uint16) for layer, count in counts.items()
     }
+    done = dict.fromkeys(head.layers, 0)
+    for layer, tokens, at in _records(unpacked, head):
+        chosen = np.frombuffer(unpacked, kind, tokens * head.used, at).reshape(tokens, head.used)
+        choices[layer][done[layer] : done[layer] + tokens] = chosen
+        done[layer] += tokens
+    if any(each.size and int(each.max()) >= head.experts for each in choices.values()):
+        raise _damaged(name)
     # A tail that is gone leaves the later layers with fewer.
     tokens = min(len(each) for each in choices.values())
     if not tokens:
         raise _unusable(name, "no token is in it", "record it anew, and let some text be written")
     return {layer: each[:tokens] for layer, each in choices.items()}
+
+
+def _records(unpacked: bytearray, head: TraceHead) -> Iterator[tuple[int, int, int]]:
+    """Of each record that is whole the layer, its tokens, and where its experts begin."""
+    token_bytes = head.used * _kind_of(head).itemsize
+    layers, at = frozenset(head.layers), 0
+    while at + _RECORD.size <= len(unpacked):
+        layer, tokens = _RECORD.unpack_from(unpacked, at)
+        at += _RECORD.size
+        if layer not in layers or not tokens or at + tokens * token_bytes > len(unpacked):
+            return
+        yield layer, tokens, at
+        at += tokens * token_bytes
 
 
 def _damaged(name: str) -> TraceError:

@@ -141,6 +141,32 @@ def test_a_frame_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Pat
     assert trace.cut_bytes == len(bomb) + 12
 
 
+def test_a_trace_is_read_up_to_its_greatest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trace"
+    batches = [choices(100)]
+    write(path, batches)
+    length = len(HEAD.layers) * (6 + 100 * HEAD.used)
+    monkeypatch.setattr(routing_trace, "MAX_UNPACKED_BYTES", length)
+    assert same(read_trace(path), batches)
+    monkeypatch.setattr(routing_trace, "MAX_UNPACKED_BYTES", length - 1)
+    with pytest.raises(TraceError, match="is longer than"):
+        read_trace(path)
+
+
+def test_a_record_of_no_token_ends_what_counts(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    write(path, [choices(2)])
+    whole = path.read_bytes()
+    empty = zlib.compress(struct.pack("<HI", 3, 0) * 1000)
+    frame = struct.pack("<III", len(empty), 6000, zlib.crc32(empty)) + empty
+    start = len(routing_trace._opening(HEAD))
+    path.write_bytes(whole + frame)
+    assert same(read_trace(path), [choices(2)])
+    path.write_bytes(whole[:start] + frame + whole[start:])
+    with pytest.raises(TraceError, match="no token"):
+        read_trace(path)
+
+
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     write(path, [choices(5)])
