@@ -6,7 +6,8 @@ through. Does not know how memory is read (`engine.placement.pressure`), what a 
 is given up: it stands in the place of the load's `on_progress`, and raises there.
 
 It looks ahead: a load is stopped as soon as what it still needs is not free, not when nothing is free any more. Between
-two calls of `on_progress` (llama.cpp calls it before each matrix) nothing can be stopped.
+two calls of `on_progress` (llama.cpp calls it before each matrix) nothing can be stopped, nor before the first one,
+which on Linux comes when a mapped file was read whole (MAP_POPULATE in src/llama-mmap.cpp).
 """
 
 import time

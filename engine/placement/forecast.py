@@ -195,19 +195,20 @@ class _Forecaster:
         return Range(likely / margin, likely, likely * margin)
 
     def _load(self) -> Range:
-        """From the page cache at best. What is mapped and not copied is read when it is first wanted; that is
-        counted for what every token reads, and for what goes to a GPU, which is all read and sent there."""
+        """llama.cpp reads the whole file before anything is computed, a mapped one too (MAP_POPULATE in
+        src/llama-mmap.cpp): from the page cache at best. There nothing is left of the beginning of a file that is
+        larger than the memory."""
         sizes, plan, disk = self._sizes, self._plan, self._record.disk
         gpu_bytes = sum(plan.part_bytes(what, "gpu") for what in ("experts", "dense", "output", "embedding"))
-        now = sizes.dense_bytes + plan.part_bytes("experts", "gpu")
-        if plan.copied or not plan.memory_mapped:
-            now = sizes.loaded_bytes
-        cached_s = now / self._time.reading_per_s
-        from_disk_s = now / disk.sequential_bytes_per_s if disk else cached_s
+        whole = sizes.loaded_bytes + (sizes.idle_bytes if plan.memory_mapped else 0)
+        cached_s = whole / self._time.reading_per_s
+        from_disk_s = whole / disk.sequential_bytes_per_s if disk else cached_s
         rates = gpu_rates(plan, self._record)
         sending_s = gpu_bytes / rates.pageable_bytes_per_s if rates is not None else 0.0
         slow_s = max(cached_s, from_disk_s)
-        return Range(cached_s, (cached_s + slow_s) / 2 + sending_s / 2, (slow_s + sending_s) * UNSEEN_MARGIN)
+        quick_s = slow_s / UNSEEN_MARGIN if plan.held_bytes("disk") else cached_s
+        likely_s = slow_s if plan.held_bytes("disk") else (quick_s + slow_s) / 2
+        return Range(quick_s, likely_s + sending_s / 2, (slow_s + sending_s) * UNSEEN_MARGIN)
 
 
 def _sum(one: Range, other: Range) -> Range:

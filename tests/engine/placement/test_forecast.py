@@ -173,6 +173,15 @@ def test_what_one_placement_gave_is_not_said_of_another() -> None:
     assert observed_key(flash(), plan(flash(), nearly, Wishes(8192))) == key
 
 
+def test_a_load_reads_the_whole_file_and_from_the_disk_where_memory_does_not_hold_it() -> None:
+    disk = RECORD.disk
+    assert disk is not None
+    whole_s = flash().loaded_bytes / disk.sequential_bytes_per_s
+    assert told(flash(), LITTLE).load_s.likely == pytest.approx(whole_s)
+    assert told(flash(), LITTLE).load_s.low > whole_s / 2
+    assert told(flash(), MUCH).load_s.low < whole_s / 10 < told(flash(), MUCH).load_s.likely < whole_s
+
+
 def test_nothing_is_said_of_a_file_that_is_no_model() -> None:
     for nothing in (replace(flash(), layers=()), replace(dense_model(), layers=(LayerSizes(0, 4, 0, 0),))):
         found = plan(nothing, MUCH, Wishes(8192))
