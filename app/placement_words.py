@@ -203,7 +203,10 @@ def step_of(tokens: int, most: int) -> int:
     if most <= LEAST_CONTEXT_TOKENS or tokens <= LEAST_CONTEXT_TOKENS:
         return 0 if tokens < most else SCALE_STEPS
     share = math.log(tokens / LEAST_CONTEXT_TOKENS) / math.log(most / LEAST_CONTEXT_TOKENS)
-    return min(SCALE_STEPS, max(0, round(SCALE_STEPS * share)))
+    about = min(SCALE_STEPS, max(0, round(SCALE_STEPS * share)))
+    # Contexts are rounded: a step beside it may be nearer.
+    steps = (about, max(0, about - 1), min(SCALE_STEPS, about + 1))
+    return min(steps, key=lambda step: abs(tokens_at(step, most) - tokens))
 
 
 def _numbers(span: Span) -> str:

@@ -163,7 +163,6 @@ class SettingsDialog(QDialog):
         """The context's size, and how it is kept, beside each other."""
         row = QWidget()
         row.setFocusProxy(self.context)
-        self.context.setAccessibleName("Context size")
         line = QHBoxLayout(row)
         line.setContentsMargins(0, 0, 0, 0)
         line.setSpacing(8)
@@ -275,7 +274,8 @@ class _FormArea(QScrollArea):
 
 
 def _caption(label: str, field: QWidget, hint: str) -> QLabel:
-    """The label of a field, which gets its name and its explanation."""
+    """The label of a field, which gets its name and its explanation; of a row, its first field."""
+    field = field.focusProxy() or field
     field.setAccessibleName(label.replace("&", ""))
     field.setAccessibleDescription(hint)
     field.setToolTip(hint)
