@@ -37,7 +37,7 @@ NAMES: dict[PieceKind, str] = {
     "others": "in use by others",
     "reserve": "kept free",
     "free": "free",
-    "once": "read when it is loaded",
+    "once": "read once",
 }
 MEANINGS: dict[PieceKind, str] = {
     "experts": "Networks of which each word needs only a few",
@@ -51,7 +51,7 @@ MEANINGS: dict[PieceKind, str] = {
     "others": "Taken by other programs",
     "reserve": "Left to other programs and the desktop",
     "free": "Nobody’s",
-    "once": "In memory afterwards",
+    "once": "In memory from then on; what is mapped is read when it is first needed",
 }
 CACHE_TYPES: tuple[tuple[CacheType, str], ...] = (
     ("f16", "F16: as usual"),
