@@ -130,6 +130,15 @@ QAbstractSpinBox::up-arrow {{ image: url("{up}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::down-arrow {{ image: url("{down}"); width: 9px; height: 9px; }}
 QAbstractSpinBox::up-arrow:disabled, QAbstractSpinBox::up-arrow:off, QAbstractSpinBox::down-arrow:disabled,
     QAbstractSpinBox::down-arrow:off {{ image: none; }}
+QSlider {{ min-height: 20px; }}
+QSlider::groove:horizontal {{ height: 4px; border-radius: 2px; background: {c["border"]}; }}
+QSlider::sub-page:horizontal {{ border-radius: 2px; background: {c["accent"]}; }}
+QSlider::handle:horizontal {{ width: 12px; height: 12px; margin: -5px 0; border: 1px solid {c["muted"]};
+    border-radius: 7px; background: {c["surface"]}; }}
+QSlider::handle:horizontal:focus {{ border: 3px solid {c["text"]}; width: 8px; height: 8px;
+    background: {c["accent"]}; }}
+QSlider::sub-page:horizontal:disabled, QSlider::handle:horizontal:disabled {{ background: {c["border"]};
+    border-color: {c["border"]}; }}
 QTabWidget::pane {{ border: none; border-top: 1px solid {c["border"]}; }}
 QTabBar::tab {{ background: transparent; color: {c["muted"]}; padding: 6px {2 * grid}px; border: none;
     border-bottom: 2px solid transparent; }}
