@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import DoesNotFit, NotFound, Retold
 from engine.library.catalogue_entries import load_catalogue
-from engine.library.fit import KEPT_FREE_BYTES
-from engine.library.foretelling import known_model
+from engine.library.foretelling import known_model, room_at_rest
 from engine.library.offers import result_bytes_of
 from engine.model_host import ModelHost, wishes_of
 from engine.paths import DataFolder
@@ -30,6 +29,7 @@ from engine.placement.forecast import (
     forecast,
 )
 from engine.placement.hardware_record import HardwareRecord, read_record
+from engine.placement.load_needs import given_back_bytes
 from engine.placement.load_plan import LoadPlan, What
 from engine.placement.load_plan import Place as PlaceName
 from engine.placement.measurement import present_record
@@ -137,13 +137,7 @@ class PlacementDesk:
                 f"what {(entry.title if entry else name)[:100]} is made of is not known before it is here",
                 "get it first",
             )
-        gpus, memory = self._gpus(), hardware.memory()
-        room = Room(
-            memory.total_bytes,
-            max(0, memory.total_bytes - KEPT_FREE_BYTES),
-            hardware.processor().cores,
-            tuple(replace(gpu, free_bytes=gpu.total_bytes) for gpu in gpus),
-        )
+        room = room_at_rest(self._gpus())
         wishes = wishes_of(asked, self._settings())
         sizes = replace(sizes, name=entry.title)
         made = partial(plan, sizes, room, wishes)
@@ -237,12 +231,7 @@ def _held(backend: "Backend") -> tuple[int, int]:
     taken = backend.taken
     if taken is not None:
         return taken.gpu_bytes, taken.ram_bytes
-    found = backend.plan
-    if found is None:
-        return 0, 0
-    if found.copied or not found.memory_mapped:
-        return found.held_bytes("gpu"), found.held_bytes("ram")
-    return found.held_bytes("gpu"), found.part_bytes("cache", "ram") + found.part_bytes("compute", "ram")
+    return (0, 0) if found is None else (found.held_bytes("gpu"), given_back_bytes(found))
 
 
 def _taken(backend: "Backend") -> Taken | None:

@@ -68,7 +68,8 @@ class ExpertCounts:
 @dataclass(frozen=True)
 class TakenBytes:
     """What a loaded model and its context have really taken, by the library's own account. `mapped_bytes`: of the
-    model's file, in memory as far as there is room; not counted in `ram_bytes`."""
+    model's file, in memory as far as there is room; not counted in `ram_bytes`. Experts that were read into memory of
+    our own in the mapping's place count as `ram_bytes`, as far as they are there now."""
 
     gpu_bytes: int = 0
     ram_bytes: int = 0

@@ -149,6 +149,11 @@ class ExpertWatch:
         memory = self._memory
         return ExpertCounts(memory.wanted, memory.in_memory, memory.read_bytes) if memory else None
 
+    @property
+    def held_bytes(self) -> int:
+        """What of the experts lies in memory of our own now. Any thread."""
+        return self._memory.held_bytes if self._memory is not None else 0
+
     def relieve(self, wanted_bytes: int) -> int:
         """Hold so many bytes less; returns how many will be given back. Any thread."""
         return self._memory.relieve(wanted_bytes) if self._memory is not None else 0

@@ -18,6 +18,7 @@ import ctypes
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -275,8 +276,13 @@ class LlamaCppBackend:
 
     @property
     def taken(self) -> TakenBytes | None:
-        """What it took when it was loaded, by llama.cpp's own lines; states of the context come to it as it is used."""
-        return self._taken
+        """What it took when it was loaded, by llama.cpp's own lines, with the experts that are held by now; states of
+        the context come to it as it is used."""
+        taken, held = self._taken, 0 if self._watch is None else self._watch.held_bytes
+        if taken is None or not held:
+            return taken
+        left = max(0, taken.mapped_bytes - held)
+        return replace(taken, ram_bytes=taken.ram_bytes + held, mapped_bytes=left)
 
     @property
     def expert_counts(self) -> ExpertCounts | None:

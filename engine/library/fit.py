@@ -80,7 +80,10 @@ def _foretold(needs: str, has: str, foretold: Foretold) -> Fit:
             prompts += f", one of {LONG_PROMPT_TOKENS:,} after {duration_text(foretold.long_prompt_s)}"
         prompts += "."
     else:
-        told = f"with its context {gpu} have room on a GPU and {ram} in memory"
+        room = f"{ram} have room in memory"
+        if plan.gpu is not None:
+            room = f"{gpu} have room on a GPU and {ram} in memory"
+        told = f"with its context {room}"
         if plan.held_bytes("disk"):
             told += f", and {disk} are read from disk again and again"
     verdict = "memory" if not missing else "disk" if missing > 0.5 else "memory_and_disk"

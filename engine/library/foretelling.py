@@ -59,9 +59,7 @@ class Foretelling:
         sizes = known_model(result_bytes) if shape is None else _of_shape(shape)
         if sizes is None:
             return None
-        memory = hardware.memory()
-        free_bytes = max(0, memory.total_bytes - KEPT_FREE_BYTES)
-        room = Room(memory.total_bytes, free_bytes, hardware.processor().cores, gpus)
+        room = room_at_rest(gpus)
         try:
             found = plan(sizes, room, Wishes(self._context_tokens()), rates=planning_rates(record, gpus))
         except DoesNotFit as error:
@@ -71,6 +69,17 @@ class Foretelling:
         if record is not None and told is not None and long is None:
             long = _long_prompt(sizes, room, record)
         return Foretold(found, told, long)
+
+
+def room_at_rest(gpus: tuple[hardware.Gpu, ...]) -> Room:
+    """What this machine has when little else runs: what the loaded model takes now is in nobody's way."""
+    memory = hardware.memory()
+    free_bytes = max(0, memory.total_bytes - KEPT_FREE_BYTES)
+    return Room.of(
+        replace(memory, available_bytes=free_bytes),
+        hardware.processor(),
+        tuple(replace(gpu, free_bytes=gpu.total_bytes) for gpu in gpus),
+    )
 
 
 def _long_prompt(sizes: ModelSizes, room: Room, record: HardwareRecord) -> Range | None:

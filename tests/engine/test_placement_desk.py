@@ -17,6 +17,7 @@ from engine.placement import hardware
 from engine.placement.choices import KeptChoices
 from engine.placement.hardware import Gpu, Memory
 from engine.placement.hardware_record import HardwareRecord, MeasuredDisk, write_record
+from engine.placement.load_needs import given_back_bytes
 from engine.placement.measurement import present_fingerprint
 from engine.placement.planner import Room, Wishes, plan
 from engine.placement_desk import PlacementDesk
@@ -174,7 +175,7 @@ def test_a_loaded_model_is_told_by_the_plan_it_was_loaded_by(bench: Bench) -> No
     assert not other.loaded and other.taken is None
     assert other.places[0].used_bytes == 14 * GB - 2 * GB
     bench.host.opened = ("m", wishes, SimpleNamespace(plan=loaded_by, taken=None))
-    assert bench.desk.of_model("other").places[0].used_bytes == 14 * GB - loaded_by.held_bytes("ram")
+    assert bench.desk.of_model("other").places[0].used_bytes == 14 * GB - given_back_bytes(loaded_by)
 
 
 def test_a_released_model_is_told_before_it_is_here(bench: Bench) -> None:

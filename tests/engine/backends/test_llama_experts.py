@@ -250,6 +250,23 @@ def test_experts_in_memory_of_our_own_change_no_number(
 
 
 @exchanges
+def test_what_is_held_counts_as_taken(scored: Path) -> None:
+    watch = in_memory(scored, BUDGETS["all fit"])
+    backend = LlamaCppBackend.open(
+        scored, name="m", context_tokens=256, threads=1, on_progress=lambda _: True, watch=watch
+    )
+    try:
+        before = backend.taken
+        backend.sync(PROMPT, lambda *_: None, lambda: False)
+        after = backend.taken
+        assert before is not None and after is not None
+        assert after.ram_bytes - before.ram_bytes == watch.held_bytes > 0
+        assert before.mapped_bytes - after.mapped_bytes == watch.held_bytes
+    finally:
+        backend.close()
+
+
+@exchanges
 @pytest.mark.parametrize("experts_bytes", [0, 9 * ONE])
 def test_a_model_in_several_files_gives_the_same_numbers(
     split: Path, scored: Path, experts_bytes: int

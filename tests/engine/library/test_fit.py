@@ -122,6 +122,13 @@ def test_with_a_gpu_it_says_what_has_room_where_and_no_speed() -> None:
     assert fit.text.endswith(" in memory.")
 
 
+def test_without_a_gpu_none_is_spoken_of() -> None:
+    found = Foretold(plan(flash(), Room(64 * GB, 60 * GB, 8), Wishes(8192)), None)
+    text = fit_of(156 * GB, memory_bytes=64 * GB, foretold=found).text
+    assert "with its context 56 GB have room in memory, and" in text
+    assert "GPU" not in text
+
+
 @pytest.mark.parametrize(
     ("rate", "text"),
     [

@@ -81,6 +81,8 @@ def test_nothing_is_foretold_of_a_machine_that_was_not_measured_or_changed(
     assert isinstance(with_gpu, Foretold)
     assert with_gpu.plan.gpu == "G"
     assert with_gpu.forecast is None
+    # What the loaded model takes of it now is in nobody's way.
+    assert foretelling(tmp_path, (hardware.Gpu("G", 24 * GB, GB),)).of(flash) == with_gpu
     machine(monkeypatch, 128 * GB)
     assert foretelling(tmp_path).of(flash) is None
 
