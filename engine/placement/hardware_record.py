@@ -125,8 +125,8 @@ class HardwareRecord(_Part):
     """
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)] = FORMAT
-    measured_at: Annotated[float, Field(ge=0, le=1e12)]
-    """Seconds since 1970, UTC."""
+    measured_at: Annotated[float, Field(ge=0, le=3e10)]
+    """Seconds since 1970, UTC; every system's calendar goes on to the end of that."""
     load: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Of the system in the minute before, where it tells: other programs make every figure smaller."""
     on_battery: bool | None = None
