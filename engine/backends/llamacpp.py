@@ -279,7 +279,7 @@ class LlamaCppBackend:
         """What it took when it was loaded, by llama.cpp's own lines, with the experts that are held by now; states of
         the context come to it as it is used."""
         taken, held = self._taken, 0 if self._watch is None else self._watch.held_bytes
-        if taken is None or not held:
+        if not held:
             return taken
         left = max(0, taken.mapped_bytes - held)
         return replace(taken, ram_bytes=taken.ram_bytes + held, mapped_bytes=left)
