@@ -166,9 +166,11 @@ def forecast_note(told: Foretelling) -> str:
     return "Foretold from what was measured of this machine; the likely value is in brackets."
 
 
-def taken_words(taken: Taken) -> str:
-    """What the loaded model takes beside what was planned."""
-    words = [f"{size_name(taken.host_bytes)} of memory (planned {size_name(taken.planned_host_bytes)})"]
+def taken_words(taken: Taken, *, from_disk: bool = False) -> str:
+    """What the loaded model takes beside what was planned. `from_disk`: a part of its mapped file stays there, which
+    both figures have in them."""
+    host = "memory and mapped file" if from_disk else "memory"
+    words = [f"{size_name(taken.host_bytes)} of {host} (planned {size_name(taken.planned_host_bytes)})"]
     if taken.gpu_bytes or taken.planned_gpu_bytes:
         words.append(
             f"{size_name(taken.gpu_bytes)} of the GPU (planned {size_name(taken.planned_gpu_bytes)})"
@@ -179,7 +181,9 @@ def taken_words(taken: Taken) -> str:
 def state_words(told: Placement) -> str:
     """Whether this is how the model lies now."""
     if told.taken is not None:
-        return taken_words(told.taken)
+        return taken_words(
+            told.taken, from_disk=any(place.kind == "disk" and place.parts for place in told.places)
+        )
     return "It is loaded so." if told.loaded else ""
 
 

@@ -133,6 +133,10 @@ def test_what_was_taken_stands_beside_what_was_planned() -> None:
     assert state_words(bare) == ""
     assert state_words(bare.model_copy(update={"loaded": True})) == "It is loaded so."
     assert state_words(bare.model_copy(update={"loaded": True, "taken": taken})) == taken_words(taken)
+    # More than the memory that there is, where a part of the file stays on the disk.
+    disk = Place(kind="disk", name="Disk", total_bytes=99 * GB, used_bytes=0, parts=ram().parts)
+    larger = bare.model_copy(update={"loaded": True, "taken": taken, "places": [disk]})
+    assert "has taken 51.0 GB of memory and mapped file (planned 52.0 GB)" in state_words(larger)
 
 
 def test_a_budget_of_nothing_is_the_processor() -> None:
