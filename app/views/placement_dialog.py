@@ -4,6 +4,7 @@ Owns: the form, and which choices are the person's own. Does not ask the engine 
 wanted, and `show_*` are told.
 """
 
+import itertools
 from collections.abc import Callable
 from datetime import datetime
 
@@ -397,7 +398,16 @@ class PlacementDialog(QDialog):
         """As large as what it holds, where the screen is."""
         super().showEvent(event)
         if not event.spontaneous():
+            self._order_buttons()
             self._fit()
+
+    def _order_buttons(self) -> None:
+        """Tab reaches each button, from the left. A box that was laid out anew, as by a stylesheet, stands between
+        its buttons, and Tab passes over the one that the box gives its focus to."""
+        self.buttons.setFocusProxy(None)
+        buttons = sorted(self.buttons.buttons(), key=lambda button: button.x())
+        for one, other in itertools.pairwise(buttons):
+            QWidget.setTabOrder(one, other)
 
     def _fit(self) -> None:
         """The form is never cut off at its side, however large the text."""

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
 from app.theme import Theme
 from app.views.placement_dialog import BUDGET_STEPS, PlacementDialog
+from app.views.style import stylesheet
 from engine.protocol import ErrorBody
 from engine.protocol_placement import Choices, HardwareState, Placement
 
@@ -213,3 +214,32 @@ def test_the_form_is_not_cut_off_at_its_side(
         assert form.minimumSizeHint().width() <= dialog.area.viewport().width()
     finally:
         qapp.setFont(before)
+
+
+def test_tab_reaches_every_button(qapp: QApplication, qtbot: QtBot) -> None:
+    before = qapp.styleSheet()
+    qapp.setStyleSheet(stylesheet(Theme.light()))
+    try:
+        dialog = PlacementDialog("Flash", Theme.light())
+        qtbot.addWidget(dialog)
+        dialog.show()
+        dialog.show_placement(placement())
+        dialog.activateWindow()
+        reached: set[str] = set()
+        for _ in range(20):
+            field = dialog.focusWidget()
+            assert field is not None
+            reached.add(field.text() if isinstance(field, QPushButton) else field.accessibleName())
+            qtbot.keyClick(field, Qt.Key.Key_Tab)
+    finally:
+        qapp.setStyleSheet(before)
+    wanted = {
+        "Context",
+        "Context in tokens",
+        "Conversation is kept in",
+        "&Why it is so",
+        "&Reset",
+        "Close",
+        "&Use",
+    }
+    assert reached >= wanted
