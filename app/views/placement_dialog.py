@@ -7,6 +7,7 @@ wanted, and `show_*` are told.
 import itertools
 from collections.abc import Callable
 from datetime import datetime
+from typing import cast
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QShowEvent
@@ -404,7 +405,7 @@ class PlacementDialog(QDialog):
     def _order_buttons(self) -> None:
         """Tab reaches each button, from the left. A box that was laid out anew, as by a stylesheet, stands between
         its buttons, and Tab passes over the one that the box gives its focus to."""
-        self.buttons.setFocusProxy(None)
+        self.buttons.setFocusProxy(cast("QWidget", None))  # the stubs know of no none
         buttons = sorted(self.buttons.buttons(), key=lambda button: button.x())
         for one, other in itertools.pairwise(buttons):
             QWidget.setTabOrder(one, other)
