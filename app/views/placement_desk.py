@@ -85,7 +85,7 @@ class PlacementDesk(QObject):
 
             def failed(error: ErrorBody) -> None:
                 if isValid(dialog):
-                    dialog.show_trouble(error)
+                    dialog.show_refusal(error)
 
             shelf.keep(choices, load=self._models.loaded_id != model_id, ok=ok, failed=failed)
 

@@ -7,7 +7,6 @@ wanted, and `show_*` are told.
 import itertools
 from collections.abc import Callable
 from datetime import datetime
-from typing import cast
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QShowEvent
@@ -77,6 +76,10 @@ class PlacementDialog(QDialog):
         self._most_tokens = LEAST_CONTEXT_TOKENS
         self._most_budget = 0
         self._measuring = False
+        self._using = False
+        """What was chosen is on its way to the engine."""
+        self._refused = False
+        """What was chosen was not taken; why is shown until something else is chosen."""
         self._moves_controls = True
         """The next placement says where the sliders stand."""
         self.title, self.problem, self.state, self.message = (QLabel() for _ in range(4))
@@ -246,19 +249,25 @@ class PlacementDialog(QDialog):
         self.reasons.setVisible(bool(reasons) and self.reasons_button.isChecked())
         self.measure_button.show()
         self._set_enabled(known=True)
-        self.use_button.setEnabled(told.problem is None)
-        self.message.hide()
+        self.use_button.setEnabled(told.problem is None and not self._using)
+        if not self._refused:
+            self.message.hide()
         if first:
             self._fit()
             self.context_slider.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def show_trouble(self, error: ErrorBody) -> None:
-        """Nothing could be told, or not be kept: why. What was chosen stays."""
+        """Nothing could be told: why. What was chosen stays."""
         self._say(self.message, error.text)
         if self._choices is None:
             self.note.hide()
         else:
-            self.use_button.setEnabled(True)
+            self.use_button.setEnabled(not self._using)
+
+    def show_refusal(self, error: ErrorBody) -> None:
+        """What was chosen could not be kept, or the model not be loaded so: why. It stays chosen."""
+        self._using, self._refused = False, True
+        self.show_trouble(error)
 
     def show_hardware(self, state: HardwareState) -> None:
         """How far a measurement has come."""
@@ -290,6 +299,7 @@ class PlacementDialog(QDialog):
     # --- choosing -------------------------------------------------------------------------------------
 
     def _choose(self, **chosen: object) -> None:
+        self._refused = False
         self._choices = self.choices().model_copy(update=chosen)
         self.changed.emit(self._choices)
 
@@ -309,11 +319,12 @@ class PlacementDialog(QDialog):
         self._choose(gpu_budget_bytes=budget)
 
     def _reset(self) -> None:
-        self._moves_controls = True
+        self._moves_controls, self._refused = True, False
         self._choices = Choices()
         self.changed.emit(self._choices)
 
     def _use(self) -> None:
+        self._using, self._refused = True, False
         self.use_button.setEnabled(False)
         self.message.hide()
         self.use_requested.emit(self.choices())
@@ -405,7 +416,7 @@ class PlacementDialog(QDialog):
     def _order_buttons(self) -> None:
         """Tab reaches each button, from the left. A box that was laid out anew, as by a stylesheet, stands between
         its buttons, and Tab passes over the one that the box gives its focus to."""
-        self.buttons.setFocusProxy(cast("QWidget", None))  # the stubs know of no none
+        self.buttons.setFocusProxy(None)  # pyright: ignore[reportArgumentType] # not in the stub
         buttons = sorted(self.buttons.buttons(), key=lambda button: button.x())
         for one, other in itertools.pairwise(buttons):
             QWidget.setTabOrder(one, other)

@@ -122,7 +122,7 @@ def test_what_was_kept_stays_until_it_is_reset(made: Callable[..., PlacementDial
     dialog.use_button.click()
     assert used == [Choices()]
     assert not dialog.use_button.isEnabled()
-    dialog.show_trouble(ErrorBody(code="disk_full", text="The disk is full; free some space."))
+    dialog.show_refusal(ErrorBody(code="disk_full", text="The disk is full; free some space."))
     assert dialog.message.text() == "The disk is full; free some space."
     assert dialog.use_button.isEnabled()
 
@@ -243,3 +243,17 @@ def test_tab_reaches_every_button(qapp: QApplication, qtbot: QtBot) -> None:
         "&Use",
     }
     assert reached >= wanted
+
+
+def test_why_a_choice_was_refused_stays_until_another_one(made: Callable[..., PlacementDialog]) -> None:
+    dialog = made()
+    dialog.use_button.click()
+    dialog.show_placement(placement())  # a rehearsal that was under way
+    assert not dialog.use_button.isEnabled()
+    dialog.show_refusal(ErrorBody(code="does_not_fit", text="It does not fit."))
+    dialog.show_placement(placement())
+    assert dialog.use_button.isEnabled()
+    assert dialog.message.text() == "It does not fit." and not dialog.message.isHidden()
+    dialog.context.setValue(4096)
+    dialog.show_placement(placement(context_tokens=4096))
+    assert dialog.message.isHidden()
