@@ -216,23 +216,19 @@ def test_the_form_is_not_cut_off_at_its_side(
         qapp.setFont(before)
 
 
-def test_tab_reaches_every_button(qapp: QApplication, qtbot: QtBot) -> None:
-    before = qapp.styleSheet()
-    qapp.setStyleSheet(stylesheet(Theme.light()))
-    try:
-        dialog = PlacementDialog("Flash", Theme.light())
-        qtbot.addWidget(dialog)
-        dialog.show()
-        dialog.show_placement(placement())
-        dialog.activateWindow()
-        reached: set[str] = set()
-        for _ in range(20):
-            field = dialog.focusWidget()
-            assert field is not None
-            reached.add(field.text() if isinstance(field, QPushButton) else field.accessibleName())
-            qtbot.keyClick(field, Qt.Key.Key_Tab)
-    finally:
-        qapp.setStyleSheet(before)
+def test_tab_reaches_every_button(qtbot: QtBot) -> None:
+    dialog = PlacementDialog("Flash", Theme.light())
+    qtbot.addWidget(dialog)
+    dialog.setStyleSheet(stylesheet(Theme.light()))  # lays the buttons out anew, as the program's does
+    dialog.show()
+    dialog.show_placement(placement())
+    dialog.activateWindow()
+    reached: set[str] = set()
+    for _ in range(20):
+        field = dialog.focusWidget()
+        assert field is not None
+        reached.add(field.text() if isinstance(field, QPushButton) else field.accessibleName())
+        qtbot.keyClick(field, Qt.Key.Key_Tab)
     wanted = {
         "Context",
         "Context in tokens",
