@@ -27,8 +27,15 @@ from engine.backends.llama_batch import Batch
 from engine.errors import ModelLoadError
 from engine.placement import hardware
 from engine.placement.load_plan import LoadPlan
-from engine.placement.thread_choice import ThreadChoice, Times, choice_of, decision_of, with_threads
-from engine.placement.thread_record import keep_choice, kept_choice, thread_key
+from engine.placement.thread_choice import (
+    ThreadChoice,
+    Times,
+    choice_of,
+    decision_of,
+    free_threads,
+    with_threads,
+)
+from engine.placement.thread_record import QUIET_CORES, keep_choice, kept_choice, thread_key
 
 _logger = logging.getLogger(__name__)
 
@@ -62,8 +69,8 @@ class ThreadSearch:
         """The plan with the threads that are best, to which the context is set; nothing is read into it yet, and it
         is as empty afterwards.
 
-        The plan's own where trying would take too long, and where experts come from the disk: there waiting is
-        most of the time, and the disk wants a core. Raises ModelLoadError where the load is given up.
+        The plan's own where trying would take too long, unless other programs are busy, and where experts come from
+        the disk: there waiting is most of the time, and the disk wants a core. Raises ModelLoadError where the load is given up.
         """
         choice = self._choice(context, vocabulary_size, plan, load_s)
         if choice is not None:
@@ -81,7 +88,7 @@ class ThreadSearch:
         kept = None if self.root is None else kept_choice(self.root, key)
         if kept is not None and max(kept.decode, kept.prompt) <= numbers[-1]:
             return kept
-        began_s = time.perf_counter()
+        began_s, load = time.perf_counter(), _Load()
 
         def before_each() -> None:
             if not self.going_on():
@@ -92,8 +99,14 @@ class ThreadSearch:
             context, vocabulary_size, numbers, cores=cores, load_s=load_s, before_each=before_each
         )
         if trial is None:
+            busy_cores = load.busy_cores()
             _logger.info("%s: other numbers of threads are not tried, it would take too long", plan.model)
-            return None
+            if busy_cores <= QUIET_CORES:
+                return None
+            # Perhaps it takes so long because others have a core: then all threads wait for the one without.
+            free = free_threads(cores)
+            _logger.info("%s: %d threads, since other programs have %.1f cores", plan.model, free, busy_cores)
+            return ThreadChoice(free, free, free)
         found = decision_of(trial.choice)
         _logger.info(
             "%s: %s (%s; it took %.1f s, other programs had %.1f cores)",

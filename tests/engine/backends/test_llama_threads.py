@@ -171,8 +171,20 @@ def test_a_kept_number_beyond_what_there_is_is_not_taken(
 ) -> None:
     monkeypatch.setattr(threads, "kept_choice", lambda *_: ThreadChoice(64, 64, 1))
     monkeypatch.setattr(threads, "try_threads", lambda *_, **__: None)
+    monkeypatch.setattr(threads._Load, "busy_cores", lambda _self: 0.0)
     backend = opened(v4_path, threads.ThreadSearch("m", tmp_path))
     assert backend.facts.threads == 2
+    backend.close()
+
+
+@pytest.mark.parametrize(("busy_cores", "wanted"), [(0.1, 2), (1.5, 1)])
+def test_where_nothing_could_be_tried_a_busy_machine_leaves_a_core_free(
+    v4_path: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch, busy_cores: float, wanted: int
+) -> None:
+    monkeypatch.setattr(threads, "try_threads", lambda *_, **__: None)
+    monkeypatch.setattr(threads._Load, "busy_cores", lambda _self: busy_cores)
+    backend = opened(v4_path, threads.ThreadSearch("m"))
+    assert backend.facts.threads == wanted
     backend.close()
 
 
