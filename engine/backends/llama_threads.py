@@ -70,7 +70,8 @@ class ThreadSearch:
         is as empty afterwards.
 
         The plan's own where trying would take too long, unless other programs are busy, and where experts come from
-        the disk: there waiting is most of the time, and the disk wants a core. Raises ModelLoadError where the load is given up.
+        the disk: there waiting is most of the time, and the disk wants a core. Raises ModelLoadError where the load
+        is given up.
         """
         choice = self._choice(context, vocabulary_size, plan, load_s)
         if choice is not None:

@@ -23,13 +23,14 @@ from engine.placement.turn_time import Rates
 READING_EFFICIENCY = 0.8
 """Of RAM's rate as measured, that llama.cpp's multiplications with vectors reach where RAM is what limits them."""
 DECODE_ARITHMETIC = 0.27
-PREFILL_ARITHMETIC = 0.45
+PREFILL_ARITHMETIC = 0.43
 DECODE_ATTENTION, PREFILL_ATTENTION = 0.2, 0.3
 """llama.cpp's multiplications, with quantised weights for one token, for many, and in attention, against those of
 float32 matrices on one core. Fitted on one processor with AVX-512 to a model of 135M and to V4s of random weights;
 docs/placement.md tells how far they were off."""
-LAYER_S = 100e-6
-"""A layer's operations that are too small to keep threads busy, and the threads' waiting for each other."""
+LAYER_S, V4_LAYER_S = 100e-6, 500e-6
+"""A layer's operations that are too small to keep threads busy, and the threads' waiting for each other; V4 has a
+hundred of them in a layer."""
 GPU_LAYER_OPERATIONS = 360
 """A layer of V4 costs one token as much as so many of the smallest operations do, beside its weights. llama.cpp's graph
 has 112 for a layer, views left out, most of which are larger. With weights so fast to read, that is most of what a GPU
@@ -109,6 +110,7 @@ class TokenTime:
         self._experts_gpu, self._experts_host = self._split(("experts",))
         self._missing = plan.part_bytes("experts", "disk")
         self._gpu_layers = sum(part.what == "dense" and part.gpu_bytes > 0 for part in plan.parts)
+        self._layer_s = V4_LAYER_S if isinstance(sizes.cache, V4Cache) else LAYER_S
         self._numbers()
 
     @property
@@ -138,7 +140,7 @@ class TokenTime:
             seconds += self._gpu_layers * GPU_LAYER_OPERATIONS * self._gpu.operation_s
             seconds += self._host_layers * self._gpu.exchange_s
             seconds += self._gpu_attention_s(depth_tokens, 1, self._gpu)
-        return seconds + missed / self._missing_per_s + LAYER_S * (len(sizes.layers) - self._gpu_layers)
+        return seconds + missed / self._missing_per_s + self._layer_s * (len(sizes.layers) - self._gpu_layers)
 
     def prompt_s(self, tokens: int, depth_tokens: int = 0) -> float:
         """Seconds to read a prompt of that many tokens behind `depth_tokens` others."""
@@ -167,7 +169,7 @@ class TokenTime:
         has_room = touched * largest <= self._experts_host - self._missing
         seconds = touched * self._missing / (self._missing_per_s if has_room else self._faults_per_s)
         if self._gpu is None:
-            return seconds + LAYER_S * len(sizes.layers)
+            return seconds + self._layer_s * len(sizes.layers)
         gpu, (dense, experts) = self._gpu, self._kinds(self._gpu)
         routed = sizes.routed_share * sum(layer.expert_numbers for layer in sizes.layers)
         others = sum(layer.dense_numbers for layer in sizes.layers)
