@@ -12,7 +12,6 @@ from engine.protocol import CacheType
 from engine.protocol_placement import LEAST_CONTEXT_TOKENS, Foretelling, Place, Placement, Span, Taken
 
 PieceKind = Literal[
-    "experts",
     "dense",
     "output",
     "embedding",
@@ -20,6 +19,7 @@ PieceKind = Literal[
     "states",
     "compute",
     "driver",
+    "experts",
     "others",
     "reserve",
     "free",

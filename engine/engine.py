@@ -20,9 +20,12 @@ from engine.library.jobs.job_plan import JobPlan
 from engine.library.jobs.jobs import Jobs
 from engine.library.models import ModelLibrary
 from engine.library.overview import Overview
+from engine.llama_builds import LlamaBuilds, body_of
+from engine.measuring import Measuring
 from engine.memory_watch import MemoryWatch
-from engine.model_host import ModelHost, OpenBackend
+from engine.model_host import ModelHost, OpenBackend, wishes_of
 from engine.paths import DataFolder
+from engine.placement.choices import KeptChoices
 from engine.placement.experience import Experience
 from engine.placement.forecast import Turn
 from engine.placement.load_plan import LoadPlan
@@ -63,6 +66,7 @@ class Engine:
         self.thread: GenerationThread
         self.host: ModelHost
         self.memory_watch: MemoryWatch
+        self._experience = Experience(folder.root, folder.models)
         self._settings = settings
         self._settings_lock = threading.Lock()
         self._started_at = time.time()
@@ -103,6 +107,7 @@ class Engine:
             self._remember_model,
             open_backend=open_backend,
             root=self.folder.root,
+            choices=self.choices.of,
         )
         self.host.suited_sampling = self.library.sampling
         self.thread = GenerationThread(self.host, changed)
@@ -214,6 +219,7 @@ class Engine:
         The listeners of turns hear their ends, those of the engine's events are let go afterwards.
         """
         self.jobs.close()
+        self.measuring.close()
         self.memory_watch.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)
         if not stopped:
@@ -230,6 +236,16 @@ class Engine:
             # Neither the event loop nor an answer waits for the disk.
             threading.Thread(target=self._mark_used, args=(model_id,), name="last used", daemon=True).start()
         self.events.post_status()
+
+    def _busy(self) -> bool:
+        """A measurement would be of what is left beside an answer or a load."""
+        thread = self.thread
+        return bool(thread.active or thread.waiting or thread.load_waiting or self.host.loading_id)
+
+    def _measured(self) -> None:
+        self.events.post_hardware()
+        if not self.measuring.state().measuring:
+            self.events.post_library()  # what is foretold there may be other now
 
     def _note(self, model_id: str, plan: LoadPlan | None, usage: Usage) -> None:
         """An answer has ended: what it gave makes the next forecast better. Called in the generation thread."""

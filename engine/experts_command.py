@@ -128,6 +128,7 @@ def _untold(_done: int, _total: int, _reused: int) -> None:
 def _head(model: Path) -> "TraceHead":
     """What a trace of the model will be of."""
     from convert.gguf_header import GgufError, read_gguf_header
+    from engine.library import v4_header
     from engine.library.model_files import parts_of
     from engine.placement.expert_ranges import expert_ranges
     from engine.placement.routing_trace import TraceHead
@@ -136,6 +137,8 @@ def _head(model: Path) -> "TraceHead":
         headers = list(map(read_gguf_header, parts_of(model)))
     except GgufError as error:
         raise ModelFileError(error.what, error.why, "choose another file") from error
+    if why := v4_header.why_not(headers[0]):
+        raise ModelFileError(f"Nothing can be recorded of {model.name}", why, v4_header.REMEDY)
     ranges = expert_ranges(*headers)
     if ranges is None:
         raise _without_experts(model)

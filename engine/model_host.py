@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
-from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes, reads_its_file_again
+from engine.placement.load_needs import needed_mapped_bytes, reads_its_file_again
 from engine.placement.planner import Wishes
 from engine.protocol import LoadedModel, ModelEntry, Sampling, Settings
 from engine.protocol_placement import Choices
@@ -49,8 +49,8 @@ class OpenBackend(Protocol):
 class CheckFits(Protocol):
     """`engine.backends.opening.check_fits`, or a test's stand-in."""
 
-    def __call__(self, entry: ModelEntry, *, wishes: Wishes, freed_bytes: int) -> None:
-        """Raises DoesNotFit when `entry` will not fit once `freed_bytes` of RAM are given back."""
+    def __call__(self, entry: ModelEntry, *, wishes: Wishes, loaded: "LoadPlan") -> None:
+        """Raises DoesNotFit when `entry` will not fit in the place of what is loaded by the plan `loaded`."""
         ...
 
 
@@ -63,7 +63,8 @@ class ModelHost:
 
     `entry(model_id)` finds a model (NotFound), `settings()` gives the settings of this moment, `changed()` is
     called after every change of what is public here, `loaded(model_id)` when a load that is to be remembered
-    has succeeded. `root` is the data folder, for what a load learns of this machine.
+    has succeeded. `root` is the data folder, for what a load learns of this machine. `choices(model_id)`: what was
+    chosen for a model in the settings' place.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class ModelHost:
         changed: Callable[[], None],
         remember: Callable[[str], None],
         open_backend: OpenBackend | None = None,
+        root: Path | None = None,
+        choices: Callable[[str], Choices] = lambda _model_id: Choices(),
         check_fits: CheckFits | None = None,
     ) -> None:
         self.loaded: LoadedModel | None = None
@@ -87,6 +90,8 @@ class ModelHost:
         self._changed = changed
         self._remember = remember
         self._open_backend = open_backend
+        self._root = root
+        self._choices = choices
         self._check_fits = check_fits
         self._stop = threading.Event()
         self._backend: Backend | None = None
@@ -105,6 +110,19 @@ class ModelHost:
         if self._backend is None:
             raise ValueError("no model is loaded")
         return self._backend
+
+    @property
+    def opened(self) -> "tuple[str, Wishes, Backend] | None":
+        """The id of the loaded model, the wishes that it was loaded by, and its backend; None while there is none.
+
+        Any thread; of the backend only what its contract says any thread may ask, and what never changes.
+        """
+        opened, backend = self._opened, self._backend
+        return None if opened is None or backend is None else (opened[0].id, opened[1], backend)
+
+    def wishes(self, model_id: str) -> Wishes:
+        """How a model would be loaded now: by what was chosen for it, else by the settings. Any thread."""
+        return wishes_of(self._choices(model_id), self._settings())
 
     def relieve(self, wanted_bytes: int) -> int:
         """Make the loaded model give back memory; see `Backend.relieve`. 0 when none is loaded."""
@@ -172,9 +190,7 @@ class ModelHost:
             backend.close()
 
     def _replace(self, entry: ModelEntry) -> None:
-        settings = self._settings()
-        wishes = Wishes(settings.context_tokens, threads=settings.threads)
-        before = self._opened
+        wishes, before = self.wishes(entry.id), self._opened
         self._check_room(entry, wishes)
         # Both at once may not fit the memory: the old one goes first.
         self.close()
@@ -196,7 +212,7 @@ class ModelHost:
             from engine.backends.opening import check_fits as check
         # What llama.cpp placed by its own rules gives back nobody knows how much: then it is tried.
         if plan is not None and check is not None:
-            check(entry, wishes=wishes, freed_bytes=given_back_bytes(plan))
+            check(entry, wishes=wishes, loaded=plan)
 
     def _open(self, entry: ModelEntry, wishes: Wishes) -> None:
         opener = self._open_backend
@@ -281,4 +297,5 @@ def wishes_of(choices: Choices, settings: Settings) -> Wishes:
         cache_type=chosen.cache_type or general.cache_type,
         threads=general.threads if chosen.threads is None else chosen.threads,
         gpu_budget_bytes=chosen.gpu_budget_bytes,
+        favour=chosen.favour,
     )

@@ -41,8 +41,7 @@ from engine.placement.planner import (
     Wishes,
     plan,
 )
-from engine.placement.present_plan import sizes_of_file
-from engine.placement.token_time import planning_rates
+from engine.placement.present_plan import plan_for, sizes_of_file
 from engine.protocol import ErrorBody, ModelEntry, Settings
 from engine.protocol_placement import (
     MOST_CONTEXT_TOKENS,
@@ -103,13 +102,15 @@ class PlacementDesk:
         room = self._room(opened[2] if opened else None, gpus)
         # What is loaded is told as it is: what is free now is what it has left.
         mine = opened if opened is not None and opened[0] == model_id and opened[1] == wishes else None
-        made: Callable[[], LoadPlan | None] = partial(plan, sizes, room, wishes)
+        record = self.record()
+        made: Callable[[], LoadPlan | None] = partial(plan, sizes, room, wishes, record=record)
         if mine is not None and mine[2].plan is not None:
             made = partial(getattr, mine[2], "plan")
         elif exact:
             from engine.backends.opening import rehearsal_of
 
-            made = partial(plan_for, sizes, wishes, rehearse=rehearsal_of(path, here=False), room=room)
+            rehearse = rehearsal_of(path, here=False)
+            made = partial(plan_for, sizes, wishes, rehearse=rehearse, room=room, record=record)
         told = self._told(model_id, sizes, room, wishes, path.parent, made)
         return told.model_copy(
             update={
@@ -140,7 +141,7 @@ class PlacementDesk:
         room = room_at_rest(self._gpus())
         wishes = wishes_of(asked, self._settings())
         sizes = replace(sizes, name=entry.title)
-        made = partial(plan, sizes, room, wishes)
+        made = partial(plan, sizes, room, wishes, record=self.record())
         return self._told(name, sizes, room, wishes, self._folder.models, made)
 
     def choose(self, model_id: str, choices: Choices) -> Placement:
@@ -168,12 +169,11 @@ class PlacementDesk:
         made: Callable[[], LoadPlan | None],
     ) -> Placement:
         problem: DoesNotFit | None = None
-        found: LoadPlan | None = loaded
-        if found is None:
-            try:
-                found = plan(sizes, room, wishes, rates=planning_rates(self.record(), room.gpus))
-            except DoesNotFit as error:
-                problem = error
+        found: LoadPlan | None = None
+        try:
+            found = made()
+        except DoesNotFit as error:
+            problem = error
         foretold, why_not = (None, "") if found is None else self._foretold(sizes, found)
         told = told_of(model_id, sizes, room, wishes, found, problem, foretold, why_not)
         disk = _disk(sizes, found, folder)
@@ -202,7 +202,7 @@ class PlacementDesk:
             for at, gpu in enumerate(gpus)
         )
         free_bytes = min(memory.total_bytes, memory.available_bytes + ram_bytes)
-        return Room(memory.total_bytes, free_bytes, hardware.processor().cores, freed)
+        return Room.of(replace(memory, available_bytes=free_bytes), hardware.processor(), freed)
 
     def _sizes_of(self, path: Path) -> ModelSizes:
         """Read again only where the file changed; of a split one its first part tells."""
@@ -228,7 +228,7 @@ class Refused(Retold, DoesNotFit):
 
 def _held(backend: "Backend") -> tuple[int, int]:
     """What of GPU and RAM a loaded model gives back when it is let go of; pages of a mapped file count as free."""
-    taken = backend.taken
+    taken, found = backend.taken, backend.plan
     if taken is not None:
         return taken.gpu_bytes, taken.ram_bytes
     return (0, 0) if found is None else (found.held_bytes("gpu"), given_back_bytes(found))
@@ -268,6 +268,7 @@ def told_of(
         context_tokens=wishes.context_tokens if found is None else found.context_tokens,
         cache_type=wishes.cache_type,
         gpu_budget_bytes=wishes.gpu_budget_bytes,
+        favour=wishes.favour,
         threads=wishes.threads if found is None else found.threads,
         micro_batch_tokens=None if found is None else found.micro_batch_tokens,
         places=_places(room, found),

@@ -81,9 +81,11 @@ class Checkpoints:
 
     def relieve(self, wanted_bytes: int) -> int:
         """Drop states of `wanted_bytes` together, or all; returns how many bytes went. What is left may not grow."""
+        if wanted_bytes <= 0:
+            return 0
         with self._lock:
             before = self._size_bytes
-            self._keep_to(max(0, before - max(0, wanted_bytes)))
+            self._keep_to(max(0, before - wanted_bytes))
             self.budget_bytes = min(self.budget_bytes, self._size_bytes)
             return before - self._size_bytes
 

@@ -241,10 +241,12 @@ class ExpertMemory:
             self._drop(self._resident.resize(budget))
             return max(0, before - budget)
 
-    def allow(self, wanted_bytes: int) -> None:
-        """Hold so many bytes more from now on, but no more than at first."""
+    def allow(self, wanted_bytes: int) -> int:
+        """Hold so many bytes more from now on, but no more than at first; returns how many more they are."""
         with self._lock:
-            self._resident.resize(min(self._allowed_bytes, self._resident.budget_bytes + wanted_bytes))
+            before = self._resident.budget_bytes
+            self._resident.resize(min(self._allowed_bytes, before + max(0, wanted_bytes)))
+            return self._resident.budget_bytes - before
 
     def surrender(self) -> None:
         """Map the file everywhere again, as if nothing had been exchanged. Raises OSError where that fails."""

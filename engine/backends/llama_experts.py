@@ -158,10 +158,9 @@ class ExpertWatch:
         """Hold so many bytes less; returns how many will be given back. Any thread."""
         return self._memory.relieve(wanted_bytes) if self._memory is not None else 0
 
-    def allow(self, wanted_bytes: int) -> None:
-        """Hold so many bytes more, at most what was allowed at first. Any thread."""
-        if self._memory is not None:
-            self._memory.allow(wanted_bytes)
+    def allow(self, wanted_bytes: int) -> int:
+        """Hold so many bytes more, at most what was allowed at first; returns how many more. Any thread."""
+        return self._memory.allow(wanted_bytes) if self._memory is not None else 0
 
     def settle(self) -> str | None:
         """Call it when a batch was computed. Why its numbers are not to be used; None where they are right."""

@@ -290,12 +290,15 @@ class LlamaCppBackend:
         return None if self._watch is None else self._watch.counts
 
     def relieve(self, wanted_bytes: int) -> int:
-        """States of the context go; see `base.Backend.relieve`. The copy of the weights, if there is one, stays."""
-        return self._memory.checkpoints.relieve(wanted_bytes)
+        """Experts go first, which are read again one by one; then states of the context, without which a whole
+        conversation may be. The copy of the weights, if there is one, stays. See `base.Backend.relieve`."""
+        given = 0 if self._watch is None else self._watch.relieve(wanted_bytes)
+        return given + self._memory.checkpoints.relieve(wanted_bytes - given)
 
     def allow(self, more_bytes: int) -> int:
-        """Room for states again; see `base.Backend.allow`."""
-        return self._memory.checkpoints.allow(more_bytes)
+        """Room for states again, then for experts; see `base.Backend.allow`."""
+        more = self._memory.checkpoints.allow(more_bytes)
+        return more + (0 if self._watch is None else self._watch.allow(more_bytes - more))
 
     @property
     def held(self) -> Sequence[int]:

@@ -60,21 +60,39 @@ def open_backend(
         )
     return _Opener(path, entry.name, wishes, on_progress, root).open()
 
-    # Where llama.cpp has a GPU, it places a model by its own rules.
-    plan = None if reaches_gpu() else _plan(path, entry.name, wishes)
-    watch = None if plan is None else _watch(path, plan)
-    if plan is not None:
-        on_progress = LoadGuard(plan, on_progress)
-    try:
-        return LlamaCppBackend.open(
-            path,
-            name=entry.name,
-            context_tokens=wishes.context_tokens,
-            threads=wishes.threads,
-            kv_type=wishes.cache_type,
-            on_progress=on_progress,
-            plan=plan,
-            watch=watch,
+
+class _Opener:
+    """One model that llama.cpp opens: by a plan, and by another one where a GPU does not keep to it."""
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        wishes: Wishes,
+        on_progress: Callable[[float], bool],
+        root: Path | None,
+    ) -> None:
+        self._path, self._name, self._wishes, self._root = path, name, wishes, root
+        self._on_progress = on_progress
+        self._stopped = False
+
+    def open(self) -> Backend:
+        plan = self._plan(self._wishes, gpus_now())
+        try:
+            return self._load(plan)
+        except ModelLoadError as error:
+            if plan is None or plan.gpu is None or self._stopped:
+                raise
+            return self._again(plan, error)
+
+    def _again(self, failed: LoadPlan, error: ModelLoadError) -> Backend:
+        """By what is free now, and then by the processor alone. Raises ModelLoadError with the first failure."""
+        gpus = gpus_now(fresh=True)
+        free = next((each.free_bytes for each in gpus if each.name == failed.gpu), None)
+        trouble = (
+            f"{size_text(failed.held_bytes('gpu'))} of {failed.gpu} were planned for it, "
+            + ("which is not there now" if free is None else f"of which {size_text(free)} are free now")
+            + f" ({error.why})"
         )
         _logger.warning("%s was not loaded as planned: %s", self._name, trouble)
         for wishes in (self._wishes, replace(self._wishes, gpu_budget_bytes=0)):
@@ -100,6 +118,8 @@ def open_backend(
         from engine.backends.llamacpp import LlamaCppBackend
 
         watch = None if plan is None else _watch(self._path, plan)
+        if plan is not None and plan.part_bytes("experts", "disk"):
+            plan = replace(plan, experts_read="mapped" if watch is None else watch.way)
         try:
             return LlamaCppBackend.open(
                 self._path,
@@ -107,7 +127,7 @@ def open_backend(
                 context_tokens=self._wishes.context_tokens,
                 threads=self._wishes.threads,
                 kv_type=self._wishes.cache_type,
-                on_progress=self._progress,
+                on_progress=self._progress if plan is None else LoadGuard(plan, self._progress),
                 plan=plan,
                 watch=watch,
                 search=None
@@ -123,11 +143,13 @@ def open_backend(
         self._stopped = self._stopped or not self._on_progress(fraction)
         return not self._stopped
 
-    def _plan(self, wishes: Wishes, gpus: tuple[Gpu, ...]) -> LoadPlan | None:
+    def check(self, gpus: tuple[Gpu, ...], freed_bytes: int) -> None:
+        """Raises DoesNotFit when it would not fit with these GPUs and `freed_bytes` of RAM more."""
+        self._plan(self._wishes, gpus, freed_bytes)
+
+    def _plan(self, wishes: Wishes, gpus: tuple[Gpu, ...], freed_bytes: int | None = None) -> LoadPlan | None:
         """How to load the file by what is free now; None for one that llama.cpp has to refuse in its own words."""
         from engine.placement import present_plan
-        from engine.placement.hardware_record import read_record
-        from engine.placement.token_time import planning_rates
 
         try:
             sizes = replace(present_plan.sizes_of_file(self._path), name=self._name)
@@ -145,7 +167,7 @@ def open_backend(
             freed_bytes=freed_bytes or 0,
             record=record,
         )
-        for each in plan.decisions:
+        for each in plan.decisions if freed_bytes is None else ():
             _logger.info("%s: %s (%s)", self._name, each.what, each.why)
         return plan
 
@@ -184,10 +206,10 @@ def gpus_now(*, fresh: bool = False) -> tuple[Gpu, ...]:
     return _gpus[1]
 
 
-def check_fits(entry: ModelEntry, *, wishes: Wishes, freed_bytes: int) -> None:
-    """Raises DoesNotFit when `entry` cannot be opened as wished, once the model that is loaded now is closed.
+def check_fits(entry: ModelEntry, *, wishes: Wishes, loaded: LoadPlan) -> None:
+    """Raises DoesNotFit when `entry` cannot be opened as wished in the place of what is loaded by the plan `loaded`.
 
-    `freed_bytes`: of RAM that this gives back. Whatever else is wrong with `entry` is found when it is opened.
+    Whatever else is wrong with `entry` is found when it is opened.
     """
     path = Path(entry.path)
     if path.name.endswith(SCRIPT_SUFFIX) or not path.is_file():
@@ -220,20 +242,3 @@ def _watch(path: Path, plan: LoadPlan) -> "ExpertWatch | None":
     except ImportError:  # a build of llama.cpp without ggml as a library of its own
         return None
     return ExpertWatch.open(path, memory_bytes=0, experts_bytes=plan.part_bytes("experts", "ram"))
-
-
-def _plan(path: Path, name: str, wishes: Wishes, freed_bytes: int = 0) -> LoadPlan | None:
-    """How to load a file by what is free now, and what will be: `freed_bytes` more. None for one that llama.cpp has to
-    refuse in its own words."""
-    from engine.placement.present_plan import plan_for, sizes_of_file
-
-    try:
-        sizes = replace(sizes_of_file(path), name=name)
-    except ModelFileError:
-        return None
-    if freed_bytes:
-        return plan_for(sizes, wishes, freed_bytes=freed_bytes)
-    plan = plan_for(sizes, wishes)
-    for each in plan.decisions:
-        _logger.info("%s: %s (%s)", name, each.what, each.why)
-    return plan

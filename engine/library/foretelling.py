@@ -7,6 +7,7 @@ was not measured, or is another one by now.
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,6 @@ from engine.placement.hardware_record import HardwareRecord, read_record
 from engine.placement.measurement import present_fingerprint
 from engine.placement.model_sizes import ModelSizes, sizes_of_shape
 from engine.placement.planner import Room, Wishes, plan
-from engine.placement.token_time import planning_rates
 
 SHAPES = Path(__file__).resolve().parents[2] / "assets" / "shapes.toml"
 """Beside `engine/`, in the checkout as in the wheel."""
@@ -61,7 +61,7 @@ class Foretelling:
             return None
         room = room_at_rest(gpus)
         try:
-            found = plan(sizes, room, Wishes(self._context_tokens()), rates=planning_rates(record, gpus))
+            found = plan(sizes, room, Wishes(self._context_tokens()), record=record)
         except DoesNotFit as error:
             return error
         told = None if record is None else forecast(sizes, found, record)
@@ -85,8 +85,7 @@ def room_at_rest(gpus: tuple[hardware.Gpu, ...]) -> Room:
 def _long_prompt(sizes: ModelSizes, room: Room, record: HardwareRecord) -> Range | None:
     """Seconds for the long prompt, with a context that holds it; None where such a context does not fit."""
     try:
-        rates = planning_rates(record, room.gpus)
-        told = forecast(sizes, plan(sizes, room, Wishes(_LONG_CONTEXT_TOKENS), rates=rates), record)
+        told = forecast(sizes, plan(sizes, room, Wishes(_LONG_CONTEXT_TOKENS), record=record), record)
     except DoesNotFit:
         return None
     return None if told is None else told.long_prompt_s

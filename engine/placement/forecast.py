@@ -1,7 +1,7 @@
 """How fast a model will be on this machine, foretold from its plan and what was measured of the machine.
 
 Owns: what is told, how wide its range is, and how what a model gave before corrects it. Pure. The times come from
-`turn_time`.
+`token_time`.
 
 How often a token's experts are in memory is not known beforehand: least, if every expert is wanted equally often;
 more, since neighbouring tokens want the same ones. Published counts of hits lie between those two curves.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from engine.placement.hardware_record import HardwareRecord, Observed
 from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
-from engine.placement.turn_time import TurnTime, gpu_rates
+from engine.placement.token_time import TokenTime, gpu_rates
 
 TYPICAL_PROMPT_TOKENS = 1000
 LONG_PROMPT_TOKENS = 100_000
@@ -144,7 +144,7 @@ class _Forecaster:
         if not sizes.numbers_per_token:
             raise ValueError("it has no matrices")
         self._sizes, self._plan, self._record = sizes, plan, record
-        self._time = TurnTime(sizes, plan, record)
+        self._time = TokenTime(sizes, plan, record)
         self.seen = record.observed.get(observed_key(sizes, plan), Observed())
         share = self._time.host_share_in_memory
         self._hits = (share, share**_LIKELY_HITS, share**_BEST_HITS)

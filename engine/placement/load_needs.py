@@ -10,7 +10,7 @@ from engine.placement.load_plan import LoadPlan
 def needed_mapped_bytes(plan: LoadPlan) -> int:
     """Bytes of the mapped file that every token reads: the system counts them as available, and a model that loses
     them reads them from the disk for each token. 0 where nothing is mapped, or all of it is copied."""
-    if plan.copied or not plan.memory_mapped:
+    if not _is_mapped(plan):
         return 0
     return plan.part_bytes("dense", "ram") + plan.part_bytes("output", "ram")
 
@@ -18,7 +18,7 @@ def needed_mapped_bytes(plan: LoadPlan) -> int:
 def reads_its_file_again(plan: LoadPlan) -> bool:
     """Whether a model loaded by `plan` reads pages of its mapped file again and again, since they do not all fit: the
     kernel counts that as waiting for memory, though nobody is short of it."""
-    return plan.memory_mapped and not plan.copied and plan.held_bytes("disk") > 0
+    return _is_mapped(plan) and plan.experts_read == "mapped" and plan.held_bytes("disk") > 0
 
 
 def context_bytes(plan: LoadPlan) -> int:
@@ -28,7 +28,7 @@ def context_bytes(plan: LoadPlan) -> int:
 
 def weights_taken_bytes(plan: LoadPlan) -> int:
     """Bytes of RAM that weights take which are not pages of the mapped file."""
-    if plan.memory_mapped and not plan.copied:
+    if _is_mapped(plan):
         return 0
     return sum(plan.part_bytes(what, "ram") for what in ("dense", "output", "experts", "embedding"))
 
@@ -40,6 +40,16 @@ def still_needed_bytes(plan: LoadPlan, fraction: float) -> int:
 
 
 def given_back_bytes(plan: LoadPlan) -> int:
-    """Bytes of RAM, at least, that are free again when a model loaded by `plan` is closed; pages of its file always
-    were."""
-    return context_bytes(plan) + weights_taken_bytes(plan)
+    """Bytes of RAM that are free again when a model loaded by `plan` is closed; pages of its file always were."""
+    own_experts = plan.part_bytes("experts", "ram") if _is_mapped(plan) and _has_own_experts(plan) else 0
+    return context_bytes(plan) + weights_taken_bytes(plan) + own_experts
+
+
+def _has_own_experts(plan: LoadPlan) -> bool:
+    """Whether experts lie in memory of our own in the place of the mapped file's pages."""
+    return plan.experts_read == "direct" and plan.part_bytes("experts", "disk") > 0
+
+
+def _is_mapped(plan: LoadPlan) -> bool:
+    """Whether weights in RAM are pages of the mapped file."""
+    return plan.memory_mapped and not plan.copied

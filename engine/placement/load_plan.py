@@ -18,6 +18,8 @@ Place = Literal["gpu", "ram", "disk"]
 ExpertsRead = Literal["direct", "mapped"]
 """How experts come from the disk: read into memory of our own, many requests at once; or through the mapped file, one
 page fault after the other."""
+Reach = Literal["processor", "gpu", "both"]
+"""What computes: the processor alone; a GPU with all weights in its memory; a GPU and, with weights in RAM, both."""
 
 _TYPE_IDS = {kind.name.lower(): number for number, kind in GGML_TYPES.items()}
 

@@ -10,6 +10,7 @@ unless it is told not to; that copy cannot be given back when memory is short, a
 is made only where all of it fits.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -49,17 +50,20 @@ STATES_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Room:
-    """What of a machine a model may have. `gpus`: those that llama.cpp can compute on."""
+    """What of a machine a model may have. `gpus`: those that llama.cpp can compute on. `direct_reads`: whether
+    experts can be read into memory of our own (`backends.expert_memory`)."""
 
     ram_total_bytes: int
     ram_free_bytes: int
     cores: int
     gpus: tuple[Gpu, ...] = ()
+    direct_reads: bool = False
 
     @classmethod
     def of(cls, memory: Memory, processor: Processor, gpus: tuple[Gpu, ...] = ()) -> "Room":
         """Of a machine as `hardware` finds it now."""
-        return cls(memory.total_bytes, memory.available_bytes, processor.cores, gpus)
+        direct_reads = sys.platform == "linux"
+        return cls(memory.total_bytes, memory.available_bytes, processor.cores, gpus, direct_reads)
 
     @property
     def ram_reserve_bytes(self) -> int:
@@ -433,6 +437,7 @@ class _Planner:
             decisions=tuple(self._decisions),
             matrices_in_ram=apart,
             idle_layers=self._sizes.idle_layers,
+            experts_read="direct" if self._reads_directly(parts) else "mapped",
         )
 
     def _reads_directly(self, parts: list[Part]) -> bool:

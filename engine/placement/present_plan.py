@@ -4,6 +4,7 @@ Owns: putting a file's headers, the machine's present state and rehearsals befor
 itself.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,15 @@ from engine.errors import ModelFileError
 from engine.library.model_files import REMEDIES, parts_of
 from engine.placement import hardware
 from engine.placement.hardware_record import HardwareRecord
-from engine.placement.load_plan import LoadPlan, Part, Reach
+from engine.placement.load_plan import LoadPlan, Reach
 from engine.placement.model_sizes import ModelSizes, sizes_of_headers
 from engine.placement.planner import GPU_BATCHES, ComputeBytes, Room, Wishes, plan
-from engine.placement.turn_time import Rates
 
 Rehearse = Callable[[LoadPlan, Sequence[int]], Mapping[int, ComputeBytes]]
 """What the buffers take with a plan and each of some micro-batches; nothing where that cannot be had."""
-MOST_REHEARSALS = 4
-"""One tells the buffers, the next one whether they hold with what was planned by them, and two more for good measure:
-where it still moves, it moves by single matrices."""
+MOST_REHEARSALS = 3
+"""One tells the buffers, the next one whether they hold with what was planned by them, and one more for good measure:
+where it still moves, it moves by single layers."""
 
 
 def sizes_of_file(path: Path) -> ModelSizes:
@@ -38,15 +38,21 @@ def plan_for(
     gpus: tuple[hardware.Gpu, ...] = (),
     *,
     rehearse: Rehearse | None = None,
-    rates: Rates | None = None,
+    room: Room | None = None,
+    freed_bytes: int = 0,
+    record: HardwareRecord | None = None,
 ) -> LoadPlan:
-    """The plan with what is free now; `gpus` as llama.cpp lists them. Raises DoesNotFit.
+    """The plan with what is free now; `gpus` as llama.cpp lists them. `freed_bytes`: RAM that will be free besides.
+    Raises DoesNotFit.
 
+    `room`: what is to count as free instead.
     `rehearse`: what llama.cpp's buffers really take, by which the plan is made again until it is one that was
-    rehearsed; without it they are reckoned. `rates`: what was measured of this machine.
+    rehearsed; without it they are reckoned. `record`: what was measured of this machine.
     """
-    room = Room.of(hardware.memory(), hardware.processor(), gpus)
-    found = plan(sizes, room, wishes, rates=rates)
+    memory = hardware.memory()
+    memory = replace(memory, available_bytes=memory.available_bytes + freed_bytes)
+    room = room or Room.of(memory, hardware.processor(), gpus)
+    found = plan(sizes, room, wishes, record=record)
     if rehearse is None:
         return found
     known: dict[tuple[Reach, int], ComputeBytes] = {}
@@ -61,7 +67,7 @@ def plan_for(
             before = known.get((found.reach, batch), ComputeBytes(0, 0))
             # Never less than with a placement before, or two of them could take turns.
             known[found.reach, batch] = ComputeBytes(*map(max, taken, before))
-        again = plan(sizes, room, wishes, known, rates)
+        again = plan(sizes, room, wishes, known, record)
         if _loads_alike(again, found):
             # What was said of this very plan is what it takes; more was said of another.
             exactly = plan(sizes, room, wishes, known | _by_reach(found, told), record)

@@ -11,14 +11,11 @@ bus to the GPU before it is multiplied with.
 """
 
 import math
-from collections.abc import Sequence
 
 from engine.placement.context_sizes import V4Cache, attended_rows
-from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import DeviceRates, HardwareRecord, Multiplying
 from engine.placement.load_plan import LoadPlan
 from engine.placement.model_sizes import ModelSizes
-from engine.placement.turn_time import Rates
 
 READING_EFFICIENCY = 0.8
 """Of RAM's rate as measured, that llama.cpp's multiplications with vectors reach where RAM is what limits them."""
@@ -54,28 +51,6 @@ def gpu_rates(plan: LoadPlan, record: HardwareRecord) -> DeviceRates | None:
         found = record.gpus[plan.gpu_number]
     rates = None if found is None else found.rates
     return None if rates is None or rates.q8_0 is None else rates
-
-
-def planning_rates(record: HardwareRecord | None, gpus: Sequence[Gpu]) -> Rates | None:
-    """What the planner compares placements by, of the GPU that it will choose; None where that was not measured."""
-    if record is None or not gpus:
-        return None
-    most = max(gpus, key=lambda gpu: gpu.free_bytes)
-    rates = next((each.rates for each in record.gpus if each.name == most.name and each.rates), None)
-    if rates is None or rates.q8_0 is None:
-        return None
-    kind = rates.mxfp4 or rates.q8_0
-    ram = READING_EFFICIENCY * record.memory_bytes_per_s
-    if record.plain is not None and record.plain.mxfp4 is not None:
-        ram = min(ram, record.plain.mxfp4.one_bytes_per_s)
-    return Rates(
-        gpu_bytes_per_s=kind.one_bytes_per_s,
-        gpu_arithmetic_per_s=GPU_TURN * kind.many_per_s,
-        bus_bytes_per_s=rates.pinned_bytes_per_s or rates.pageable_bytes_per_s,
-        unpinned_bytes_per_s=rates.pageable_bytes_per_s,
-        ram_bytes_per_s=ram,
-        disk_bytes_per_s=Rates().disk_bytes_per_s if record.disk is None else record.disk.mapped_bytes_per_s,
-    )
 
 
 class TokenTime:

@@ -10,10 +10,11 @@ from engine.backends.scripted import ScriptedBackend
 from engine.encoding import v4_chat
 from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
 from engine.model_host import ModelHost
-from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes
+from engine.placement.load_needs import needed_mapped_bytes
 from engine.placement.load_plan import LoadPlan
 from engine.placement.planner import Wishes
 from engine.protocol import ErrorBody, ModelEntry, Settings
+from engine.protocol_placement import Choices
 from tests.engine.placement.test_load_needs import plan_of
 
 PROBLEM = ErrorBody(code="model_file", text="It is truncated: it ends early; download it again.")
@@ -165,6 +166,32 @@ def test_a_stopped_load_loads_nothing(opening: Opening) -> None:
     assert [each[0] for each in opening.opened] == ["a"]
 
 
+def test_what_was_chosen_for_a_model_stands_before_the_settings(opening: Opening) -> None:
+    chosen = {"a": Choices(context_tokens=1024, threads=1, gpu_budget_bytes=0)}
+    settings = Settings(context_tokens=512, threads=3, cache_type="q8_0")
+    model_host = ModelHost(
+        entry,
+        lambda: settings,
+        lambda: None,
+        lambda _: None,
+        opening,
+        choices=lambda name: chosen.get(name, Choices()),
+    )
+    assert model_host.opened is None
+    model_host.load("a")
+    model_host.load("b")
+    assert opening.opened == [("a", 1024, 1), ("b", 512, 3)]
+    assert model_host.wishes("a") == Wishes(1024, "q8_0", 1, 0)
+    assert model_host.loaded is not None and model_host.loaded.own_choices == []
+    opened = model_host.opened
+    assert opened is not None
+    assert opened[:2] == ("b", Wishes(512, "q8_0", 3))
+    model_host.load("a")
+    assert model_host.loaded.own_choices == ["context_tokens", "threads"]
+    model_host.close()
+    assert model_host.opened is None
+
+
 class PlannedBackend(ScriptedBackend):
     """Has a plan, and 100 bytes to give back."""
 
@@ -188,7 +215,7 @@ class Planned:
 
     def __init__(self, opening: Opening) -> None:
         self.opening = opening
-        self.asked: list[tuple[str, int]] = []
+        self.asked: list[tuple[str, LoadPlan]] = []
         self.refuses: str | None = None
 
     def __call__(self, entry: ModelEntry, **wished: Any) -> Backend:
@@ -196,8 +223,8 @@ class Planned:
         backend.__class__ = PlannedBackend
         return backend
 
-    def check(self, entry: ModelEntry, *, wishes: Wishes, freed_bytes: int) -> None:
-        self.asked.append((entry.id, freed_bytes))
+    def check(self, entry: ModelEntry, *, wishes: Wishes, loaded: LoadPlan) -> None:
+        self.asked.append((entry.id, loaded))
         if entry.id == self.refuses:
             raise DoesNotFit(
                 "It does not fit", f"{wishes.context_tokens:,} tokens are too many", "ask for fewer"
@@ -232,8 +259,8 @@ def test_what_will_not_fit_is_refused_before_the_loaded_model_is_given_up(openin
     assert model_host.loaded is not None
     assert model_host.loaded.context_tokens == 512
     assert opening.closed == []
-    # Asked with what closing it would give back: its context and buffers.
-    assert planned.asked == [("a", given_back_bytes(plan_of(mapped=True, copied=False)))]
+    # Asked with what is loaded, which would give its memory back.
+    assert planned.asked == [("a", plan_of(mapped=True, copied=False))]
     planned.refuses = None
     model_host.load("b")
     assert model_host.loaded_id == "b"

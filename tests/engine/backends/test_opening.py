@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.backends import load_guard
-from engine.backends.opening import check_fits, open_backend
+from engine.backends import llama_loading, llama_rehearsal, load_guard, opening
+from engine.backends.llamacpp import LlamaCppBackend
+from engine.backends.opening import check_fits, gpus_now, open_backend
 from engine.backends.read_ahead import available
 from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
 from engine.placement import hardware, present_plan, pressure
@@ -17,7 +18,7 @@ from engine.placement.hardware_record import HardwareRecord, write_record
 from engine.placement.load_plan import LoadPlan
 from engine.placement.measurement import present_fingerprint
 from engine.placement.model_sizes import ModelSizes
-from engine.placement.planner import Wishes
+from engine.placement.planner import LEAST_GPU_RESERVE_BYTES, Wishes
 from engine.placement.present_plan import plan_for, sizes_of_file
 from engine.placement.pressure import Reading
 from engine.protocol import ModelEntry

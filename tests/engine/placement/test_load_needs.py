@@ -51,6 +51,14 @@ def test_of_a_mapped_model_what_every_token_reads_is_kept_and_nothing_of_it_is_t
     assert still_needed_bytes(plan, 0.0) == still_needed_bytes(plan, 1.0) == 53
 
 
+def test_experts_that_are_read_into_memory_of_our_own_are_given_back_and_make_no_one_wait() -> None:
+    plan = replace(plan_of(mapped=True, copied=False), experts_read="direct")
+    assert not reads_its_file_again(plan)
+    assert given_back_bytes(plan) == 503
+    # They take what there is, while the model is loaded as later.
+    assert still_needed_bytes(plan, 0.0) == 53
+
+
 @pytest.mark.parametrize(("mapped", "copied"), [(True, True), (False, False)])
 def test_a_copied_or_read_model_takes_all_of_it_bit_by_bit(mapped: bool, copied: bool) -> None:
     plan = plan_of(mapped=mapped, copied=copied)

@@ -12,7 +12,6 @@ from functools import cache
 import pytest
 
 from convert.model_shape import ModelShape
-from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import (
     DeviceRates,
     Fingerprint,
@@ -23,10 +22,8 @@ from engine.placement.hardware_record import (
 )
 from engine.placement.load_plan import LoadPlan, Part
 from engine.placement.model_sizes import ModelSizes, sizes_of_shape
-from engine.placement.planner import Room, Wishes, plan
-from engine.placement.token_time import TokenTime, gpu_rates, planning_rates
+from engine.placement.token_time import TokenTime, gpu_rates
 from tests.convert.released_configs import FLASH
-from tests.engine.placement.models import GB, flash
 
 LAYERS = 8
 GPU = "H100"
@@ -210,30 +207,6 @@ def test_of_several_gpus_the_one_of_the_plan_counts() -> None:
     )
     assert gpu_rates(placed(0), record) == RATES
     assert gpu_rates(replace(placed(0), gpu_number=1), record) == RATES
-
-
-def test_the_planner_compares_by_what_was_measured_of_the_gpu_that_it_chooses() -> None:
-    here, other = Gpu(GPU, 80 * GB, 79 * GB), Gpu("another", 96 * GB, 12 * GB)
-    rates = planning_rates(RECORD, [other, here])
-    assert rates is not None
-    assert rates.bus_bytes_per_s == RATES.pinned_bytes_per_s
-    assert rates.unpinned_bytes_per_s == RATES.pageable_bytes_per_s
-    assert rates.ram_bytes_per_s == 5.5e10  # the processor multiplies slower than it reads
-    assert planning_rates(RECORD, [replace(other, free_bytes=90 * GB), here]) is None
-    assert planning_rates(None, [here]) is None
-    assert planning_rates(RECORD, []) is None
-
-
-def test_a_slow_bus_makes_the_planner_read_more_of_a_prompt_at_once() -> None:
-    here = Gpu(GPU, 80 * GB, 79 * GB)
-    room = Room(256 * GB, 240 * GB, 16, (here,))
-    quick = RATES.model_copy(update={"pinned_bytes_per_s": 4e11})
-    records = [RECORD.model_copy(update={"gpus": [MeasuredGpu(name=GPU, rates=quick)]}), RECORD]
-    wishes = Wishes(131_072)
-    batches = [
-        plan(flash(), room, wishes, rates=planning_rates(each, [here])).micro_batch_tokens for each in records
-    ]
-    assert batches[1] > batches[0]
 
 
 @pytest.mark.parametrize("field", ["pinned_bytes_per_s", "copy_bytes_per_s"])
