@@ -274,11 +274,12 @@ class _FormArea(QScrollArea):
 
 
 def _caption(label: str, field: QWidget, hint: str) -> QLabel:
-    """The label of a field, which gets its name and its explanation; of a row, its first field."""
-    field = field.focusProxy() or field
-    field.setAccessibleName(label.replace("&", ""))
-    field.setAccessibleDescription(hint)
-    field.setToolTip(hint)
+    """The label of a field, which gets its name and its explanation; of a row, its first field does too."""
+    row, field = field, field.focusProxy() or field
+    for each in (row, field):
+        each.setAccessibleName(label.replace("&", ""))
+        each.setAccessibleDescription(hint)
+        each.setToolTip(hint)
     if isinstance(field, QAbstractSpinBox):
         field.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
     caption = QLabel(label)
