@@ -9,6 +9,8 @@ import pytest
 from engine.backends.ggml_library import packaged_folder
 from tests.integration.conftest import StartEngine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries that are in use cannot be copied")
 def test_it_uses_the_build_and_a_model_runs_with_it(

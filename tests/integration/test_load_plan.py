@@ -19,6 +19,7 @@ from engine.protocol import ModelEntry
 from tests.benchmarks.synthetic_v4 import synthetic_shape, write_synthetic
 from tests.convert.conversions import checkpoint, job
 
+pytestmark = pytest.mark.slow
 CONTEXT = 1024
 _CACHE = re.compile(r"(?:^llama_kv_cache: size =|^llama_dsv4_comp_state: .*, size =) *([\d.]+) MiB")
 _COMPUTE = re.compile(r"compute buffer size = *([\d.]+) MiB")
@@ -81,7 +82,6 @@ def test_what_is_taken_is_what_was_planned(v4_path: Path, starter_path: Path) ->
         keeps_to_its_plan(*load(path))
 
 
-@pytest.mark.slow
 def test_a_gigabyte_is_what_was_planned(tmp_path: Path) -> None:
     path = tmp_path / "large.gguf"
     shape = synthetic_shape(
@@ -91,7 +91,6 @@ def test_a_gigabyte_is_what_was_planned(tmp_path: Path) -> None:
     keeps_to_its_plan(*load(path))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", ["all", "experts in RAM", "some experts in RAM"])
 def test_with_a_gpu_too(which: str, tmp_path: Path, starter_path: Path) -> None:
     if not gpus_now():
