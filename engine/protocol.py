@@ -7,47 +7,20 @@ first paint. Times are Unix seconds (float, UTC); sizes are bytes; identifiers a
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Role = Literal["system", "user", "assistant", "tool"]
-MessageStatus = Literal["complete", "running", "interrupted", "failed"]
-FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "interrupted", "error"]
-ReasoningMode = Literal["non-think", "high", "max"]
-Part = Literal["text", "reasoning"]
-CacheType = Literal["f16", "f32", "q8_0"]
-"""How the numbers of a context are kept: `engine.placement.context_sizes` has what each takes."""
+from engine.protocol_base import CacheType as CacheType
+from engine.protocol_base import ErrorBody as ErrorBody
+from engine.protocol_base import FinishReason as FinishReason
+from engine.protocol_base import MessageStatus as MessageStatus
+from engine.protocol_base import ModeChoice as ModeChoice
+from engine.protocol_base import Part as Part
+from engine.protocol_base import ReasoningMode as ReasoningMode
+from engine.protocol_base import Role as Role
+from engine.protocol_base import Sampling as Sampling
+from engine.protocol_base import Wire as Wire
+from engine.protocol_settings import Settings as Settings
 
-
-class Wire(BaseModel):
-    """Base of every shape: unknown fields are ignored on reading, so old clients meet new engines."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class ErrorBody(Wire):
-    """A `SeamountError` on the wire. `text` is the sentence a person is shown."""
-
-    code: str
-    text: str
-
-
-# --- engine -----------------------------------------------------------------------------------------
-
-
-class Sampling(Wire):
-    """How the next token is drawn. `seed` None: the engine draws one and reports it in Usage."""
-
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.7
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.05
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-
-
-class ModeChoice(Wire):
-    """A reasoning mode of the loaded model. `problem`: why it cannot be chosen now, as a sentence."""
-
-    mode: ReasoningMode
-    problem: str | None = None
 
 
 class LoadedModel(Wire):
@@ -133,44 +106,6 @@ class AddModelRequest(Wire):
     """`POST /api/models/add`: register a GGUF file where it lies. Answers 201 with its ModelEntry."""
 
     path: str
-
-
-class Settings(Wire):
-    """`GET` and `PUT /api/settings`; kept in settings.toml. `model_id` None: the starter model."""
-
-    model_id: str | None = None
-    system_message: str = "You are a helpful assistant."
-    sampling: Sampling | None = None
-    """None: what suits the loaded model."""
-    context_tokens: Annotated[int, Field(ge=256, le=1_048_576)] = 8192
-    answer_tokens: Annotated[int, Field(ge=0, le=1_048_576)] = 4096
-    """An answer stops here and can be continued, so that one that runs in circles ends; 0: the context's end."""
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """0: as many as this machine has free, less one."""
-    cache_type: CacheType = "f16"
-    """How a conversation is kept in memory: Q8_0 takes half of F16, F32 twice as much."""
-    mode: ReasoningMode = "high"
-    """For a turn that names none."""
-    thinking_tokens: Annotated[int, Field(ge=0, le=1_048_576)] = 0
-    """The model is told to answer after so many tokens of reasoning; 0: when it wishes."""
-    model_titles: bool = True
-    """A V4 model names a new conversation after its first answer."""
-    release: str | None = None
-    """The release profile of a V4 model whose file does not name its release."""
-    llama_cpp_folder: Annotated[str, Field(max_length=4096)] | None = None
-    """The build of llama.cpp that the engine uses from its next start on; None: llama-cpp-python's own."""
-    checkpoints_folder: Annotated[str, Field(max_length=4096)] | None = None
-    """Where checkpoints are fetched to, a whole path, as of another disk; None: the models folder."""
-    hub_endpoint: Annotated[str, Field(max_length=500)] | None = None
-    """A mirror's address; None: what HF_ENDPOINT says, else the hub itself."""
-    offline: bool = False
-    """The hub is never asked."""
-    download_streams: Annotated[int, Field(ge=1, le=16)] = 4
-    """Files that a job fetches at the same time."""
-    download_limit_mb_s: Annotated[float, Field(ge=0, le=100_000)] = 0
-    """Megabytes (10^6) a second that a job fetches at most; 0: as fast as it goes."""
-    keep_awake: bool = True
-    """The machine does not fall asleep while a job runs."""
 
 
 # --- sessions ---------------------------------------------------------------------------------------
@@ -281,6 +216,8 @@ class Message(Wire):
     tool_call_id: str | None = None
     notices: list[str] = []
     """What was done to the answer, each a sentence: reasoning was ended early."""
+    continued: Literal["identical", "different"] | None = None
+    """Cut off and gone on with: token for token as it would have been, or perhaps not."""
 
 
 class Session(Wire):
@@ -375,18 +312,30 @@ class Turn(Wire):
 
 
 class ReuseRequest(Wire):
-    """`POST /api/reuse`: what the next question of a session would cost in `mode`. Answers with a Reuse."""
+    """`POST /api/reuse`: what a turn would cost in `mode` before its first token. Answers with a Reuse.
+
+    ask: the next question, beneath `message_id` (None: the shown branch's end). retry: another answer in the place of
+    the answer `message_id`. edit: another question in the place of the question `message_id`.
+    """
 
     session_id: str
     mode: ReasoningMode
+    kind: Literal["ask", "retry", "edit"] = "ask"
+    message_id: str | None = None
 
 
 class Reuse(Wire):
-    """Of the `total` tokens before the next question, `kept` are in the context and `reread` are not."""
+    """Of the `total` tokens before the next question, `kept` are in the context or in a kept state, and `reread` are not.
+
+    `seconds`: about how long it takes until the answer begins, as far as that can be foretold. `from_disk`: of those
+    kept, so many are read back from a file.
+    """
 
     total: int
     kept: int
     reread: int
+    seconds: float | None = None
+    from_disk: int = 0
 
 
 class Queued(Wire):

@@ -45,6 +45,36 @@ class ModelFacts:
     can_rewind: bool = True
     """Whether the context can be cut back to any prefix. Where it cannot, it is brought back to the nearest place
     of which the backend kept a state, if it did, and read from there."""
+    state_key: str = ""
+    """States of contexts with equal keys can be put into each other's place: same model file, same form of the state.
+    "": a context's state cannot be told."""
+    exact_key: str = ""
+    """Where this is equal too, what follows a state is the same bit for bit: same library, threads, batches, places."""
+
+
+Room = Callable[[int], NDArray[np.uint8]]
+"""Gives memory of so many bytes to write into, [bytes]. Raises MemoryError, OSError."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place within a state to which a context that was loaded with it can be brought back."""
+
+    tokens: int
+    state: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ContextState:
+    """All that a context remembers. Opaque bytes of the backend that wrote it; may be a view of a file."""
+
+    tokens: tuple[int, ...]
+    """The ids in the context, in order."""
+    whole: NDArray[np.uint8]
+    marks: tuple[Mark, ...] = ()
+    """By rising length, each shorter than `tokens`. None where a context can be cut back anyway."""
+    logits: Logits | None = None
+    """A copy of the logits after the last token; None where they were not computed."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +187,29 @@ class Backend(Protocol):
 
     def step(self, token_id: int) -> Logits:
         """Append one token, evaluated alone; the logits after it. Raises GenerationError."""
+        ...
+
+    def state_bytes(self) -> int:
+        """About what `save` would give now, without marks; 0 where a state cannot be told. Changes nothing."""
+        ...
+
+    def save(self, room: Room) -> ContextState | None:
+        """What the context remembers, written into memory from `room`; None where it cannot be told or nothing is held.
+
+        Changes nothing. What a context goes on to compute may differ in the last bits from what one does that was
+        loaded with its state: sums are taken in another order. Two that were loaded with the same state agree, if
+        `ModelFacts.exact_key` is equal. So who wants to be able to repeat what follows loads what it saved.
+        """
+        ...
+
+    def load(self, state: ContextState, tokens: int | None = None) -> None:
+        """Make the context hold the first `tokens` of the state's (None: all of them), in the place of what it held.
+
+        Fewer than all: a mark's length, or any where `ModelFacts.can_rewind`. With all of them the state's logits, if
+        it has them, are those of the context; else `sync` has to evaluate at least one token more. Nothing depends on
+        what was held before. The state is trusted: who read it from a file has looked at its sums. Raises
+        GenerationError when it is not taken; the context is then empty.
+        """
         ...
 
     def fork(self) -> AbstractContextManager[None]:

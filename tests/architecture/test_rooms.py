@@ -123,9 +123,11 @@ def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
             "launch",
             "paths",
             "protocol",
+            "protocol_base",
             "protocol_jobs",
             "protocol_library",
             "protocol_placement",
+            "protocol_settings",
         )
     }
     seen = {
