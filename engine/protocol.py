@@ -22,7 +22,6 @@ from engine.protocol_base import Wire as Wire
 from engine.protocol_settings import Settings as Settings
 
 
-
 class LoadedModel(Wire):
     """The model the engine holds now. `modes` is empty for a model without reasoning modes (not a V4)."""
 

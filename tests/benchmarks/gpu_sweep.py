@@ -31,6 +31,8 @@ LAYERS = 8
 MICRO_BATCHES = (512, 2048, 4096, 8192)
 PROMPTS = (2048, 8192)
 ANSWER = 64
+SHORT_ANSWER = 16
+"""Behind a prompt that is timed; its own time is not used."""
 CONTEXT = 8448
 """Holds the longest prompt and the answer; the same for both."""
 WANTED = 0.97
@@ -153,7 +155,7 @@ def sweep(
 def ours(model: Path, root: Path | None, budget_bytes: int, favour: str, times: int) -> Json:
     """In a process of its own: the model opened by the engine's plan and run as an answer runs."""
     from engine.backends.opening import open_backend
-    from engine.model_bench import run_model
+    from engine.model_bench import Run, run_model
     from engine.placement.planner import Wishes
     from engine.protocol import ModelEntry
 
@@ -173,10 +175,16 @@ def ours(model: Path, root: Path | None, budget_bytes: int, favour: str, times: 
         "decisions": [f"{each.what} ({each.why})" for each in plan.decisions],
         "foretold": _foretold(model, root, backend),
     }  # fmt: skip
+
+    def measured(prompts: Sequence[int], answer: int) -> list[Run]:
+        return run_model(backend, prompts, (0,), lambda _: None, decoded_tokens=answer)
+
+    # As llama-bench does: everything once before it is timed, and answers behind nothing.
+    measured(PROMPTS, SHORT_ANSWER)
     for _ in range(times):
-        for run in run_model(backend, PROMPTS, (0,), lambda _: None, decoded_tokens=ANSWER):
+        for run in measured(PROMPTS, SHORT_ANSWER):
             found.setdefault(f"p{run.prompt_tokens}", []).append(run.prefill_tokens_per_s)
-            found.setdefault("n", []).append(run.decode_tokens_per_s)
+        found.setdefault("n", []).append(measured((1,), ANSWER)[0].decode_tokens_per_s)
     backend.close()
     return found
 
