@@ -324,7 +324,7 @@ class ReuseRequest(Wire):
 
 
 class Reuse(Wire):
-    """Of the `total` tokens before the next question, `kept` are in the context or in a kept state, and `reread` are not.
+    """Of the `total` tokens before the next question, `kept` are in the context or a kept state, and `reread` are not.
 
     `seconds`: about how long it takes until the answer begins, as far as that can be foretold. `from_disk`: of those
     kept, so many are read back from a file.
