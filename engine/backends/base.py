@@ -50,6 +50,9 @@ class ModelFacts:
     "": a context's state cannot be told."""
     exact_key: str = ""
     """Where this is equal too, what follows a state is the same bit for bit: same library, threads, batches, places."""
+    states_rewind: bool = True
+    """Whether a context that was loaded with a state can be cut back to any prefix of it. Not where it has a window:
+    a state leaves out what is no longer looked at."""
 
 
 Room = Callable[[int], NDArray[np.uint8]]
@@ -196,18 +199,19 @@ class Backend(Protocol):
     def save(self, room: Room) -> ContextState | None:
         """What the context remembers, written into memory from `room`; None where it cannot be told or nothing is held.
 
-        Changes nothing. What a context goes on to compute may differ in the last bits from what one does that was
-        loaded with its state: sums are taken in another order. Two that were loaded with the same state agree, if
-        `ModelFacts.exact_key` is equal. So who wants to be able to repeat what follows loads what it saved.
+        Raises what `room` raises. Changes nothing. What a context goes on to compute may differ in the last bits from
+        what one does that was loaded with its state: sums are taken in another order. Two that were loaded with the
+        same state agree, if `ModelFacts.exact_key` is equal. So who wants to be able to repeat what follows loads what
+        it saved.
         """
         ...
 
     def load(self, state: ContextState, tokens: int | None = None) -> None:
         """Make the context hold the first `tokens` of the state's (None: all of them), in the place of what it held.
 
-        Fewer than all: a mark's length, or any where `ModelFacts.can_rewind`. With all of them the state's logits, if
-        it has them, are those of the context; else `sync` has to evaluate at least one token more. Nothing depends on
-        what was held before. The state is trusted: who read it from a file has looked at its sums. Raises
+        Fewer than all: a mark's length, or any where `ModelFacts.states_rewind`. With all of them the state's logits,
+        if it has them, are those of the context; else `sync` has to evaluate at least one token more. Nothing depends
+        on what was held before. The state is trusted: who read it from a file has looked at its sums. Raises
         GenerationError when it is not taken; the context is then empty.
         """
         ...
@@ -216,7 +220,9 @@ class Backend(Protocol):
         """Within it, the context may be extended by `sync` and `step`; afterwards it is what it was before.
 
         The tokens held must be a prefix of what is synced within. A context that cannot be brought back is
-        shorter or empty afterwards, and what it lacks is read by the next `sync`.
+        shorter or empty afterwards, and what it lacks is read by the next `sync`. What it goes on to compute is the
+        same to the bit if it can be cut back, or was loaded and nothing was read since; else it is what one computes
+        that was loaded with its state.
         """
         ...
 

@@ -73,6 +73,11 @@ class Checkpoints:
         with self._lock:
             return next((each for each in reversed(self._kept) if each.tokens <= tokens), None)
 
+    def within(self, tokens: int) -> list[Checkpoint]:
+        """Those of at most `tokens` tokens, by rising length."""
+        with self._lock:
+            return [each for each in self._kept if each.tokens <= tokens]
+
     def forget_beyond(self, tokens: int) -> None:
         """Drop those longer than `tokens`: what the context holds there will be something else."""
         with self._lock:

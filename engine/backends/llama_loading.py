@@ -106,6 +106,9 @@ def read_facts(
             filter(None, (_metadata(model, key) for key in (b"seamount.release", b"general.name"))),
         ),
         can_rewind=architecture not in UNREWINDABLE and not _is_recurrent(model),
+        states_rewind=architecture not in UNREWINDABLE
+        and not _is_recurrent(model)
+        and int(llama.llama_model_n_swa(model)) == 0,
     )
 
 
@@ -115,6 +118,13 @@ def _is_recurrent(model: Any) -> bool:
 
 def architecture_of(model: Any) -> str:
     return _metadata(model, b"general.architecture")
+
+
+def trained_before(model: Any) -> int:
+    """For how many tokens it was made before it was stretched to more; 0: it was not. What is longer than that some
+    models read by other positions, from the first token on."""
+    text = _metadata(model, f"{architecture_of(model)}.rope.scaling.original_context_length".encode())
+    return int(text) if text.isdecimal() else 0
 
 
 def _metadata(model: Any, key: bytes) -> str:

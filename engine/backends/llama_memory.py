@@ -1,7 +1,8 @@
 """What a llama.cpp context remembers of its one sequence, and the ways in which it can be cut back.
 
 Owns: the tokens held and every call that takes something out of the memory or puts it back. Does not know
-how tokens are read (`llamacpp`) or which states are worth their room (`checkpoints`).
+how tokens are read (`llamacpp`), which states are worth their room (`checkpoints`) or what their bytes mean
+(`llama_states`).
 
 There are three kinds of memory:
 
@@ -16,7 +17,12 @@ There are three kinds of memory:
 - others (recurrent ones) are read anew.
 
 A memory that was brought back continues as the one that the state was taken from would have, but for where
-the ring's cells lie, and with that the order in which attention adds up.
+the ring's cells lie, and with that the order in which attention adds up. They lie in the state's own order from the
+first cell on, whatever was there before; so two memories that were brought back by one state agree to the bit, and
+with them one into which the whole state of that moment was put.
+
+A whole state leaves out what a model with a window no longer attends to, also where all of it is held. A memory
+that was loaded with such a state can therefore not be cut back to anything shorter.
 """
 
 import ctypes
@@ -28,9 +34,16 @@ from typing import Any, Literal
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
-from llama_cpp.llama_cpp import llama_memory_clear, llama_memory_seq_pos_max, llama_memory_seq_rm
+from llama_cpp.llama_cpp import (
+    llama_memory_clear,
+    llama_memory_seq_pos_max,
+    llama_memory_seq_pos_min,
+    llama_memory_seq_rm,
+)
 
+from engine.backends.base import ContextState, Mark, Room
 from engine.backends.checkpoints import Checkpoint, Checkpoints, State
+from engine.backends.llama_states import StateFormError, check_state
 
 Kind = Literal["cut", "checkpoints", "neither"]
 
@@ -51,6 +64,7 @@ class LlamaMemory:
         self._kind: Kind = kind
         self._checkpoints = Checkpoints(checkpoint_bytes if kind == "checkpoints" else 0)
         self.held: list[int] = []
+        self._uncut_tokens = 0  # shorter than this it cannot be: what was before them is not there
 
     @property
     def keeps_checkpoints(self) -> bool:
@@ -88,7 +102,7 @@ class LlamaMemory:
             sound = reached is not None and self._bring_back(reached)
         else:
             # One token more than what is in doubt: only a memory that can truly be cut agrees.
-            sound = len(self.held) > 1 and self._remove(len(self.held) - 1)
+            sound = len(self.held) > max(1, self._uncut_tokens) and self._remove(len(self.held) - 1)
         if not sound:
             self.clear()
 
@@ -106,6 +120,80 @@ class LlamaMemory:
         llama_memory_clear(self._memory, True)
         self._checkpoints.forget_beyond(0)
         self.held.clear()
+        self._uncut_tokens = 0
+
+    def state_bytes(self) -> int:
+        """The size of what `save` would write; 0: it cannot."""
+        return self._size(_WHOLE) if self.held and self._kind != "neither" else 0
+
+    def save(self, room: Room) -> ContextState | None:
+        """The whole state in memory from `room`, with the states kept on the way to it; without logits.
+
+        None where the memory is empty, is of a kind that is read anew, or writes a state of a form that could not be
+        looked through when it is read. Raises what `room` raises.
+        """
+        size = self.state_bytes()
+        if not size:
+            return None
+        whole = room(size)[:size]
+        written = llama.llama_state_seq_get_data_ext(self._context, _bytes(whole), size, _SEQUENCE, _WHOLE)
+        if int(written) != size:
+            return None
+        try:
+            self._check(whole, len(self.held), partial=False)
+        except StateFormError as error:
+            _logger.warning("a state of this model's context cannot be kept: %s", error)
+            return None
+        marks = [Mark(each.tokens, each.state) for each in self._checkpoints.within(len(self.held) - 1)]
+        return ContextState(tuple(self.held), whole, tuple(marks))
+
+    def load(self, state: ContextState, length: int) -> str | None:
+        """Hold the first `length` tokens of a state in the place of what is held; why not, None: it does.
+
+        When it does not it is empty afterwards. The marks of the state that lie within them are kept as its own.
+        """
+        self.clear()
+        why = self._load(state, length)
+        if why is not None:
+            self.clear()
+        return why
+
+    def _load(self, state: ContextState, length: int) -> str | None:
+        total = len(state.tokens)
+        mark = next((each for each in state.marks if each.tokens == length), None)
+        if self._kind == "neither":
+            return "this model's context takes none"
+        if not 1 <= length <= total or (length < total and self._kind == "checkpoints" and mark is None):
+            return f"it cannot be brought back to {length:,} of its {total:,} tokens"
+        try:
+            self._check(state.whole, total, partial=False)
+            for each in state.marks if self._kind == "checkpoints" else ():
+                self._check(each.state, each.tokens, partial=True)
+        except StateFormError as error:
+            return str(error)
+        if not self._put(state.whole, _WHOLE):
+            return "llama.cpp refused it"
+        self.held += state.tokens
+        if not self._holds(total):
+            return "llama.cpp took it for another one"
+        if self._kind == "cut":
+            # A window's tokens that no later one attends to are not in the state: of what is shorter, some would.
+            self._uncut_tokens = total if int(llama_memory_seq_pos_min(self._memory, 0)) > 0 else 0
+            if length < self._uncut_tokens or (length < total and not self._remove(length)):
+                return f"it cannot be cut back to {length:,} of its {total:,} tokens"
+            return None
+        for each in state.marks:
+            if each.tokens <= length and self._checkpoints.wants(each.tokens, each.state.nbytes):
+                self._checkpoints.add(each.tokens, each.state)
+        if length < total and (mark is None or not self._bring_back(Checkpoint(length, mark.state))):
+            return f"it cannot be brought back to {length:,} of its {total:,} tokens"
+        return None
+
+    def _check(self, state: State, tokens: int, *, partial: bool) -> None:
+        check_state(state, tokens, v4=self._kind == "checkpoints", partial=partial)
+
+    def _holds(self, length: int) -> bool:
+        return int(llama_memory_seq_pos_max(self._memory, 0)) == length - 1
 
     def forget(self) -> None:
         """Let go of everything kept outside of llama.cpp; the context is about to be freed."""
@@ -140,8 +228,10 @@ class LlamaMemory:
             self.clear()
 
     def _reach(self, most: int) -> int:
-        if self._kind == "cut" or most == len(self.held):
+        if most == len(self.held):
             return most
+        if self._kind == "cut":
+            return most if most >= self._uncut_tokens else 0
         nearest = self._checkpoints.last_within(most)
         return 0 if nearest is None else nearest.tokens
 
@@ -155,7 +245,7 @@ class LlamaMemory:
         length = checkpoint.tokens
         if not self._put(checkpoint.state, _PARTIAL) or not self._remove(length):
             return False
-        return int(llama_memory_seq_pos_max(self._memory, 0)) == length - 1
+        return self._holds(length)
 
     def _remove(self, length: int) -> bool:
         """Take out what stands at position `length` and behind."""
@@ -181,7 +271,10 @@ class LlamaMemory:
             _logger.warning("no memory for a state of %d bytes of the context: more will be read again", size)
             return None
         written = llama.llama_state_seq_get_data_ext(self._context, _bytes(state), size, _SEQUENCE, flags)
-        return state if int(written) == size else None
+        if int(written) != size:
+            return None
+        state.flags.writeable = False  # from here on it is handed around
+        return state
 
     def _put(self, state: State, flags: Any) -> bool:
         taken = llama.llama_state_seq_set_data_ext(

@@ -25,9 +25,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
-from engine.backends.base import Cancelled, ExpertCounts, Logits, ModelFacts, SyncReport, TakenBytes
+from engine.backends.base import (
+    Cancelled,
+    ContextState,
+    ExpertCounts,
+    Logits,
+    ModelFacts,
+    Room,
+    SyncReport,
+    TakenBytes,
+)
 from engine.backends.cores import threads_to_use
 from engine.backends.llama_batch import Batch
+from engine.backends.llama_keys import with_keys
 from engine.backends.llama_loading import (
     UNREWINDABLE,
     architecture_of,
@@ -35,6 +45,7 @@ from engine.backends.llama_loading import (
     load_model,
     log,
     read_facts,
+    trained_before,
 )
 from engine.backends.llama_log import taken_bytes
 from engine.backends.llama_memory import LlamaMemory
@@ -91,6 +102,7 @@ class LlamaCppBackend:
         self._has_logits = False  # of the last token held
         self._logits_view: Logits = np.zeros(0, np.float32)
         self._logits_address = 0
+        self._state_logits: Logits | None = None  # those of a state that was loaded, until something is read
         self._chunk_tokens = int(llama.llama_n_batch(context))
         self._batch = Batch(self._chunk_tokens)
         self._one = Batch(1)
@@ -131,7 +143,7 @@ class LlamaCppBackend:
         model = load_model(path, name, on_progress, plan, repack=not from_disk)
         try:
             return cls._with_context(
-                model, name, context_tokens, threads, kv_type, checkpoint_bytes, plan, watch,
+                model, path, name, context_tokens, threads, kv_type, checkpoint_bytes, plan, watch,
                 None if watch is not None else search, began_s,
             )  # fmt: skip
         except BaseException:
@@ -142,6 +154,7 @@ class LlamaCppBackend:
     def _with_context(
         cls,
         model: Any,
+        path: Path,
         name: str,
         context_tokens: int,
         threads: int,
@@ -191,6 +204,17 @@ class LlamaCppBackend:
             facts = read_facts(model, vocabulary, name, held, used_threads)
             kind = "cut" if facts.can_rewind else "checkpoints" if uncut else "neither"
             memory = LlamaMemory(context, kind, checkpoint_bytes=checkpoint_bytes)
+            if kind != "neither":
+                facts = with_keys(
+                    facts,
+                    path,
+                    context,
+                    parameters,
+                    chunks=(END_TOKENS, UNDIVIDED_TOKENS) if memory.keeps_checkpoints else (),
+                    plan=plan,
+                    repacked=(plan is None or plan.copied) and not (watch is not None and watch.reads_ahead),
+                    first_tokens=trained_before(model),
+                )
             return cls(model, context, facts, vocabulary, memory, watch, plan)
         except BaseException:
             llama.llama_free(context)
@@ -253,7 +277,7 @@ class LlamaCppBackend:
         """Logits after the last token; a view into llama.cpp's memory, valid until the next call."""
         if not self._has_logits:
             raise ValueError("the context holds no logits: sync first")
-        return self._view()
+        return self._view() if self._state_logits is None else self._state_logits
 
     def step(self, token_id: int) -> Logits:
         """Append one token; see `base.Backend.step`."""
@@ -266,8 +290,41 @@ class LlamaCppBackend:
             self._clear()
             raise _decode_error(status)
         self._memory.held.append(token_id)
-        self._has_logits = True
+        self._has_logits, self._state_logits = True, None
         return self._view()
+
+    def state_bytes(self) -> int:
+        """The size of a whole state; see `base.Backend.state_bytes`."""
+        return self._memory.state_bytes() if self._facts.state_key else 0
+
+    def save(self, room: Room) -> ContextState | None:
+        """See `base.Backend.save`. Marks are the kept states as they are: nothing of them is copied."""
+        state = self._memory.save(room) if self._facts.state_key else None
+        return replace(state, logits=self._logits_copy()) if state is not None else None
+
+    def load(self, state: ContextState, tokens: int | None = None) -> None:
+        """See `base.Backend.load`. Of a mark's state no copy is made, so what it is a view of stays in use."""
+        total = len(state.tokens)
+        length = total if tokens is None else tokens
+        self._has_logits = False
+        logits = state.logits if length == total else None
+        if total > self._facts.context_tokens:
+            self._clear()
+            why: str | None = (
+                f"it has {total:,} tokens and the context room for {self._facts.context_tokens:,}"
+            )
+        else:
+            why = self._memory.load(state, length)
+        if why is None and logits is not None and logits.shape != (self._facts.vocabulary_size,):
+            self._clear()
+            why = "its logits are those of another vocabulary"
+        if why is not None:
+            raise GenerationError(
+                "What was kept of the conversation was not taken by the model",
+                why,
+                "continue; the conversation is read again",
+            )
+        self._has_logits, self._state_logits = logits is not None, logits
 
     @property
     def plan(self) -> LoadPlan | None:
@@ -309,20 +366,23 @@ class LlamaCppBackend:
     def fork(self) -> Generator[None]:
         """Extend the context for a while; see `base.Backend.fork`.
 
-        What was brought back by a state may go on to sum in another order.
+        What was brought back by a state may go on to sum in another order, unless it had been loaded with a state
+        and nothing was read since: then nothing differs in any bit.
         """
+        held, logits = list(self._memory.held), self._logits_copy()
         try:
             with self._memory.fork():
                 yield
         finally:
-            self._has_logits = False
+            whole = self._memory.held == held
+            self._has_logits, self._state_logits = whole and logits is not None, logits
 
     def close(self) -> None:
         """Free the context and the model."""
         if self._context is not None:
             self._logits_view, self._logits_address = np.zeros(0, np.float32), 0
             self._memory.forget()
-            self._has_logits = False
+            self._has_logits, self._state_logits = False, None
             llama.llama_free(self._context)
             if self._watch is not None:  # its reads write into the model's addresses
                 self._watch.close()
@@ -348,7 +408,7 @@ class LlamaCppBackend:
 
         self._abort = llama.ggml_abort_callback(abort)  # kept: llama.cpp holds only its address
         llama.llama_set_abort_callback(self._context, self._abort, ctypes.c_void_p(0))
-        self._has_logits = False
+        self._has_logits, self._state_logits = False, None
         status = llama.llama_decode(self._context, batch.batch)
         if last or not self._overlaps:
             self._end_reading()
@@ -398,7 +458,10 @@ class LlamaCppBackend:
 
     def _clear(self) -> None:
         self._memory.clear()
-        self._has_logits = False
+        self._has_logits, self._state_logits = False, None
+
+    def _logits_copy(self) -> Logits | None:
+        return self.logits().copy() if self._has_logits else None
 
     def _view(self) -> Logits:
         pointer: Any = llama.llama_get_logits_ith(self._context, -1)

@@ -34,6 +34,7 @@ When no reply matches, the answer is `NO_REPLY`. A failure or crash happens only
 answer that is continued after it gets past it.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -47,7 +48,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.backends.base import Cancelled, Logits, ModelFacts, SyncReport
+from engine.backends.base import Cancelled, ContextState, Logits, ModelFacts, Room, SyncReport
 from engine.errors import GenerationError, ModelFileError, ModelLoadError
 
 BEGIN, END, USER, ASSISTANT, SYSTEM = range(256, 261)
@@ -67,6 +68,7 @@ LOREM = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod
 CRASH_STATUS = 70
 # At the highest temperature, 10, this still leaves every other token less than 1e-43 of the chosen one.
 _CERTAIN = 1000.0
+_DIGEST_BYTES = 16
 _LARGEST_SCRIPT_BYTES = 16 * 2**20
 
 _Seconds = Annotated[float, Field(ge=0, le=60)]
@@ -109,6 +111,10 @@ class Script(_Strict):
     release: str | None = None
     title: str | None = None
     replies: Annotated[tuple[Reply, ...], Field(min_length=1, strict=False)]
+
+    def replies_told(self) -> list[object]:
+        """What is said to whom; not how fast, and not where it fails."""
+        return [[each.match, each.mode, each.text, each.tokens] for each in self.replies]
 
 
 def read_script(path: Path) -> Script:
@@ -158,6 +164,8 @@ class ScriptedBackend:
             chat_template=script.chat_template if script.release is None else None,
             control_tokens=control,
             release_names=() if script.release is None else (script.release,),
+            state_key=_digest("state", [script.release, sorted(control.items())]),
+            exact_key=_digest("exact", [script.release, script.title, script.replies_told()]),
         )
         self._held: list[int] = []
         self._has_logits = False
@@ -265,6 +273,42 @@ class ScriptedBackend:
         """The tokens in the context."""
         return self._held
 
+    def state_bytes(self) -> int:
+        """Four bytes for each token, and a digest."""
+        return _DIGEST_BYTES + 4 * len(self._held) if self._held else 0
+
+    def save(self, room: Room) -> ContextState | None:
+        """The ids and their digest: what a model remembers is here the tokens alone. See `base.Backend.save`."""
+        size = self.state_bytes()
+        if not size:
+            return None
+        whole = room(size)[:size]
+        whole[:] = np.frombuffer(_state_of(self._held), np.uint8)
+        return ContextState(
+            tuple(self._held), whole, logits=self._logits.copy() if self._has_logits else None
+        )
+
+    def load(self, state: ContextState, tokens: int | None = None) -> None:
+        """See `base.Backend.load`. Any byte of the state that is not as it was written is noticed."""
+        total = len(state.tokens)
+        length = total if tokens is None else tokens
+        self._held, self._has_logits = [], False
+        why = None
+        if not 1 <= length <= total <= self._facts.context_tokens:
+            why = f"{length:,} of its {total:,} tokens are wanted for {self._facts.context_tokens:,}"
+        elif state.whole.tobytes() != _state_of(state.tokens):
+            why = "it is damaged"
+        if why is not None:
+            raise GenerationError(
+                "What was kept of the conversation was not taken by the script",
+                why,
+                "continue; the conversation is read again",
+            )
+        self._held = list(state.tokens[:length])
+        self._choose(self._held)
+        if length == total and state.logits is not None:
+            self._point()
+
     @contextmanager
     def fork(self) -> Generator[None]:
         """Extend the context for a while; see `base.Backend.fork`."""
@@ -356,6 +400,15 @@ class ScriptedBackend:
         self._logits[following] = _CERTAIN
         self._certain = following
         self._has_logits = True
+
+
+def _state_of(tokens: Sequence[int]) -> bytes:
+    ids = np.asarray(tokens, "<u4").tobytes()
+    return ids + hashlib.blake2b(ids, digest_size=_DIGEST_BYTES).digest()
+
+
+def _digest(kind: str, value: object) -> str:
+    return hashlib.blake2b(f"{kind} {value!r}".encode(), digest_size=16).hexdigest()
 
 
 def _control(script: Script) -> tuple[dict[str, int], tuple[str, str, str, str]]:

@@ -1,0 +1,142 @@
+"""By what states of llama.cpp's contexts are told apart: which fit into each other's place, and which go on alike.
+
+Owns: the two keys of `base.ModelFacts`, and the fingerprint of a model's file that goes into them. Does not know
+what a state is made of (`llama_states`). Importing this module loads llama.cpp.
+
+A state fits where the model, the types of its cache and the form in which attention keeps it are the same. That what
+follows is the same to the bit needs more, since sums are then taken in the same order only if all of these are
+equal: the library and the processor's features it uses, the threads (one token's attention over 512 cells and more is
+divided among them, and its parts are added up), the tokens of a chunk, where a prompt is divided, and what is computed
+where. What was found to change bits and what not is in docs/reuse.md.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as llama
+
+from convert.gguf_header import GgufError, read_gguf_header
+from engine.backends.base import ModelFacts
+from engine.backends.ggml_library import library_folder
+from engine.library.model_files import parts_of
+from engine.placement.load_plan import LoadPlan
+
+_logger = logging.getLogger(__name__)
+_SAMPLE_BYTES = 64 * 1024
+_SAMPLES = 32
+_FORM = 1
+"""Of the keys, and of what this program adds to a state; raised when either changes."""
+
+
+def file_fingerprint(path: Path) -> str:
+    """Of a model's file, or of all its parts: their sizes, their headers, and 32 samples of the tensors of each.
+
+    Another model, another quantisation and a conversion begun anew differ; one changed number may be missed. Reads at
+    most the header and 2 MiB of each part. Raises OSError.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts_of(path):
+        try:
+            header_bytes = read_gguf_header(part).data_offset
+        except GgufError:
+            header_bytes = 0
+        _add_file(digest, part, header_bytes)
+    return digest.hexdigest()
+
+
+def with_keys(
+    facts: ModelFacts,
+    path: Path,
+    context: Any,
+    parameters: Any,
+    *,
+    chunks: Sequence[int],
+    plan: LoadPlan | None,
+    repacked: bool,
+    first_tokens: int,
+) -> ModelFacts:
+    """`facts` with both keys. `parameters`: those that `context` was made with; `chunks`: how prompts are divided;
+    `repacked`: weights may be copied into the order that the processor's kernels like best; `first_tokens`: for how
+    many the model was made at first, 0 if for all. Without keys where the model's file can no longer be read.
+    """
+    try:
+        fingerprint = file_fingerprint(path)
+        library = _library(library_folder())
+    except (OSError, ImportError) as error:
+        _logger.warning("states of this model's context will not be kept: %s", error)
+        return facts
+    state = _key(
+        _FORM,
+        fingerprint,
+        int(llama.LLAMA_STATE_SEQ_VERSION),
+        int(parameters.n_seq_max),
+        int(parameters.type_k),
+        int(parameters.type_v),
+        int(parameters.flash_attn_type),
+        bool(parameters.swa_full),
+        0 < first_tokens < facts.context_tokens,
+    )
+    on_gpu = plan is not None and plan.gpu is not None
+    exact = _key(
+        state,
+        library,
+        (llama.llama_print_system_info() or b"").decode("utf-8", "replace"),
+        int(llama.llama_n_threads(context)),
+        int(llama.llama_n_threads_batch(context)),
+        int(llama.llama_n_batch(context)),
+        int(llama.llama_n_ubatch(context)),
+        list(chunks),
+        repacked,
+        [plan.gpu, plan.model_parameters(), plan.tensors_in_ram()] if plan is not None and on_gpu else [],
+    )
+    return replace(facts, state_key=state, exact_key=exact)
+
+
+@cache
+def _library(folder: Path) -> str:
+    """The build: its version, and its libraries as `file_fingerprint` looks at files."""
+    digest = hashlib.blake2b(version("llama-cpp-python").encode(), digest_size=16)
+    for path in _once(sorted(folder.glob("*"))):
+        _add(digest, path.name)
+        _add_file(digest, path, 0)
+    return digest.hexdigest()
+
+
+def _add_file(digest: "hashlib.blake2b", path: Path, header_bytes: int) -> None:
+    """The size, the first `header_bytes` and samples of what is behind them."""
+    with path.open("rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        _add(digest, size_bytes)
+        left = begin = min(header_bytes, size_bytes)
+        while left and (piece := file.read(min(left, 1 << 20))):
+            digest.update(piece)
+            left -= len(piece)
+        last = max(begin, size_bytes - _SAMPLE_BYTES)
+        for number in range(_SAMPLES):
+            file.seek(begin + (last - begin) * number // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+
+
+def _once(paths: Iterable[Path]) -> list[Path]:
+    """Files under one of their names."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.is_file():
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _add(digest: "hashlib.blake2b", value: object) -> None:
+    digest.update(f"{value!r};".encode())
+
+
+def _key(*parts: object) -> str:
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
