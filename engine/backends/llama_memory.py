@@ -28,6 +28,7 @@ that was loaded with such a state can therefore not be cut back to anything shor
 import ctypes
 import logging
 import mmap
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -43,7 +44,7 @@ from llama_cpp.llama_cpp import (
 
 from engine.backends.base import ContextState, Mark, Room
 from engine.backends.checkpoints import Checkpoint, Checkpoints, State
-from engine.backends.llama_states import StateFormError, check_state
+from engine.backends.llama_states import StateFormError, check_state, partial_state
 
 Kind = Literal["cut", "checkpoints", "neither"]
 
@@ -64,6 +65,9 @@ class LlamaMemory:
         self._kind: Kind = kind
         self._checkpoints = Checkpoints(checkpoint_bytes if kind == "checkpoints" else 0)
         self.held: list[int] = []
+        self._known: list[
+            tuple[weakref.ref[State], int]
+        ] = []  # whole states of what is held, and their lengths
         self._uncut_tokens = 0  # shorter than this it cannot be: what was before them is not there
 
     @property
@@ -120,6 +124,7 @@ class LlamaMemory:
         llama_memory_clear(self._memory, True)
         self._checkpoints.forget_beyond(0)
         self.held.clear()
+        self._known.clear()
         self._uncut_tokens = 0
 
     def state_bytes(self) -> int:
@@ -140,10 +145,12 @@ class LlamaMemory:
         if int(written) != size:
             return None
         try:
-            self._check(whole, len(self.held), partial=False)
+            form = check_state(whole, len(self.held), v4=self._kind == "checkpoints")
         except StateFormError as error:
             _logger.warning("a state of this model's context cannot be kept: %s", error)
             return None
+        if self._kind == "checkpoints" or form.in_order:
+            self._know(whole)
         marks = [Mark(each.tokens, each.state) for each in self._checkpoints.within(len(self.held) - 1)]
         return ContextState(tuple(self.held), whole, tuple(marks))
 
@@ -152,47 +159,71 @@ class LlamaMemory:
 
         When it does not it is empty afterwards. The marks of the state that lie within them are kept as its own.
         """
-        self.clear()
-        why = self._load(state, length)
+        total = len(state.tokens)
+        if length == total == 0:
+            self.clear()
+            return None
+        mark: State | None = next((each.state for each in state.marks if each.tokens == length), None)
+        why = None
+        if self._kind == "neither":
+            why = "this model's context takes none"
+        elif not 1 <= length <= total or (self._kind == "checkpoints" and length < total and mark is None):
+            why = f"it cannot be brought back to {length:,} of its {total:,} tokens"
+        else:
+            try:
+                if self._return(state, length, mark):
+                    return None
+                self.clear()
+                why = self._load(state, length, mark)
+            except StateFormError as error:
+                why = str(error)
         if why is not None:
             self.clear()
         return why
 
-    def _load(self, state: ContextState, length: int) -> str | None:
+    def _return(self, state: ContextState, length: int, mark: State | None) -> bool:
+        """Go back to a state that was taken from this memory or loaded into it, if all that it held is still there.
+
+        Then only what changes is put in, which is a small part of a long state. What follows is the same to the bit.
+        """
         total = len(state.tokens)
-        mark = next((each for each in state.marks if each.tokens == length), None)
-        if self._kind == "neither":
-            return "this model's context takes none"
-        if not 1 <= length <= total or (length < total and self._kind == "checkpoints" and mark is None):
-            return f"it cannot be brought back to {length:,} of its {total:,} tokens"
-        try:
-            self._check(state.whole, total, partial=False)
-            for each in state.marks if self._kind == "checkpoints" else ():
-                self._check(each.state, each.tokens, partial=True)
-        except StateFormError as error:
-            return str(error)
+        if not any(whole() is state.whole and tokens == total for whole, tokens in self._known):
+            return False
+        if self._kind == "cut":
+            return length >= self._uncut_tokens and (length == len(self.held) or self._remove(length))
+        if mark is None:
+            return self._bring_back(Checkpoint(total, partial_state(state.whole, total)))
+        check_state(mark, length, v4=True, partial=True)
+        return self._bring_back(Checkpoint(length, mark))
+
+    def _load(self, state: ContextState, length: int, mark: State | None) -> str | None:
+        total, v4 = len(state.tokens), self._kind == "checkpoints"
+        check_state(state.whole, total, v4=v4)
+        for each in state.marks if v4 else ():
+            check_state(each.state, each.tokens, v4=True, partial=True)
         if not self._put(state.whole, _WHOLE):
             return "llama.cpp refused it"
-        self.held += state.tokens
-        if not self._holds(total):
+        if not self._ends_with(total):
             return "llama.cpp took it for another one"
-        if self._kind == "cut":
-            # A window's tokens that no later one attends to are not in the state: of what is shorter, some would.
+        self.held += state.tokens
+        self._know(state.whole)
+        if v4:
+            for each in state.marks:
+                if each.tokens <= length and self._checkpoints.wants(each.tokens, each.state.nbytes):
+                    self._checkpoints.add(each.tokens, each.state)
+            cut = length == total or (mark is not None and self._bring_back(Checkpoint(length, mark)))
+        else:
+            # Tokens of a window that no later one attends to are not in the state: of what is shorter, some would.
             self._uncut_tokens = total if int(llama_memory_seq_pos_min(self._memory, 0)) > 0 else 0
-            if length < self._uncut_tokens or (length < total and not self._remove(length)):
-                return f"it cannot be cut back to {length:,} of its {total:,} tokens"
-            return None
-        for each in state.marks:
-            if each.tokens <= length and self._checkpoints.wants(each.tokens, each.state.nbytes):
-                self._checkpoints.add(each.tokens, each.state)
-        if length < total and (mark is None or not self._bring_back(Checkpoint(length, mark.state))):
-            return f"it cannot be brought back to {length:,} of its {total:,} tokens"
-        return None
+            cut = length == total or (length >= self._uncut_tokens and self._remove(length))
+        return None if cut else f"it cannot be cut back to {length:,} of its {total:,} tokens"
 
-    def _check(self, state: State, tokens: int, *, partial: bool) -> None:
-        check_state(state, tokens, v4=self._kind == "checkpoints", partial=partial)
+    def _know(self, whole: State) -> None:
+        """From here on, this is a state of what is held; see `_return`."""
+        self._known = [each for each in self._known if each[0]() is not None and each[0]() is not whole]
+        self._known.append((weakref.ref(whole), len(self.held)))
 
-    def _holds(self, length: int) -> bool:
+    def _ends_with(self, length: int) -> bool:
         return int(llama_memory_seq_pos_max(self._memory, 0)) == length - 1
 
     def forget(self) -> None:
@@ -245,7 +276,7 @@ class LlamaMemory:
         length = checkpoint.tokens
         if not self._put(checkpoint.state, _PARTIAL) or not self._remove(length):
             return False
-        return self._holds(length)
+        return self._ends_with(length)
 
     def _remove(self, length: int) -> bool:
         """Take out what stands at position `length` and behind."""
@@ -253,6 +284,7 @@ class LlamaMemory:
             return False
         del self.held[length:]
         self._checkpoints.forget_beyond(length)
+        self._known = [each for each in self._known if each[1] <= length]
         return True
 
     def _size(self, flags: Any) -> int:

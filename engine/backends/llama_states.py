@@ -11,9 +11,9 @@ choosing would not be noticed before it was attended to.)
     state     magic u32, sequence i32, then one or several caches; for DeepSeek-V4:
               magic u32, version u32, mode u32 (0 whole, 1 partial), caches, in a whole one the rows of three
               compressed caches, then three compressors
-    cache     streams u32, cells u32, for each cell [position i32, sequences u32, sequence i32]; then unless it has
-              no cells: V transposed u32, layers u32, for each layer's K [type i32, row bytes u64, rows], and if it
-              has V the same; transposed: [type i32, element bytes u32, elements u32, elements × cells]
+    cache     streams u32, cells u32, for each cell [position i32, sequences u32, sequence i32]; V transposed u32,
+              layers u32, for each layer's K [type i32, row bytes u64, rows], and if it has V the same; transposed:
+              [type i32, element bytes u32, elements u32, elements × cells]
     rows      version u32, rows u32, streams u32, layers u32, for each layer [its number u32, tensor]
     compressor  version u32, ratio u32, size u32, width u32, streams u32, layers u32, for each layer [its number
               u32, two tensors]
@@ -25,12 +25,14 @@ llama-cpp-python 0.3.36.
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MAGIC = 0xAF143CD8
 _V4_MAGIC = 0x34565344
+_V4_VERSION = 1
 _V4_RATIOS = (4, 128, 4)
 """Tokens for a row of each compressed cache."""
 _MOST_CACHES = 4
@@ -42,7 +44,16 @@ class StateFormError(ValueError):
     """Bytes that are not a state of what they are said to be; the text says what is wrong with them."""
 
 
-def check_state(state: NDArray[np.uint8], tokens: int, *, v4: bool, partial: bool = False) -> None:
+class StateForm(NamedTuple):
+    """What a state's bytes say of the memory that it was taken from."""
+
+    in_order: bool
+    """Every cache holds every token, one behind the other: a memory that is loaded with the state is laid out alike."""
+    changing: tuple[slice, ...] = ()
+    """Of a whole state of DeepSeek-V4: what a partial one has of it, behind its beginning."""
+
+
+def check_state(state: NDArray[np.uint8], tokens: int, *, v4: bool, partial: bool = False) -> StateForm:
     """Look through a state of `tokens` tokens. `v4`: a DeepSeek-V4's; `partial`: without what is never changed.
 
     Raises StateFormError.
@@ -53,11 +64,21 @@ def check_state(state: NDArray[np.uint8], tokens: int, *, v4: bool, partial: boo
     if reader.numbers("<Ii") != (_MAGIC, 0):
         raise StateFormError("it does not begin as one")
     if v4:
-        _check_v4(reader, tokens, partial=partial)
+        form = _check_v4(reader, tokens, partial=partial)
         if reader.left:
             raise StateFormError(f"{reader.left:,} bytes are left over")
-    elif not any(end == len(state) for end in _cache_ends(reader, tokens, _MOST_CACHES)):
-        raise StateFormError(f"{len(state):,} bytes are not the caches of {tokens:,} tokens")
+        return form
+    for end, in_order in _cache_ends(reader, tokens, _MOST_CACHES):
+        if end == len(state):
+            return StateForm(in_order)
+    raise StateFormError(f"{len(state):,} bytes are not the caches of {tokens:,} tokens")
+
+
+def partial_state(whole: NDArray[np.uint8], tokens: int) -> NDArray[np.uint8]:
+    """The partial state that DeepSeek-V4's memory would have given with this whole one. Raises StateFormError."""
+    beginning = struct.pack("<IiIII", _MAGIC, 0, _V4_MAGIC, _V4_VERSION, 1)
+    form = check_state(whole, tokens, v4=True)
+    return np.concatenate([np.frombuffer(beginning, np.uint8), *(whole[part] for part in form.changing)])
 
 
 class _Reader:
@@ -71,8 +92,8 @@ class _Reader:
     def left(self) -> int:
         return len(self._data) - self.at
 
-    def copy(self) -> "_Reader":
-        return _Reader(self._data, self.at)
+    def at_place(self, place: int) -> "_Reader":
+        return _Reader(self._data, place)
 
     def bytes(self, count: int) -> memoryview:
         if count > self.left:
@@ -80,38 +101,46 @@ class _Reader:
         self.at += count
         return self._data[self.at - count : self.at]
 
+    def since(self, begin: int) -> slice:
+        return slice(begin, self.at)
+
     def numbers(self, form: str) -> tuple[int, ...]:
         return struct.unpack(form, self.bytes(struct.calcsize(form)))
 
 
-def _check_v4(reader: _Reader, tokens: int, *, partial: bool) -> None:
-    if reader.numbers("<III") != (_V4_MAGIC, 1, int(partial)):
+def _check_v4(reader: _Reader, tokens: int, *, partial: bool) -> StateForm:
+    if reader.numbers("<III") != (_V4_MAGIC, _V4_VERSION, int(partial)):
         raise StateFormError("it is of another version or kind")
-    # Of the last tokens, and in a whole state an empty one of all of them before it: no layer of V4 attends to all.
-    for _ in range(1 if partial else 2):
-        cells = _check_cells(reader, tokens)
-        if cells:
-            _check_keys(reader, cells)
+    if not partial:  # a cache of no layers: nothing in V4 attends to every token itself
+        _check_keys(reader, _check_cells(reader, tokens)[0])
+    begin = reader.at
+    _check_keys(reader, _check_cells(reader, tokens)[0])
+    window = reader.since(begin)
     if not partial:
         for ratio in _V4_RATIOS:
             _check_rows(reader, tokens // ratio)
+    begin = reader.at
     for ratio in _V4_RATIOS:
         _check_compressor(reader, ratio)
+    return StateForm(in_order=False, changing=(window, reader.since(begin)))
 
 
-def _check_cells(reader: _Reader, tokens: int) -> int:
-    """The cells of a cache; how many. Their positions are the last of `tokens`, in any order."""
+def _check_cells(reader: _Reader, tokens: int) -> tuple[int, bool]:
+    """How many cells a cache has, and whether they are all of `tokens`, in order. Else they are the last of them."""
     streams, count = reader.numbers("<II")
     if streams != 1:
         raise StateFormError(f"it is of {streams} streams")
-    if count > tokens:
+    if not 1 <= count <= tokens:
         raise StateFormError(f"it has {count:,} cells for {tokens:,} tokens")
     cells = np.frombuffer(reader.bytes(count * _CELL_BYTES), "<i4").reshape(count, 3)
     if not ((cells[:, 1] == 1).all() and (cells[:, 2] == 0).all()):
         raise StateFormError("a cell is not of its one sequence")
-    if not np.array_equal(np.sort(cells[:, 0]), np.arange(tokens - count, tokens)):
+    places, last = cells[:, 0], np.arange(tokens - count, tokens)
+    if np.array_equal(places, last):
+        return count, count == tokens
+    if not np.array_equal(np.sort(places), last):
         raise StateFormError("the positions are not those of its tokens")
-    return count
+    return count, False
 
 
 def _check_keys(reader: _Reader, cells: int) -> tuple[bool, int]:
@@ -135,25 +164,23 @@ def _check_values(reader: _Reader, cells: int, layers: int, *, transposed: bool)
             reader.bytes(row_bytes * cells)
 
 
-def _cache_ends(reader: _Reader, tokens: int, most: int) -> Iterator[int]:
-    """Where up to `most` caches can end that begin at a place: with V and, as some models have none, without."""
-    cells = _check_cells(reader, tokens)
+def _cache_ends(reader: _Reader, tokens: int, most: int) -> Iterator[tuple[int, bool]]:
+    """Where up to `most` caches can end that begin at a place: with V and, as some models have none, without. And
+    whether the cells of all of them are in order."""
+    cells, in_order = _check_cells(reader, tokens)
+    transposed, layers = _check_keys(reader, cells)
     ends = [reader.at]
-    if cells:
-        transposed, layers = _check_keys(reader, cells)
-        ends = [reader.at]
-        try:
-            _check_values(reader, cells, layers, transposed=transposed)
-            ends.insert(0, reader.at)
-        except StateFormError:
-            pass
+    try:
+        _check_values(reader, cells, layers, transposed=transposed)
+        ends.insert(0, reader.at)
+    except StateFormError:
+        pass
     for end in ends:
-        yield end
+        yield end, in_order
         if most > 1:
-            following = reader.copy()
-            following.at = end
             try:
-                yield from _cache_ends(following, tokens, most - 1)
+                for last, others in _cache_ends(reader.at_place(end), tokens, most - 1):
+                    yield last, in_order and others
             except StateFormError:
                 continue
 

@@ -306,19 +306,20 @@ class LlamaCppBackend:
         """See `base.Backend.load`. Of a mark's state no copy is made, so what it is a view of stays in use."""
         total = len(state.tokens)
         length = total if tokens is None else tokens
-        self._has_logits = False
         logits = state.logits if length == total else None
+        self._has_logits, self._state_logits = False, None
+        why: str | None
         if total > self._facts.context_tokens:
-            self._clear()
-            why: str | None = (
-                f"it has {total:,} tokens and the context room for {self._facts.context_tokens:,}"
-            )
-        else:
-            why = self._memory.load(state, length)
-        if why is None and logits is not None and logits.shape != (self._facts.vocabulary_size,):
-            self._clear()
+            why = f"it has {total:,} tokens and the context room for {self._facts.context_tokens:,}"
+        elif logits is not None and logits.shape != (self._facts.vocabulary_size,):
             why = "its logits are those of another vocabulary"
+        else:
+            try:
+                why = self._memory.load(state, length)
+            except MemoryError:
+                why = "there is not enough memory for it"
         if why is not None:
+            self._clear()
             raise GenerationError(
                 "What was kept of the conversation was not taken by the model",
                 why,

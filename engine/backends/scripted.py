@@ -294,6 +294,8 @@ class ScriptedBackend:
         length = total if tokens is None else tokens
         self._held, self._has_logits = [], False
         why = None
+        if not total:
+            return
         if not 1 <= length <= total <= self._facts.context_tokens:
             why = f"{length:,} of its {total:,} tokens are wanted for {self._facts.context_tokens:,}"
         elif state.whole.tobytes() != _state_of(state.tokens):

@@ -3,12 +3,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from engine.backends.base import Cancelled, SyncReport
+from engine.backends.base import Cancelled, ContextState, SyncReport
 from engine.backends.scripted import (
     ASSISTANT,
     BEGIN,
@@ -233,3 +236,57 @@ def test_a_fork_leaves_no_trace(scripted: Scripted) -> None:
         backend.step(ord("z"))
     assert list(backend.held) == [*prompt, ord("a")]
     assert int(backend.logits().argmax()) == ord("b")
+
+
+def room(size_bytes: int) -> NDArray[np.uint8]:
+    return np.empty(size_bytes, np.uint8)
+
+
+def test_a_state_takes_another_backend_to_the_same_place(scripted: Scripted) -> None:
+    first, second = scripted({"text": "Rain, then sun."}), scripted({"text": "Rain, then sun."})
+    assert first.save(room) is None
+    assert first.state_bytes() == 0
+    first.sync(ask("weather"), quiet, never)
+    for byte in b"Rain":
+        first.step(byte)
+    state = first.save(room)
+    assert state is not None
+    assert state.whole.nbytes == first.state_bytes()
+    assert second.facts.state_key == first.facts.state_key != ""
+    second.load(state)
+    assert list(second.held) == list(first.held)
+    assert np.array_equal(second.logits(), first.logits())
+    assert int(second.step(ord(",")).argmax()) == ord(" ")
+    second.load(state, 5)
+    assert list(second.held) == list(state.tokens[:5])
+    with pytest.raises(ValueError, match="no logits"):
+        second.logits()
+    assert second.sync(state.tokens, quiet, never) == SyncReport(5, len(state.tokens) - 5)
+    second.load(ContextState((), np.zeros(0, np.uint8)))
+    assert list(second.held) == []
+
+
+def test_a_state_with_any_byte_changed_is_refused(scripted: Scripted) -> None:
+    backend = scripted({"text": "Rain."})
+    backend.sync(ask("x"), quiet, never)
+    state = backend.save(room)
+    assert state is not None
+    for place in range(state.whole.nbytes):
+        whole = state.whole.copy()
+        whole[place] ^= 1
+        with pytest.raises(GenerationError, match="damaged"):
+            backend.load(replace(state, whole=whole))
+        assert list(backend.held) == []
+    for length in (0, len(state.tokens) + 1, -1):
+        with pytest.raises(GenerationError, match="are wanted"):
+            backend.load(state, length)
+
+
+def test_keys_tell_scripts_apart_by_what_they_say(scripted: Scripted) -> None:
+    plain, slow, other = (
+        scripted(reply).facts
+        for reply in ({"text": "a"}, {"text": "a", "delay_s": 1.0, "crash_after": 3}, {"text": "b"})
+    )
+    assert (plain.state_key, plain.exact_key) == (slow.state_key, slow.exact_key)
+    assert plain.state_key == other.state_key
+    assert plain.exact_key != other.exact_key

@@ -1,0 +1,105 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+llama_keys = pytest.importorskip("engine.backends.llama_keys", reason="llama_cpp is not installed")
+llamacpp = pytest.importorskip("engine.backends.llamacpp", reason="llama_cpp is not installed")
+
+
+def keys(path: Path, **options: object) -> tuple[str, str]:
+    settings = {"context_tokens": 256, "threads": 1, "on_progress": lambda _fraction: True} | options
+    backend = llamacpp.LlamaCppBackend.open(path, name="Starter", **settings)
+    facts = backend.facts
+    backend.close()
+    return facts.state_key, facts.exact_key
+
+
+@pytest.fixture(scope="module")
+def usual(starter_path: Path) -> tuple[str, str]:
+    return keys(starter_path)
+
+
+def test_a_model_has_the_same_keys_every_time_and_under_every_name(
+    usual: tuple[str, str], starter_path: Path, tmp_path: Path
+) -> None:
+    state, exact = usual
+    assert state
+    assert exact
+    assert state != exact
+    renamed = tmp_path / "other.gguf"
+    shutil.copyfile(starter_path, renamed)
+    assert keys(renamed) == usual
+
+
+def test_another_form_of_the_memory_has_keys_of_its_own(usual: tuple[str, str], starter_path: Path) -> None:
+    forms = {usual[0], *(keys(starter_path, kv_type=kind)[0] for kind in ("f32", "q8_0"))}
+    assert len(forms) == 3
+
+
+def test_what_changes_bits_alone_changes_the_exact_key_alone(
+    usual: tuple[str, str], starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keys(starter_path, context_tokens=768)[0] == usual[0]
+    threads = keys(starter_path, threads=2)
+    assert (threads[0], threads[1] != usual[1]) == (usual[0], True)
+    monkeypatch.setattr(llamacpp, "CHUNK_TOKENS", 64)
+    chunks = keys(starter_path)
+    assert (chunks[0], chunks[1] != usual[1]) == (usual[0], True)
+    monkeypatch.undo()
+    monkeypatch.setattr(llama_keys, "_library", lambda _folder: "another build")
+    library = keys(starter_path)
+    assert (library[0], library[1] != usual[1]) == (usual[0], True)
+
+
+def test_the_room_for_more_tokens_changes_neither(usual: tuple[str, str], starter_path: Path) -> None:
+    assert keys(starter_path, context_tokens=768) == keys(starter_path, context_tokens=1024)
+
+
+def written(path: Path, changes: dict[int, int], size_bytes: int = 8 << 20) -> Path:
+    data = bytearray(size_bytes)
+    for at, value in changes.items():
+        data[at] = value
+    path.write_bytes(data)
+    return path
+
+
+def test_files_of_one_name_and_size_with_other_contents_differ(tmp_path: Path) -> None:
+    """What is no GGUF is sampled from its beginning to its end."""
+    prints = {llama_keys.file_fingerprint(written(tmp_path / "m.gguf", changes))
+              for changes in ({}, {0: 1}, {(8 << 20) - 1: 1}, {100: 1})}  # fmt: skip
+    assert len(prints) == 4
+    assert llama_keys.file_fingerprint(written(tmp_path / "m.gguf", {}, (8 << 20) + 1)) not in prints
+
+
+def test_every_byte_of_the_header_counts(starter_path: Path, tmp_path: Path) -> None:
+    from convert.gguf_header import read_gguf_header
+
+    copy = tmp_path / "m.gguf"
+    shutil.copyfile(starter_path, copy)
+    header = read_gguf_header(copy)
+    before = llama_keys.file_fingerprint(copy)
+    at = copy.read_bytes()[: header.data_offset].index(b"general.architecture") + 3
+    with copy.open("r+b") as file:
+        file.seek(at)
+        file.write(b"X")
+    assert llama_keys.file_fingerprint(copy) != before
+
+
+def test_every_part_of_a_split_model_counts(tmp_path: Path) -> None:
+    first = written(tmp_path / "m-00001-of-00002.gguf", {}, 1000)
+    second = written(tmp_path / "m-00002-of-00002.gguf", {}, 1000)
+    before = llama_keys.file_fingerprint(first)
+    written(second, {5: 1}, 1000)
+    assert llama_keys.file_fingerprint(first) != before
+
+
+def test_a_file_that_is_gone_leaves_a_model_without_keys(
+    starter_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(_path: Path) -> str:
+        raise OSError("gone")
+
+    monkeypatch.setattr(llama_keys, "file_fingerprint", gone)
+    assert keys(starter_path) == ("", "")
+    assert "will not be kept" in caplog.text
