@@ -195,6 +195,19 @@ class StoreVersionError(DataFolderError):
     http_status = 507
 
 
+class SealBroken(DataFolderError):
+    """An encrypted value that does not open: changed, moved, or sealed with another key."""
+
+    code = "seal_broken"
+
+
+class KeyMissing(DataFolderError):
+    """The conversations are encrypted, and their key is not here, or another one is."""
+
+    code = "conversations_locked"
+    http_status = 423
+
+
 class EngineRunning(SeamountError):
     """Another engine already serves this data folder."""
 
