@@ -90,7 +90,7 @@ def begin_turn(
         parent, _ = add_node(connection, session, parent, role="user", text=text, now=now)
         asked = read_messages(connection, ONE, parent)[0]
         connection.execute(
-            "UPDATE session SET title = ? WHERE number = ? AND title = ''",
+            "UPDATE session SET title = seal(?, 'session.title', id) WHERE number = ? AND title = ''",
             (title_of_question(text), session),
         )
     elif above is None or above.role not in ("user", "tool"):
@@ -118,7 +118,10 @@ def begin_results(
     if answer.status == "running":
         raise Conflict(what, "the answer is still being written", "wait until it ends, or stop it")
     calls = calls_of(
-        connection.execute("SELECT tool_calls FROM message WHERE number = ?", (answer.number,)).fetchone()[0]
+        connection.execute(
+            "SELECT unseal(tool_calls, 'message.tool_calls', id) FROM message WHERE number = ?",
+            (answer.number,),
+        ).fetchone()[0]
     )
     if not calls:
         raise BadRequest(what, "the answer makes no call", "choose the answer that made the calls")
@@ -190,7 +193,9 @@ def reopen(
         raise Conflict(what, "other messages follow it already", "ask for another answer instead")
     fold_chunks(connection, found.number)
     calls, blob, sampling = connection.execute(
-        "SELECT tool_calls, token_ids, sampling FROM message WHERE number = ?", (found.number,)
+        "SELECT unseal(tool_calls, 'message.tool_calls', id), unseal(token_ids, 'message.token_ids', id),"
+        " sampling FROM message WHERE number = ?",
+        (found.number,),
     ).fetchone()
     forget_calls(connection, [calls])
     connection.execute(
@@ -208,8 +213,12 @@ def append(
 ) -> None:
     """`SessionStore.append`, in one statement."""
     added = connection.execute(
-        "INSERT INTO chunk (message, part, text, token_ids)"
-        " SELECT number, ?, ?, ? FROM message WHERE id = ? AND status = 'running'",
+        # Sealed, a piece is bound to its answer and number, so the number is chosen here, as SQLite would.
+        "INSERT INTO chunk (number, message, part, text, token_ids)"
+        " SELECT n.next, m.number, ?, seal(?, 'chunk.text', m.id || '/' || n.next),"
+        " seal(?, 'chunk.token_ids', m.id || '/' || n.next)"
+        " FROM message m, (SELECT coalesce(max(number), 0) + 1 AS next FROM chunk) n"
+        " WHERE m.id = ? AND m.status = 'running'",
         (part, clean_text(text)[0], packed(token_ids), answer_id),
     ).rowcount
     if not added:
@@ -243,8 +252,8 @@ def end_turn(
     if kept is not None and kept.seed is None and seed is not None:
         sampling = kept.model_copy(update={"seed": seed}).model_dump_json()
     connection.execute(
-        "UPDATE message SET status = ?, finish_reason = ?, usage = ?, error_code = ?, error_text = ?,"
-        " sampling = ? WHERE number = ?",
+        "UPDATE message SET status = ?, finish_reason = ?, usage = ?, error_code = ?,"
+        " error_text = seal(?, 'message.error_text', id), sampling = ? WHERE number = ?",
         (
             end.status,
             end.finish_reason,
@@ -259,7 +268,9 @@ def end_turn(
         _add_details(connection, number, end)
     if folding and end.tool_calls:
         reasoning, blob = connection.execute(
-            "SELECT reasoning, token_ids FROM message WHERE number = ?", (number,)
+            "SELECT unseal(reasoning, 'message.reasoning', id), unseal(token_ids, 'message.token_ids', id)"
+            " FROM message WHERE number = ?",
+            (number,),
         ).fetchone()
         remember(connection, [call.id for call in end.tool_calls], reasoning, unpacked(blob))
     connection.execute("UPDATE session SET updated_at = ? WHERE number = ?", (time.time(), session))
@@ -273,10 +284,14 @@ def _add_details(connection: sqlite3.Connection, number: int, end: End) -> None:
             (end.thought.tokens, end.thought.elapsed_s, number),
         )
     if end.notices:
-        connection.execute("UPDATE message SET notices = ? WHERE number = ?", (listed(end.notices), number))
+        connection.execute(
+            "UPDATE message SET notices = seal(?, 'message.notices', id) WHERE number = ?",
+            (listed(end.notices), number),
+        )
     if end.tool_calls:
         connection.execute(
-            "UPDATE message SET tool_calls = ?, call_text = '' WHERE number = ?",
+            "UPDATE message SET tool_calls = seal(?, 'message.tool_calls', id), call_text = ''"
+            " WHERE number = ?",
             (listed(end.tool_calls), number),
         )
 
@@ -295,7 +310,9 @@ def purge(connection: sqlite3.Connection, sessions: Iterable[int]) -> None:
     """Remove sessions with all that is remembered of their answers' calls."""
     for session in sessions:
         rows = connection.execute(
-            "SELECT tool_calls FROM message WHERE session = ? AND tool_calls IS NOT NULL", (session,)
+            "SELECT unseal_or_null(tool_calls, 'message.tool_calls', id) FROM message"
+            " WHERE session = ? AND tool_calls IS NOT NULL",
+            (session,),
         ).fetchall()
         forget_calls(connection, (row[0] for row in rows))
         connection.execute("DELETE FROM session WHERE number = ?", (session,))

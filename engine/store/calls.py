@@ -28,7 +28,9 @@ def remember(
     for call_id in call_ids:
         # REPLACE gives a new rowid, so that rowids are the order of remembering.
         connection.execute(
-            "INSERT OR REPLACE INTO written_call VALUES (?, ?, ?, ?)", (clean_text(call_id)[0], *row)
+            "INSERT OR REPLACE INTO written_call SELECT ?1, seal(?2, 'written_call.reasoning', ?1),"
+            " seal(?3, 'written_call.token_ids', ?1), ?4",
+            (clean_text(call_id)[0], *row),
         )
     [count] = connection.execute("SELECT count(*) FROM written_call").fetchone()
     if count > WRITTEN_CALLS_KEPT:
@@ -41,7 +43,8 @@ def remember(
 def recall(connection: sqlite3.Connection, call_ids: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
     """(reasoning, token ids of the whole answer) of those calls that are still known."""
     rows = connection.execute(
-        f"SELECT id, reasoning, token_ids FROM written_call WHERE id IN {_CHOSEN}",  # noqa: S608
+        "SELECT id, unseal(reasoning, 'written_call.reasoning', id),"  # noqa: S608
+        f" unseal(token_ids, 'written_call.token_ids', id) FROM written_call WHERE id IN {_CHOSEN}",
         (json.dumps(list(call_ids)),),
     )
     return {call_id: (reasoning, unpacked(blob)) for call_id, reasoning, blob in rows}

@@ -20,6 +20,8 @@ from pathlib import Path
 from engine.atomic_file import is_disk_full
 from engine.errors import DataFolderError, DiskFull, SeamountError
 from engine.store.migrations import MIGRATIONS, Migration, migrate, stored_version
+from engine.store.sealed_columns import SealedColumns
+from engine.store.sealing import Cipher
 
 BUSY_TIMEOUT_MS = 5_000
 RESERVE_BYTES = 256 * 1024
@@ -43,26 +45,30 @@ _UNUSABLE = {
 class Database:
     """An open store file. Any thread may use it: one at a time, by the lock."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, sealed: SealedColumns) -> None:
         self.path = path
+        self._sealed = sealed
         self._connection = connection
         self._lock = threading.RLock()
         self._closed = False
 
     @classmethod
-    def open(cls, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> "Database":
-        """Open or create the store at `path` and bring it to the newest version.
+    def open(
+        cls, path: Path, migrations: Sequence[Migration] = MIGRATIONS, cipher: Cipher | None = None
+    ) -> "Database":
+        """Open or create the store at `path` and bring it to the newest version. `cipher`: of an encrypted one.
 
-        Raises StoreVersionError, DiskFull or DataFolderError; the file is then as it was.
+        Raises StoreVersionError, KeyMissing, DiskFull or DataFolderError; the file is then as it was.
         """
+        sealed = SealedColumns(cipher)
         try:
-            connection = _connected(path, migrations)
+            connection = _connected(path, migrations, sealed)
         except DiskFull:
             # Even reading takes a little room, for the log's index. Is there a reserve of an earlier run?
             if not _released(path):
                 raise
-            connection = _connected(path, migrations)
-        database = cls(connection, path)
+            connection = _connected(path, migrations, sealed)
+        database = cls(connection, path, sealed)
         database.keep_reserve()
         return database
 
@@ -74,7 +80,7 @@ class Database:
             try:
                 yield self._connection
             except sqlite3.Error as error:
-                raise explained(error, self.path) from error
+                raise (self._sealed.taken_failure() or explained(error, self.path)) from error
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[sqlite3.Connection, None, None]:
@@ -94,7 +100,7 @@ class Database:
                         self._connection.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
-                raise explained(error, self.path) from error
+                raise (self._sealed.taken_failure() or explained(error, self.path)) from error
 
     def forget(self) -> None:
         """Empty the log, so that what was deleted is in no file of the store any more."""
@@ -133,11 +139,11 @@ class Database:
             )
 
 
-def _connected(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
+def _connected(path: Path, migrations: Sequence[Migration], sealed: SealedColumns) -> sqlite3.Connection:
     """A connection to the store at `path`, inspected, configured and migrated."""
     connection: sqlite3.Connection | None = None
     try:
-        _inspect(path, migrations[-1].version)
+        _inspect(path, migrations[-1].version, sealed)
         _keep_private(path)
         connection = sqlite3.connect(
             path,
@@ -145,6 +151,7 @@ def _connected(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connectio
             isolation_level=None,  # autocommit: transactions are opened and closed by hand
             check_same_thread=False,
         )
+        sealed.add_to(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -218,8 +225,9 @@ def _has_no_space(folder: Path) -> bool:
         return False
 
 
-def _inspect(path: Path, latest: int) -> None:
-    """Raise before anything is written when the file at `path` is not a whole store of a known version.
+def _inspect(path: Path, latest: int, sealed: SealedColumns) -> None:
+    """Raise before anything is written when the file at `path` is not a whole store of a known version, or is
+    sealed with another key.
 
     SQLite itself is not careful enough here: it takes an empty file for a new database and then deletes the
     log beside it, which may hold all the conversations there are.
@@ -237,6 +245,7 @@ def _inspect(path: Path, latest: int) -> None:
             "both were left untouched; restore a backup over them, or move the log elsewhere to begin anew",
         )
     if not head:
+        sealed.check_new()
         return
     if head != _MAGIC:
         raise _damaged(path, "it is not an SQLite database")
@@ -251,6 +260,7 @@ def _inspect(path: Path, latest: int) -> None:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
             if verdict != "ok":
                 raise _damaged(path, verdict)
+        sealed.check(connection)
 
 
 def _damaged(path: Path, why: str) -> DataFolderError:

@@ -3,8 +3,9 @@
 Owns: the SQL of every version, the version check, the backup before a migration. Does not know what the
 rows mean to the program (`sessions`) or how a connection is opened (`database`).
 
-The version is `PRAGMA user_version`; the magic is `PRAGMA application_id`, "SMNT". Both lie in the first
-100 bytes of the file, where SQLite documents them, and change inside the same transaction as the tables.
+The version is `PRAGMA user_version`; the magic is `PRAGMA application_id`, "SMNT" or, of an encrypted store,
+"SMNE". Both lie in the first 100 bytes of the file, where SQLite documents them, and change inside the same
+transaction as the tables.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ from engine.atomic_file import sync_folder
 from engine.errors import DataFolderError, StoreVersionError
 
 APPLICATION_ID = int.from_bytes(b"SMNT", "big")
+SEALED_APPLICATION_ID = int.from_bytes(b"SMNE", "big")
+"""Of an encrypted store (`encryption`), so that a Seamount that does not know encryption leaves it alone."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def stored_version(connection: sqlite3.Connection, path: Path, latest: int) -> i
     """
     version = _number(connection, "PRAGMA user_version")
     tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
-    if (tables or version) and _number(connection, "PRAGMA application_id") != APPLICATION_ID:
+    ids = (APPLICATION_ID, SEALED_APPLICATION_ID)
+    if (tables or version) and _number(connection, "PRAGMA application_id") not in ids:
         raise DataFolderError(
             f"Seamount cannot use {path} as its session store",
             "it is a database of another program",
@@ -171,7 +175,8 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
                     connection.execute(statement)
         if violation := connection.execute("PRAGMA foreign_key_check").fetchone():
             raise sqlite3.IntegrityError(f"the migration left a dangling reference: {violation}")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        if not version:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {latest}")
         connection.execute("COMMIT")
     except BaseException:

@@ -43,7 +43,7 @@ _USAGE = TypeAdapter(Usage)
 _SAMPLING = TypeAdapter(Sampling)
 
 _SUMMARIES = """
-    SELECT s.id, s.title, s.created_at, s.updated_at, s.deleted_at,
+    SELECT s.id, coalesce(unseal_or_null(s.title, 'session.title', s.id), ''), s.created_at, s.updated_at, s.deleted_at,
            (SELECT count(*) FROM message m WHERE m.session = s.number)
     FROM session s """
 SUMMARY_BY_ID = _SUMMARIES + "WHERE s.id = ?"
@@ -52,17 +52,26 @@ SUMMARIES_SHOWN = _SUMMARIES + "WHERE s.deleted_at IS NULL ORDER BY s.updated_at
 ROLE = "iif(m.tool_call_id IS NULL, m.role, 'tool')"
 """The role of the message `m` on the wire: a tool result is stored as a 'user'."""
 _MESSAGES = f"""
-    SELECT m.number, m.id, p.id, {ROLE}, m.text, m.status, m.created_at, m.model_id, m.finish_reason,
-           m.error_code, m.error_text, m.usage, m.mode, m.reasoning, m.thinking_tokens, m.thinking_s,
-           m.tool_calls, m.call_text, m.tool_call_id, m.notices
+    SELECT m.number, m.id, p.id, {ROLE}, unseal(m.text, 'message.text', m.id), m.status, m.created_at,
+           m.model_id, m.finish_reason, m.error_code, unseal(m.error_text, 'message.error_text', m.id), m.usage,
+           m.mode, unseal(m.reasoning, 'message.reasoning', m.id), m.thinking_tokens, m.thinking_s,
+           unseal(m.tool_calls, 'message.tool_calls', m.id), unseal(m.call_text, 'message.call_text', m.id),
+           m.tool_call_id, unseal(m.notices, 'message.notices', m.id)
     FROM message m LEFT JOIN message p ON p.number = m.parent
     WHERE m.number IN ({{chosen}}) ORDER BY m.number"""  # noqa: S608
-_CHUNKS = "SELECT message, part, text FROM chunk WHERE message IN ({chosen}) ORDER BY number"
+_CHUNKS = """
+    SELECT c.message, c.part, unseal(c.text, 'chunk.text', m.id || '/' || c.number)
+    FROM chunk c JOIN message m ON m.number = c.message
+    WHERE c.message IN ({chosen}) ORDER BY c.number"""
+CHUNK_IDS = "unseal(c.token_ids, 'chunk.token_ids', m.id || '/' || c.number)"
+"""The token ids of the chunk `c` of the message `m`."""
 
-_IDS = "SELECT id, token_ids FROM message WHERE id IN (SELECT value FROM json_each(?))"
-_IDS_IN_CHUNKS = """
-    SELECT m.id, c.token_ids FROM chunk c JOIN message m ON m.number = c.message
-    WHERE m.id IN (SELECT value FROM json_each(?)) ORDER BY c.number"""
+_IDS = """
+    SELECT id, unseal(token_ids, 'message.token_ids', id) FROM message
+    WHERE id IN (SELECT value FROM json_each(?))"""
+_IDS_IN_CHUNKS = f"""
+    SELECT m.id, {CHUNK_IDS} FROM chunk c JOIN message m ON m.number = c.message
+    WHERE m.id IN (SELECT value FROM json_each(?)) ORDER BY c.number"""  # noqa: S608
 
 # Each chooses message numbers, given one parameter.
 OF_SESSION = "SELECT number FROM message WHERE session = ?"

@@ -31,6 +31,7 @@ from engine.store import answers, calls
 from engine.store.answers import End, Writer
 from engine.store.database import Database
 from engine.store.rows import (
+    CHUNK_IDS,
     OF_SESSION,
     ONE,
     SUMMARIES_SHOWN,
@@ -44,6 +45,7 @@ from engine.store.rows import (
     unpacked,
     written_ids,
 )
+from engine.store.sealing import Cipher
 from engine.store.search import fold
 from engine.store.titles import tidy_title
 from engine.store.tree import new_id, no_message, no_session, node, session_number
@@ -60,13 +62,14 @@ class SessionStore:
         self._database = database
 
     @classmethod
-    def open(cls, path: Path) -> "SessionStore":
-        """Open or create the store at `path`, in a folder that exists.
+    def open(cls, path: Path, cipher: Cipher | None = None) -> "SessionStore":
+        """Open or create the store at `path`, in a folder that exists. `cipher`: that of an encrypted one.
 
         Migrates an older one after a backup, keeps what a dead engine left of its answers as interrupted,
-        and purges what was deleted in an earlier run. Raises StoreVersionError, DataFolderError, DiskFull.
+        and purges what was deleted in an earlier run. Raises StoreVersionError, KeyMissing, DataFolderError,
+        DiskFull.
         """
-        store = cls(Database.open(path))
+        store = cls(Database.open(path, cipher=cipher))
         try:
             try:
                 store._settle(folding=True)
@@ -101,7 +104,8 @@ class SessionStore:
                     str(row[0])
                     for row in connection.execute(
                         "SELECT id FROM session WHERE number IN (SELECT m.session FROM search_text t"
-                        " JOIN message m ON m.number = t.message WHERE instr(t.folded, ?) > 0)",
+                        " JOIN message m ON m.number = t.message"
+                        " WHERE instr(unseal_or_null(t.folded, 'search_text.folded', m.id), ?) > 0)",
                         (needle,),
                     )
                 }
@@ -116,7 +120,8 @@ class SessionStore:
         session_id, tidy = new_id(), tidy_title(title)
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO session (id, title, title_by, created_at, updated_at) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO session (id, title, title_by, created_at, updated_at)"
+                " SELECT ?1, seal(?2, 'session.title', ?1), ?3, ?4, ?5",
                 (session_id, tidy, _titled_by(tidy), now, now),
             )
         return self._summary(session_id)
@@ -127,7 +132,7 @@ class SessionStore:
             number = session_number(connection, session_id)
             summary = self._summary(session_id)
             leaf, tools = connection.execute(
-                "SELECT leaf_id, tools FROM session WHERE number = ?", (number,)
+                "SELECT leaf_id, unseal(tools, 'session.tools', id) FROM session WHERE number = ?", (number,)
             ).fetchone()
             messages = read_messages(connection, OF_SESSION, number)
         return Session(summary=summary, leaf_id=leaf, messages=messages, tools=tools_of(tools))
@@ -136,7 +141,9 @@ class SessionStore:
         """The tools of the session's turns, in the order they were given in."""
         with self._database.reading() as connection:
             number = session_number(connection, session_id)
-            row = connection.execute("SELECT tools FROM session WHERE number = ?", (number,)).fetchone()
+            row = connection.execute(
+                "SELECT unseal(tools, 'session.tools', id) FROM session WHERE number = ?", (number,)
+            ).fetchone()
         return tools_of(row[0])
 
     def change_session(
@@ -162,11 +169,14 @@ class SessionStore:
             if title is not None:
                 tidy = tidy_title(title)
                 connection.execute(
-                    "UPDATE session SET title = ?, title_by = ? WHERE number = ?",
+                    "UPDATE session SET title = seal(?, 'session.title', id), title_by = ? WHERE number = ?",
                     (tidy, _titled_by(tidy), number),
                 )
             if tools is not None:
-                connection.execute("UPDATE session SET tools = ? WHERE number = ?", (listed_tools, number))
+                connection.execute(
+                    "UPDATE session SET tools = seal(?, 'session.tools', id) WHERE number = ?",
+                    (listed_tools, number),
+                )
             if leaf_id is not None:
                 node(connection, number, leaf_id)
                 connection.execute("UPDATE session SET leaf_id = ? WHERE number = ?", (leaf_id, number))
@@ -191,7 +201,7 @@ class SessionStore:
         with self._database.transaction() as connection:
             number = session_number(connection, session_id)
             changed = connection.execute(
-                "UPDATE session SET title = ?, title_by = 'model'"
+                "UPDATE session SET title = seal(?, 'session.title', id), title_by = 'model'"
                 " WHERE number = ? AND title_by = 'question' AND deleted_at IS NULL AND ? <> ''",
                 (tidy, number, tidy),
             ).rowcount
@@ -249,12 +259,15 @@ class SessionStore:
         """The ids that were generated for the message, in order; empty for what a person wrote."""
         with self._database.reading() as connection:
             row = connection.execute(
-                "SELECT number, token_ids FROM message WHERE id = ?", (message_id,)
+                "SELECT number, unseal(token_ids, 'message.token_ids', id) FROM message WHERE id = ?",
+                (message_id,),
             ).fetchone()
             if row is None:
                 raise no_message()
             chunks = connection.execute(
-                "SELECT token_ids FROM chunk WHERE message = ? ORDER BY number", (row[0],)
+                f"SELECT {CHUNK_IDS} FROM chunk c JOIN message m ON m.number = c.message"  # noqa: S608
+                " WHERE c.message = ? ORDER BY c.number",
+                (row[0],),
             ).fetchall()
         return unpacked(bytes(row[1]) + b"".join(chunk[0] for chunk in chunks))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.errors import Conflict, NotFound
 from engine.protocol import ReasoningMode, Sampling
-from engine.store.rows import ROLE
+from engine.store.rows import CHUNK_IDS, ROLE
 from engine.store.search import fold
 
 
@@ -78,7 +78,8 @@ def add_node(
     number = connection.execute(
         "INSERT INTO message"
         " (id, session, parent, role, status, created_at, model_id, sampling, mode, tool_call_id, text,"
-        " token_ids) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'')",
+        " token_ids)"
+        " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, seal(?11, 'message.text', ?1), x''",
         (
             message_id,
             session,
@@ -95,7 +96,7 @@ def add_node(
     ).lastrowid
     assert number is not None, "an INSERT always has a row"  # noqa: S101
     if text:
-        connection.execute("INSERT INTO search_text VALUES (?, ?)", (number, fold(text)))
+        _make_findable(connection, number, message_id, text)
     return number, message_id
 
 
@@ -105,12 +106,16 @@ def fold_chunks(connection: sqlite3.Connection, number: int) -> None:
     The raw text of calls goes where the calls themselves are stored already.
     """
     chunks = connection.execute(
-        "SELECT part, text, token_ids FROM chunk WHERE message = ? ORDER BY number", (number,)
+        f"SELECT c.part, unseal(c.text, 'chunk.text', m.id || '/' || c.number), {CHUNK_IDS}"  # noqa: S608
+        " FROM chunk c JOIN message m ON m.number = c.message WHERE c.message = ? ORDER BY c.number",
+        (number,),
     ).fetchall()
     if not chunks:
         return
-    text, reasoning, call_text, token_ids, called = connection.execute(
-        "SELECT text, reasoning, call_text, token_ids, tool_calls IS NOT NULL FROM message WHERE number = ?",
+    message_id, text, reasoning, call_text, token_ids, called = connection.execute(
+        "SELECT id, unseal(text, 'message.text', id), unseal(reasoning, 'message.reasoning', id),"
+        " unseal(call_text, 'message.call_text', id), unseal(token_ids, 'message.token_ids', id),"
+        " tool_calls IS NOT NULL FROM message WHERE number = ?",
         (number,),
     ).fetchone()
     come: dict[str, list[str]] = {"text": [text], "reasoning": [reasoning], "call": [call_text]}
@@ -119,12 +124,21 @@ def fold_chunks(connection: sqlite3.Connection, number: int) -> None:
     text, reasoning, call_text = ("".join(come[part]) for part in ("text", "reasoning", "call"))
     token_ids += b"".join(chunk[2] for chunk in chunks)
     connection.execute(
-        "UPDATE message SET text = ?, reasoning = ?, call_text = ?, token_ids = ? WHERE number = ?",
+        "UPDATE message SET text = seal(?, 'message.text', id), reasoning = seal(?, 'message.reasoning', id),"
+        " call_text = seal(?, 'message.call_text', id), token_ids = seal(?, 'message.token_ids', id)"
+        " WHERE number = ?",
         (text, reasoning, "" if called else call_text, token_ids, number),
     )
     if text:
-        connection.execute("INSERT OR REPLACE INTO search_text VALUES (?, ?)", (number, fold(text)))
+        _make_findable(connection, number, message_id, text)
     connection.execute("DELETE FROM chunk WHERE message = ?", (number,))
+
+
+def _make_findable(connection: sqlite3.Connection, number: int, message_id: str, text: str) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO search_text SELECT ?, seal(?, 'search_text.folded', ?)",
+        (number, fold(text), message_id),
+    )
 
 
 def not_running(connection: sqlite3.Connection, answer_id: str) -> NotFound | Conflict:
