@@ -208,6 +208,13 @@ class KeyMissing(DataFolderError):
     http_status = 423
 
 
+class KeyNotKept(DataFolderError):
+    """There is no place for a key: no keyring that counts, or a file that cannot hold it."""
+
+    code = "key_not_kept"
+    http_status = 409
+
+
 class EngineRunning(SeamountError):
     """Another engine already serves this data folder."""
 

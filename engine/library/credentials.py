@@ -1,57 +1,40 @@
 """Access tokens for hubs: kept in the operating system's keyring, or else in this process for as long as it runs.
 
-Owns: which keyrings count, under which name a token lies there, and what is said when none can be used. A token is
+Owns: under which name a token lies in the keyring, and what is said when it is not there. A token is
 never written anywhere else: not to a file, a log, an address or an error; nothing here shows one when it is
 printed. A keyring may ask a person for its password and answer only then, so each call has a thread of its own and
 a limit on how long it is waited for.
 """
 
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Literal
 
 from engine.errors import BadRequest
 from engine.library.hub_place import ENDPOINT_VARIABLE, host_of, is_hub_itself, may_carry_secrets
+from engine.system_keyring import (
+    SERVICE,
+    KeyringUnusableError,
+    begun,
+    told,
+    unanswered,
+    usable_keyring,
+    waited,
+)
 
-SERVICE = "seamount"
 LONGEST_TOKEN = 500
 CHANGE_TIMEOUT_S = 60.0
 """How long a person may take to unlock the keyring when a token is to be kept."""
 LOOK_TIMEOUT_S = 5.0
 SHOW_TIMEOUT_S = 1.0
 """The same, where a window waits for what it shows."""
-SAFE_BACKENDS = (
-    "keyring.backends.SecretService",
-    "keyring.backends.libsecret",
-    "keyring.backends.kwallet",
-    "keyring.backends.macOS",
-    "keyring.backends.Windows",
-)
-"""Those of the operating systems; others may write plain text."""
 
 TokenState = Literal["none", "keyring", "this_run", "environment"]
-_Answer = TypeVar("_Answer")
-
-
-class _Backend(Protocol):
-    """The part of a keyring's backend that is used here."""
-
-    def get_password(self, service: str, username: str) -> str | None: ...
-    def set_password(self, service: str, username: str, password: str) -> None: ...
-    def delete_password(self, service: str, username: str) -> None: ...
-
-
-_log = logging.getLogger(__name__)
-
-
-class KeyringUnusableError(Exception):
-    """There is none that can be used; the message is a clause that says why, and holds no secret."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +94,11 @@ class Credentials:
             )
         host = host_of(endpoint)
         known = _Known(token, "keyring", looked=True)
-        keeping = _begun(lambda: _keep(host, token))
+        keeping = begun(lambda: _keep(host, token))
         try:
             keeping.result(self._change_timeout_s)
         except StillRunning:
-            known.place, known.problem = "this_run", _not_kept(_unanswered(self._change_timeout_s))
+            known.place, known.problem = "this_run", _not_kept(unanswered(self._change_timeout_s))
         except KeyringUnusableError as error:
             known.place, known.problem = "this_run", _not_kept(error)
         with self._lock:
@@ -137,7 +120,7 @@ class Credentials:
         host = host_of(endpoint)
         problem = None
         try:
-            _waited(lambda: _forget(host), self._change_timeout_s)
+            waited(lambda: _forget(host), self._change_timeout_s)
         except KeyringUnusableError as error:
             before = self._hosts.get(host)
             problem = _not_kept(error)
@@ -183,7 +166,7 @@ class Credentials:
             if known.looked:
                 return known
             if known.pending is None:
-                known.pending = _begun(lambda: _find(host))
+                known.pending = begun(lambda: _find(host))
             pending = known.pending
         try:
             token, problem = pending.result(timeout_s), None
@@ -216,87 +199,27 @@ class Credentials:
 
 def keyring_name() -> str:
     """Which keyring is used, for people. Raises KeyringUnusableError."""
-    return _waited(lambda: _usable_keyring()[1], LOOK_TIMEOUT_S)
+    return waited(lambda: usable_keyring()[1], LOOK_TIMEOUT_S)
 
 
 # --- the keyring, in a thread of its own -----------------------------------------------------------------
 
 
 def _keep(host: str, token: str) -> None:
-    backend, _ = _usable_keyring()
-    _told(lambda: backend.set_password(SERVICE, host, token))
+    backend, _ = usable_keyring()
+    told(lambda: backend.set_password(SERVICE, host, token))
 
 
 def _find(host: str) -> str | None:
-    backend, _ = _usable_keyring()
-    found = _told(lambda: backend.get_password(SERVICE, host))
+    backend, _ = usable_keyring()
+    found = told(lambda: backend.get_password(SERVICE, host))
     return found if found and _is_token(found) else None
 
 
 def _forget(host: str) -> None:
-    backend, _ = _usable_keyring()
-    if _told(lambda: backend.get_password(SERVICE, host)) is not None:
-        _told(lambda: backend.delete_password(SERVICE, host))
-
-
-def _usable_keyring() -> tuple[_Backend, str]:
-    """(backend, its name for people). Raises KeyringUnusableError."""
-    try:
-        import keyring
-    except ImportError as error:
-        raise KeyringUnusableError("the package keyring is not installed") from error
-    backend: Any = _told(keyring.get_keyring)
-    # Several at once: the first that counts, never a plain one that stands before it.
-    for each in getattr(backend, "backends", None) or [backend]:
-        module = type(each).__module__
-        if module.startswith(SAFE_BACKENDS):
-            return cast(_Backend, each), str(getattr(each, "name", module)).rpartition(" ")[0] or module
-    module = type(backend).__module__
-    if module.startswith(("keyring.backends.fail", "keyring.backends.null", "keyring.backends.chainer")):
-        raise KeyringUnusableError("this system has no keyring")
-    raise KeyringUnusableError(
-        f"the keyring that is set up here ({module.partition('.')[0]}) is not the system's own"
-    )
-
-
-def _told(call: "Callable[[], _Answer]") -> _Answer:
-    """What a keyring answers. Raises KeyringUnusableError; what an error of its own says may be secret."""
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001 - each backend has errors of its own
-        name = type(error).__name__
-        reasons = {
-            "NoKeyringError": "this system has no keyring",
-            "InitError": "the keyring cannot be opened",
-            "KeyringLocked": "the keyring stayed locked",
-        }
-        _log.info("the keyring failed with %s", name)
-        raise KeyringUnusableError(reasons.get(name, f"the keyring failed ({name})")) from None
-
-
-def _begun(call: "Callable[[], _Answer]") -> "Future[_Answer]":
-    future: Future[_Answer] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - told by the future
-            future.set_exception(error)
-
-    # A daemon: a keyring that never answers must not hold the engine at its end.
-    threading.Thread(target=run, name="keyring", daemon=True).start()
-    return future
-
-
-def _waited(call: "Callable[[], _Answer]", timeout_s: float) -> _Answer:
-    try:
-        return _begun(call).result(timeout_s)
-    except StillRunning:
-        raise _unanswered(timeout_s) from None
-
-
-def _unanswered(timeout_s: float) -> KeyringUnusableError:
-    return KeyringUnusableError(f"the keyring did not answer within {timeout_s:.0f} s")
+    backend, _ = usable_keyring()
+    if told(lambda: backend.get_password(SERVICE, host)) is not None:
+        told(lambda: backend.delete_password(SERVICE, host))
 
 
 def _is_token(text: str) -> bool:

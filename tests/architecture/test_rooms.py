@@ -31,7 +31,7 @@ ROOMS_OF = {
     "torch": ("kernels/", "engine/model/", "engine/backends/native"),
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
-    "keyring": ("engine/doctor.py", "engine/library/credentials.py"),
+    "keyring": ("engine/doctor.py", "engine/system_keyring.py"),
     "pynvml": ("engine/placement/nvidia.py",),
     "huggingface_hub": ("engine/library/fetching/hub.py",),
     "send2trash": ("engine/library/trash.py",),

@@ -40,7 +40,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_keyring() -> None:
         raise KeyringUnusableError("this system has no keyring")
 
-    monkeypatch.setattr(credentials_module, "_usable_keyring", no_keyring)
+    monkeypatch.setattr(credentials_module, "usable_keyring", no_keyring)
     monkeypatch.setattr(hub, "default_token", lambda: None)
     monkeypatch.setattr(hardware, "llama_cpp", lambda: "not asked")
     for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
