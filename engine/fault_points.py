@@ -32,6 +32,8 @@ NAMES = {
     "turn-ending": "an answer is whole, and its end is about to be stored",
     "turn-ended": "an answer's end is in the database, not yet in the journal",
     "branch-storing": "inside the transaction that makes a new branch of a conversation",
+    "store-resealed": "the database is written in its other form (encrypted or not), not yet in its place",
+    "store-replaced": "the database in its other form has just taken its place",
     "recovery": "an unfinished turn found at the start is about to be put right",
 }
 

@@ -26,17 +26,17 @@ from engine.store.sealing import Cipher, seal_broken
 
 Value: TypeAlias = str | bytes | None
 
-_MESSAGE = "(SELECT id FROM message WHERE number = {table}.message)"
+_MESSAGE = "(SELECT m.id FROM {schema}.message m WHERE m.number = t.message)"
 SEALED: Mapping[str, Mapping[str, str]] = {
-    "session": dict.fromkeys(("title", "tools"), "{table}.id"),
+    "session": dict.fromkeys(("title", "tools"), "t.id"),
     "message": dict.fromkeys(
-        ("text", "reasoning", "call_text", "tool_calls", "notices", "error_text", "token_ids"), "{table}.id"
+        ("text", "reasoning", "call_text", "tool_calls", "notices", "error_text", "token_ids"), "t.id"
     ),
-    "chunk": dict.fromkeys(("text", "token_ids"), _MESSAGE + " || '/' || {table}.number"),
+    "chunk": dict.fromkeys(("text", "token_ids"), _MESSAGE + " || '/' || t.number"),
     "search_text": {"folded": _MESSAGE},
-    "written_call": dict.fromkeys(("reasoning", "token_ids"), "{table}.id"),
+    "written_call": dict.fromkeys(("reasoning", "token_ids"), "t.id"),
 }
-"""Table → column → the SQL that names its row."""
+"""Table → column → the SQL that names its row, the table being `t` in a database named {schema}."""
 
 PROOF = b"the key of this store"
 _PROOF_ABOUT = b"sealing.proof"
@@ -60,7 +60,7 @@ class SealedColumns:
     def add_to(self, connection: sqlite3.Connection) -> None:
         """Register the functions."""
         connection.create_function("seal", 3, self.seal)
-        connection.create_function("unseal", 3, self._unseal_told)
+        connection.create_function("unseal", 3, self.unseal_told)
         connection.create_function("unseal_or_null", 3, self._unseal_or_none)
 
     def check_new(self) -> None:
@@ -110,7 +110,8 @@ class SealedColumns:
         broken, self._broken = self._broken, None
         return broken
 
-    def _unseal_told(self, stored: Value, column: str, row: str) -> Value:
+    def unseal_told(self, stored: Value, column: str, row: str) -> Value:
+        """`unseal`, and a failure is kept for `taken_failure`."""
         try:
             return self.unseal(stored, column, row)
         except SealBroken as error:
