@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from engine.discreet_log import say_less
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
 from engine.generation_thread import GenerationThread
@@ -35,6 +36,7 @@ from engine.protocol import EngineStatus, ErrorBody, Settings, Usage
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
 from engine.settings import load_settings, save_settings
+from engine.store.encryption import Encryption
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
 from engine.version import version
@@ -72,6 +74,8 @@ class Engine:
         self._started_at = time.time()
         self._version = version()
         self.llama_builds = LlamaBuilds(folder)
+        self.encryption: Encryption
+        self._locked: ErrorBody | None = None
         self._first_model: str | None = None
         self._settings_problem: ErrorBody | None = None
 
@@ -87,8 +91,19 @@ class Engine:
             _logger.warning("%s", problem.text)
         library = ModelLibrary(folder)
         first = find_model(library, model) if model else None
-        store = SessionStore.open(folder.sessions_db)
+        encryption = Encryption(folder)
+        opened = encryption.settle()
+        if opened.locked is None:
+            rows = opened.ciphers.rows if opened.ciphers else None
+            store = SessionStore.open(folder.sessions_db, rows)
+        else:
+            store = SessionStore.locked(folder.sessions_db, opened.locked)
         engine = cls(folder, store, library, settings)
+        engine.encryption = encryption
+        if opened.ciphers or opened.locked:
+            say_less()
+        if opened.locked is not None:
+            engine._locked = ErrorBody(code=opened.locked.code, text=opened.locked.text)
         engine._first_model = first
         engine._settings_problem = problem
         refused = engine.llama_builds.settle(settings.llama_cpp_folder, llama_cpp).refused
@@ -205,8 +220,10 @@ class Engine:
             model=host.loaded,
             loading_model_id=loading_id,
             loading_fraction=host.loading_fraction if host.loading_id else None,
-            # Settings that were set aside are said here too, until they are saved anew.
-            error=ErrorBody(code=error.code, text=error.text) if error else self._settings_problem,
+            # That conversations are locked is said here too, and settings that were set aside until they are saved.
+            error=ErrorBody(code=error.code, text=error.text)
+            if error
+            else self._locked or self._settings_problem,
             active_turn_id=(active.id or None) if active else None,
             active_answer_id=active.answer_id if active else None,
             queue_length=thread.waiting,

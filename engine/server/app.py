@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from fastapi import FastAPI
 
 from engine.engine import Engine
-from engine.server import jobs, library, models, openai, placement, sessions, turns
+from engine.server import encryption, jobs, library, models, openai, placement, sessions, turns
 from engine.server.auth import Guard
 from engine.server.replies import add_error_handlers
 
@@ -34,6 +34,7 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
         library.router,
         jobs.router,
         sessions.router,
+        encryption.router,
         turns.router,
         turns.costs,
         openai.router,

@@ -139,6 +139,29 @@ class Database:
             )
 
 
+class LockedDatabase(Database):
+    """In the place of a store that stays closed, such as an encrypted one without its key: all work is refused."""
+
+    def __init__(self, path: Path, why: SeamountError) -> None:
+        super().__init__(sqlite3.connect(":memory:", check_same_thread=False), path, SealedColumns(None))
+        self._why = why
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[sqlite3.Connection, None, None]:
+        """Raises why the store is closed."""
+        raise self._why
+        yield self._connection  # which makes it a generator
+
+    @contextlib.contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        """Raises why the store is closed."""
+        raise self._why
+        yield self._connection
+
+    def keep_reserve(self) -> None:
+        """Nothing is written, so nothing is held back."""
+
+
 def _connected(path: Path, migrations: Sequence[Migration], sealed: SealedColumns) -> sqlite3.Connection:
     """A connection to the store at `path`, inspected, configured and migrated."""
     connection: sqlite3.Connection | None = None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.conversation import clean_text
-from engine.errors import BadRequest, Conflict, DiskFull
+from engine.errors import BadRequest, Conflict, DiskFull, SeamountError
 from engine.protocol import (
     ErrorBody,
     FinishReason,
@@ -29,7 +29,7 @@ from engine.protocol import (
 )
 from engine.store import answers, calls
 from engine.store.answers import End, Writer
-from engine.store.database import Database
+from engine.store.database import Database, LockedDatabase
 from engine.store.rows import (
     CHUNK_IDS,
     OF_SESSION,
@@ -82,6 +82,11 @@ class SessionStore:
             raise
         return store
 
+    @classmethod
+    def locked(cls, path: Path, why: SeamountError) -> "SessionStore":
+        """In the place of a store that cannot be opened now: it lists nothing, and all else raises `why`."""
+        return cls(LockedDatabase(path, why))
+
     def close(self) -> None:
         """Close the file. A running answer stays as it is until the next `open`. Twice does nothing."""
         self._database.close()
@@ -95,6 +100,8 @@ class SessionStore:
         counts as the same). The results of tools are found, the reasoning of answers is not; the text of an
         answer that is still running is found once it has ended.
         """
+        if isinstance(self._database, LockedDatabase):
+            return []
         needle = fold(clean_text(query or "")[0].strip())
         with self._database.reading() as connection:
             rows = connection.execute(SUMMARIES_SHOWN).fetchall()

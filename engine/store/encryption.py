@@ -1,0 +1,281 @@
+"""Encryption of a data folder's conversations: whether it is on, turned on and off, and opened at the start.
+
+Owns: what is asked for and not yet done (`encryption.json`), the order in which a change is made, and what lies in
+the data folder in plain form. Does not know ciphers (`sealing`), where keys lie (`keys`), or how a store is rewritten
+(`resealing`).
+
+Whether it is on, the store itself says (`sealed_columns.sealed_with`), so that there is never a second opinion. A
+change is made at the start of an engine, before anything else has the store open: what the journals have is taken
+over, the store is rewritten, then the journals and the states of contexts, which were in the other form, are deleted,
+and last the note that asked for it. A process that dies on the way finds the note again and goes on from where the
+store says it is.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.atomic_file import is_disk_full, sync_folder, write_atomically
+from engine.errors import BadRequest, DataFolderError, DiskFull, KeyMissing, SeamountError
+from engine.paths import DataFolder
+from engine.protocol_base import ErrorBody
+from engine.protocol_encryption import ChangeEncryption, EncryptionChange, EncryptionState
+from engine.store import recovery_key, resealing
+from engine.store.keys import Keys
+from engine.store.migrations import APPLICATION_ID
+from engine.store.sealed_columns import sealed_with
+from engine.store.sealing import Ciphers
+
+_HEADER_BYTES = 100
+_SQLITE = b"SQLite format 3\x00"
+_LARGEST_NOTE_BYTES = 10_000
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an engine needs to open the store: ciphers where it is encrypted, or why it stays locked."""
+
+    ciphers: Ciphers | None = None
+    locked: KeyMissing | None = None
+
+
+@dataclass(frozen=True)
+class _Note:
+    """A change that is asked for. `key_id`: of the key to encrypt with."""
+
+    on: bool
+    key_id: str = ""
+    remove_plain_files: bool = False
+
+
+class Encryption:
+    """Of one data folder. `settle` while nobody else has it open; the rest from any thread, at any time."""
+
+    def __init__(self, folder: DataFolder, keys: Keys | None = None) -> None:
+        self._folder = folder
+        self._keys = keys or Keys(folder.root)
+        self._problem: SeamountError | None = None
+        self._locked: KeyMissing | None = None
+        self._key_given = False
+
+    def settle(self, take_over: Callable[[Ciphers | None], None] = lambda _: None) -> Opened:
+        """Make the change that is asked for, if one is, and say how the store is opened now.
+
+        `take_over(ciphers)` brings into the store, as it is before the change, what only the journals have. What
+        stands in the way of a change is kept for `state`, and the store is then as it was. Raises nothing of its own.
+        """
+        with contextlib.suppress(OSError):
+            resealing.remove_leftover(self._folder.sessions_db)
+        if (note := self._note()) is not None:
+            try:
+                self._carry_out(note, take_over)
+            except SeamountError as error:
+                _logger.warning("%s", error.text)
+                self._problem = error
+        try:
+            key_id = stored_key_id(self._folder.sessions_db)
+        except DataFolderError:
+            return Opened()  # what is wrong with it, its opening says
+        if key_id is None:
+            return Opened()
+        try:
+            return Opened(ciphers=Ciphers.of(self._keys.find(key_id)))
+        except KeyMissing as error:
+            _logger.warning("%s", error.text)
+            self._locked = error
+            return Opened(locked=error)
+
+    def state(self) -> EncryptionState:
+        """What is so, and what is asked for. Raises DataFolderError."""
+        on = stored_key_id(self._folder.sessions_db) is not None
+        note = self._note()
+        return EncryptionState(
+            on=on,
+            locked=_body(self._locked),
+            pending=None if note is None else ("on" if note.on else "off"),
+            problem=None if note is None else _body(self._problem),
+            restart_needed=note is not None or self._key_given,
+            key_place=self._keys.place,
+            plain_files=[path.name for path in self._plain_files()],
+        )
+
+    def change(self, asked: ChangeEncryption) -> EncryptionChange:
+        """Ask for a change at the next start. Raises KeyNotKept, KeyMissing, DiskFull, DataFolderError."""
+        key_id = stored_key_id(self._folder.sessions_db)
+        self._problem = None
+        shown: str | None = None
+        if asked.on == (key_id is not None):
+            self._forget_note()
+            if asked.on and asked.remove_plain_files:
+                self._remove(self._plain_files())
+        elif asked.on:
+            key = self._keys.new()
+            self._keys.keep(key)
+            shown = recovery_key.written(key)
+            self._write_note(_Note(True, key.id, asked.remove_plain_files))
+        else:
+            self._keys.find(key_id or "")
+            self._write_note(_Note(False))
+        return EncryptionChange(state=self.state(), recovery_key=shown)
+
+    def recover(self, typed: str) -> EncryptionState:
+        """Keep a recovery key, so that the next start opens the conversations.
+
+        Raises BadRequest for what is no key or not theirs, KeyNotKept, DataFolderError.
+        """
+        key = recovery_key.read(typed)
+        key_id = stored_key_id(self._folder.sessions_db)
+        if key_id is None:
+            raise BadRequest(
+                "The recovery key was not taken", "the conversations here are not encrypted", "none is needed"
+            )
+        if key.id != key_id:
+            raise BadRequest(
+                "The recovery key was not taken",
+                f"it is another one's (key {key.id}; these conversations have {key_id})",
+                "look for the one that was shown when these conversations were encrypted",
+            )
+        self._keys.keep(key)
+        self._key_given = self._locked is not None
+        return self.state()
+
+    # --- a change ------------------------------------------------------------------------------------
+
+    def _carry_out(self, note: _Note, take_over: Callable[[Ciphers | None], None]) -> None:
+        store = self._folder.sessions_db
+        key_id = stored_key_id(store)
+        if note.on != (key_id is not None):
+            before, after = self._ciphers(key_id), self._ciphers(note.key_id if note.on else None)
+            take_over(before)
+            resealing.reseal(
+                store,
+                before.rows if before else None,
+                after.rows if after else None,
+                note.key_id,
+            )
+            _logger.info("the conversations are %s now", "encrypted" if note.on else "not encrypted")
+        # In the other form, and all that they hold is in the store or can be read again.
+        self._remove([self._folder.journals, self._folder.snapshots])
+        if note.on:
+            self._empty_logs()
+            if note.remove_plain_files:
+                self._remove(self._plain_files())
+        self._forget_note()
+
+    def _ciphers(self, key_id: str | None) -> Ciphers | None:
+        return None if key_id is None else Ciphers.of(self._keys.find(key_id))
+
+    def _remove(self, paths: list[Path]) -> None:
+        for path in paths:
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise DataFolderError(
+                    f"{path} cannot be deleted, and it is not encrypted",
+                    error.strerror or str(error),
+                    "close other programs that use it, or delete it yourself, then restart the engine",
+                ) from error
+        sync_folder(self._folder.root)
+
+    def _empty_logs(self) -> None:
+        """What failed before may have been written down with the words it failed on. A log may be in use."""
+        for log in self._folder.logs.glob("*.log"):
+            with contextlib.suppress(OSError):
+                os.truncate(log, 0)
+
+    def _plain_files(self) -> list[Path]:
+        """Copies of the store beside it that are not encrypted: backups of migrations, and others by such names."""
+        store = self._folder.sessions_db
+        with contextlib.suppress(OSError):
+            return sorted(each for each in store.parent.glob(f"{store.name}.*") if _is_plain_store(each))
+        return []
+
+    # --- the note ------------------------------------------------------------------------------------
+
+    def _note(self) -> _Note | None:
+        """The change that is asked for. A note that cannot be read asks for nothing."""
+        try:
+            with self._folder.encryption.open("rb") as file:
+                found: Any = json.loads(file.read(_LARGEST_NOTE_BYTES))
+            on, key_id, remove = found["on"], found["key_id"], found["remove_plain_files"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            _logger.warning("%s cannot be read (%s)", self._folder.encryption, type(error).__name__)
+            return None
+        if not (isinstance(on, bool) and isinstance(key_id, str) and isinstance(remove, bool)):
+            return None
+        return _Note(on, key_id, remove)
+
+    def _write_note(self, note: _Note) -> None:
+        content = {"on": note.on, "key_id": note.key_id, "remove_plain_files": note.remove_plain_files}
+        try:
+            write_atomically(self._folder.encryption, json.dumps(content).encode())
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _forget_note(self) -> None:
+        try:
+            self._folder.encryption.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._refused(error) from error
+        sync_folder(self._folder.root)
+
+    def _refused(self, error: OSError) -> DataFolderError:
+        what = "The change of encryption cannot be noted down"
+        if is_disk_full(error):
+            return DiskFull(
+                what,
+                f"the disk that holds {self._folder.root} is full",
+                "free some space there and try again",
+            )
+        return DataFolderError(
+            what, error.strerror or str(error), f"give yourself permission to write in {self._folder.root}"
+        )
+
+
+def stored_key_id(path: Path) -> str | None:
+    """The id of the key that the store at `path` is sealed with; None for a plain one, or none at all.
+
+    Reads only. Raises DataFolderError for a file that SQLite cannot read.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+            return sealed_with(connection)
+    except sqlite3.Error as error:
+        raise DataFolderError(
+            f"The session store {path} cannot be read",
+            str(error),
+            "it was left untouched; restore a backup of it, or name another data folder",
+        ) from error
+
+
+def _is_plain_store(path: Path) -> bool:
+    """By the file's own header (SQLite file format, 1.3)."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return False
+    return header.startswith(_SQLITE) and int.from_bytes(header[68:72], "big") == APPLICATION_ID
+
+
+def _body(error: SeamountError | None) -> ErrorBody | None:
+    return None if error is None else ErrorBody(code=error.code, text=error.text)
