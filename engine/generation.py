@@ -1,6 +1,6 @@
-"""The one generation loop: sync the prefix, then sample, detokenise, emit, step.
+"""The one generation loop: prepare the context, then sample, detokenise, emit, step.
 
-Owns: when an answer ends and what it cost. Every backend goes through it. Does not know how a prompt was
+Owns: when an answer ends and what it cost. Every answer goes through it. Does not know how a prompt was
 made, who listens, or where text is kept.
 """
 
@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from engine.backends.base import Backend, Cancelled, Logits
+from engine.backends.base import Cancelled, Logits, ModelFacts
+from engine.contexts.context import Context
 from engine.encoding.detokenizer import Detokenizer, StopStrings
 from engine.errors import PromptTooLong
 from engine.expert_meter import ExpertCost, ExpertMeter
@@ -67,19 +68,20 @@ class NewText:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the answer ended: an end token or stop string, no more room, or the person."""
+    """How the answer ended: an end token or stop string, no more room, or the person. `exact`: see `Prepared`."""
 
     reason: Reason
     usage: Usage
+    exact: bool | None = None
 
 
 class _Text:
     """What is emitted: tokens wait until there is text to go with them."""
 
-    def __init__(self, backend: Backend, request: GenerationRequest, emit: Callable[[NewText], None]) -> None:
+    def __init__(self, context: Context, request: GenerationRequest, emit: Callable[[NewText], None]) -> None:
         literals = request.literals
         self._detokenizer = Detokenizer(
-            (lambda id_: literals.get(id_) or backend.token_bytes(id_)) if literals else backend.token_bytes
+            (lambda id_: literals.get(id_) or context.token_bytes(id_)) if literals else context.token_bytes
         )
         self._detokenizer.prime(request.already)
         self._stops = StopStrings(request.stop) if any(request.stop) else None
@@ -116,7 +118,7 @@ class _Text:
 
 
 def generate(
-    backend: Backend,
+    context: Context,
     request: GenerationRequest,
     emit: Callable[[PrefillProgress | NewText | ExpertCost], None],
     cancelled: Callable[[], bool],
@@ -132,12 +134,13 @@ def generate(
         raise ValueError("generate needs a seed and at least one prompt token")
     began_s = time.perf_counter()
     prefix = request.prompt + request.already
-    context = backend.facts.context_tokens
-    if len(prefix) >= context:
-        raise _too_long(len(prefix), backend)
+    context_tokens = context.facts.context_tokens
+    if len(prefix) >= context_tokens:
+        raise _too_long(len(prefix), context.facts)
     progress = PrefillProgress(0, len(prefix), 0)
     first_s = last_s = prefilled_s = 0.0
     generated = 0
+    exact: bool | None = None
 
     def report(done: int, total: int, reused: int) -> None:
         nonlocal progress
@@ -154,7 +157,7 @@ def generate(
             prompt_tokens=len(prefix),
             reused_tokens=progress.reused,
             generated_tokens=generated,
-            context_tokens=context,
+            context_tokens=context_tokens,
             first_token_s=first_s - began_s if generated else 0.0,
             prefill_rate=read / prefill_s if read > 0 and prefill_s > 0 else 0.0,
             # The first token's time belongs to the prefill; one token alone has no rate.
@@ -163,21 +166,21 @@ def generate(
             disk_bytes_per_token=cost.disk_bytes_per_token if cost else None,
             experts_in_memory=cost.in_memory if cost else None,
         )
-        return Outcome(reason, usage)
+        return Outcome(reason, usage, exact)
 
-    text = _Text(backend, request, emit)
+    text = _Text(context, request, emit)
     if cancelled():
         return outcome("cancelled")
     try:
-        backend.sync(prefix, report, cancelled)
+        exact = context.prepare(request.prompt, request.already, report, cancelled).exact
     except Cancelled:
         return outcome("cancelled")
     prefilled_s = time.perf_counter()
-    logits: Logits = backend.logits()
-    meter = ExpertMeter(lambda: backend.expert_counts)
-    end_token_ids, guard = backend.facts.end_token_ids, request.guard
-    # Absolute positions: the first drawn token stands at len(prefix), the last that fits at context - 1.
-    last_position = context - 1
+    logits: Logits = context.logits()
+    meter = ExpertMeter(lambda: context.expert_counts)
+    end_token_ids, guard = context.facts.end_token_ids, request.guard
+    # Absolute positions: the first drawn token stands at len(prefix), the last that fits at the context's end.
+    last_position = context_tokens - 1
     if request.max_tokens is not None:
         last_position = min(last_position, len(prefix) + request.max_tokens - 1)
     for position in range(len(prefix), last_position + 1):
@@ -199,7 +202,7 @@ def generate(
             text.end_at_stop()
             return outcome("stop")
         if position < last_position:
-            logits = backend.step(token_id)
+            logits = context.step(token_id)
             stepped += 1
             if cost := meter.news(stepped):
                 emit(cost)
@@ -207,8 +210,7 @@ def generate(
     return outcome("length")
 
 
-def _too_long(tokens: int, backend: Backend) -> PromptTooLong:
-    facts = backend.facts
+def _too_long(tokens: int, facts: ModelFacts) -> PromptTooLong:
     room = facts.context_tokens - 1  # one place is for the answer's first token
     larger = facts.context_train_tokens > facts.context_tokens
     remedy = "shorten the conversation or start a new one"

@@ -1,0 +1,277 @@
+"""One answer's way through a context: where it begins, its relays, and how it goes on after it was cut off.
+
+Owns: the order of reading, writing and relays of one answer, what of it the journal is told, and whether it goes on
+token for token as it would have. Does not know how a context is saved or from where it can begin (`keeper`), nor how
+tokens are drawn (`generation`).
+
+An answer goes on exactly if its context comes to be by the same way: from the same base or from a state that lies on
+the way, prompt read as prompt, written tokens written one by one, relays at the same places. Every one of these is
+noted in the journal or follows from what is (`schedule`).
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from engine.backends.base import Cancelled, Logits, ModelFacts
+from engine.contexts.context import Prepared
+from engine.contexts.keeper import Base, ContextKeeper, Path
+from engine.errors import SeamountError
+
+if TYPE_CHECKING:
+    from engine.backends.base import ExpertCounts
+    from engine.contexts.kept_states import KeptState
+    from engine.store.journal_turns import Turn
+
+_logger = logging.getLogger(__name__)
+
+BASE_WAIT_S = 5.0
+"""So long is waited for the base's file before the first token is drawn. Without it, the answer could not go on exactly;
+it could all the same."""
+REPLAY_TOLD_TOKENS = 16
+"""While written tokens are evaluated again, progress is told after so many."""
+
+
+Progress = Callable[[int, int, int], None]
+
+
+class TurnJournal(Protocol):
+    """What a turn's journal is told by its context. Each may raise a SeamountError."""
+
+    def base(self, digest: str | None, tokens: int, schedule: int) -> None:
+        """The context began with so many tokens of the state with that digest; None: with nothing."""
+        ...
+
+    def snapshot(self, position: int, digest: str) -> None:
+        """The state at `position` is on the disk."""
+        ...
+
+    def relay(self, position: int) -> None:
+        """The context was loaded from its own state at `position`."""
+        ...
+
+
+def ids_digest(tokens: Sequence[int]) -> str:
+    """BLAKE2b-256 of the ids as u32, little-endian."""
+    return hashlib.blake2b(np.asarray(tokens, "<u4").tobytes(), digest_size=32).hexdigest()
+
+
+class TurnContext:
+    """The context of one answer (`context.Context`); `ContextKeeper.turn` makes it."""
+
+    def __init__(self, keeper: ContextKeeper, journal: TurnJournal | None, before: "Turn | None") -> None:
+        self._keeper = keeper
+        self._backend = keeper.backend
+        self._journal = journal
+        self._before = before
+        self._base_told = False
+        self._next_relay: int | None = None
+        self._unwritten: list[tuple[int, KeptState]] = []
+        self.facts: ModelFacts = keeper.backend.facts
+        self.token_bytes = keeper.backend.token_bytes
+        self.logits = keeper.backend.logits
+
+    @property
+    def expert_counts(self) -> "ExpertCounts | None":
+        """What its experts cost so far."""
+        return self._backend.expert_counts
+
+    def prepare(
+        self,
+        prompt: Sequence[int],
+        already: Sequence[int],
+        on_progress: Progress,
+        cancelled: Callable[[], bool],
+    ) -> Prepared:
+        """See `Context.prepare`. What was `already` written is evaluated token by token where that makes it exact."""
+        prefix = (*prompt, *already)
+        if not self._keeper.keeps:
+            return self._prepare_plainly(prefix, len(prompt), on_progress, cancelled)
+        path = self._way_back(prefix, len(prompt))
+        exact = path is not None if already else None
+        if path is None:
+            path = Path.behind(self._keeper.begin(prefix), len(prefix))
+        start = len(self._backend.held)
+        self._keeper.path = path
+        self._tell_base(path.base, wait_s=0.0)
+        try:
+            repeated = self._evaluate(path, prefix, start, on_progress, cancelled)
+        except BaseException:
+            self._keeper.path = None
+            raise
+        self._tell_base(path.base, wait_s=BASE_WAIT_S)
+        return Prepared(start, len(prefix) - start, exact and repeated)
+
+    def step(self, token_id: int) -> Logits:
+        """Append a token that was generated, and have a relay where one is due; see `Context.step`."""
+        logits = self._backend.step(token_id)
+        self._keeper.proved_by(token_id, logits)
+        if self._unwritten:
+            self._note_written()
+        if len(self._backend.held) == self._next_relay:
+            self._relay()
+            self._plan_next()
+            return self._backend.logits()
+        return logits
+
+    def ended(self) -> None:
+        """The answer has ended: note what was written of it meanwhile."""
+        self._note_written()
+
+    # --- before the first token ---------------------------------------------------------------------------
+
+    def _prepare_plainly(
+        self, prefix: Sequence[int], prompt: int, on_progress: Progress, cancelled: Callable[[], bool]
+    ) -> Prepared:
+        """Where nothing is kept, an answer goes on exactly only if the context still stands where it was left."""
+        keeper, again = self._keeper, len(prefix) > prompt
+        path = keeper.path
+        if again and path is not None and path.read >= prompt and keeper.stands_on(prefix):
+            start = len(self._backend.held)
+            on_progress(start, len(prefix), start)
+            self._write_again(prefix, start, start, on_progress, cancelled)
+            return Prepared(start, len(prefix) - start, True)
+        keeper.path = None
+        report = self._backend.sync(prefix, on_progress, cancelled)
+        keeper.path = Path.behind(Base(report.reused_tokens), len(prefix))
+        return Prepared(report.reused_tokens, report.read_tokens, False if again else None)
+
+    def _way_back(self, prefix: Sequence[int], prompt: int) -> Path | None:
+        """Bring the context onto the way by which the answer came to be, as far along as can be; None where it is not
+        known or not to be had."""
+        before, keeper = self._before, self._keeper
+        if before is None or before.prompt is None or before.base is None:
+            return None
+        told, base = before.prompt, Base(before.base.tokens, known=before.base.digest)
+        if (
+            told.exact_key != self.facts.exact_key
+            or before.base.schedule != keeper.schedule.key
+            or not prompt <= told.tokens <= len(prefix)
+            or ids_digest(prefix[: told.tokens]) != told.digest
+        ):
+            return None
+        path = keeper.path
+        if path is not None and path.read == told.tokens and path.base.is_(base) and keeper.stands_on(prefix):
+            return path
+        for each in sorted(before.snapshots, key=lambda each: -each.position):
+            if base.tokens < each.position <= len(prefix):
+                on_way = keeper.begin_with(each.digest, each.position, prefix)
+                if on_way is not None:
+                    return Path(base, told.tokens, each.position, on_way.state_bytes)
+        begun = keeper.begin_with(base.digest, base.tokens, prefix)
+        return None if begun is None else Path.behind(begun, told.tokens)
+
+    def _evaluate(
+        self,
+        path: Path,
+        prefix: Sequence[int],
+        start: int,
+        on_progress: Progress,
+        cancelled: Callable[[], bool],
+    ) -> bool:
+        """From the `start` tokens held to all of `prefix`, with the relays that are due on the way; whether all of them
+        that lie before its end were there the first time too."""
+        keeper, read, total = self._keeper, path.read, len(prefix)
+        known = self._known_relays()
+        repeated = True
+
+        def reading(done: int, _total: int, _reused: int) -> None:
+            on_progress(done, total, start)
+
+        on_progress(start, total, start)
+        for stop in (*keeper.schedule.prefill_stops(start, read), max(start, read)):
+            began_s, held = keeper.speeds.clock(), len(self._backend.held)
+            if held < stop:
+                keeper.touched()
+            # Where all is held this reads nothing, or the last token again if its logits are not there.
+            self._backend.sync(prefix[:stop], reading, cancelled)
+            keeper.speeds.read(stop - held, keeper.speeds.clock() - began_s)
+            due = stop < read or (start < read and keeper.schedule.at_prompt_end(path.relay, read))
+            if due:
+                self._relay(following=prefix[stop] if stop < read else None)
+                repeated &= stop == total or known is None or stop in known
+        self._plan_next()
+        return self._write_again(prefix, max(start, read), start, on_progress, cancelled) and repeated
+
+    def _write_again(
+        self,
+        prefix: Sequence[int],
+        at: int,
+        start: int,
+        on_progress: Progress,
+        cancelled: Callable[[], bool],
+    ) -> bool:
+        """Evaluate what was written, from position `at` on, token by token; as `_evaluate`."""
+        total, known, repeated = len(prefix), self._known_relays(), True
+        for position in range(at, total):
+            if cancelled():
+                raise Cancelled
+            due = self._next_relay == position + 1
+            self.step(prefix[position])
+            if due:
+                repeated &= position + 1 == total or known is None or position + 1 in known
+            if (position + 1 - at) % REPLAY_TOLD_TOKENS == 0 or position + 1 == total:
+                on_progress(position + 1, total, start)
+        return repeated
+
+    def _known_relays(self) -> set[int] | None:
+        before = self._before
+        if before is None:
+            return None
+        return {each.position for each in before.relays} | {each.position for each in before.snapshots}
+
+    # --- relays -------------------------------------------------------------------------------------------
+
+    def _relay(self, following: int | None = None) -> None:
+        keeper, position = self._keeper, len(self._backend.held)
+        kept = keeper.relay(following)
+        if kept is None:
+            return
+        self._unwritten.append((position, kept))
+        self._tell(lambda journal: journal.relay(position))
+
+    def _plan_next(self) -> None:
+        """Where the next relay is due. Without a journal nobody will ever repeat the way."""
+        path, schedule = self._keeper.path, self._keeper.schedule
+        self._next_relay = None
+        if path is not None and self._journal is not None and self._keeper.keeps:
+            here = max(path.read, len(self._backend.held))
+            last = max(path.read, path.relay)
+            gap = schedule.gap(path.state_bytes)
+            self._next_relay = last + gap * ((here - last) // gap + 1)
+
+    def _note_written(self) -> None:
+        for each in list(self._unwritten):
+            position, kept = each
+            if kept.settled.is_set():
+                self._unwritten.remove(each)
+                if kept.digest is not None:
+                    digest = kept.digest
+                    self._keeper.protect(kept)
+                    self._tell(lambda journal, at=position, digest=digest: journal.snapshot(at, digest))
+
+    # --- the journal --------------------------------------------------------------------------------------
+
+    def _tell_base(self, base: Base, *, wait_s: float) -> None:
+        """Name the base, once, when it is on the disk; one that will never be is not named."""
+        if self._journal is None or self._base_told:
+            return
+        if base.tokens and base.digest is None and base.kept is not None and wait_s:
+            base.kept.settled.wait(wait_s)
+        if base.tokens and base.digest is None:
+            return
+        self._base_told = True
+        digest, key = base.digest if base.tokens else None, self._keeper.schedule.key
+        self._tell(lambda journal: journal.base(digest, base.tokens, key))
+
+    def _tell(self, what: Callable[[TurnJournal], None]) -> None:
+        """Without its journal the answer goes on; only that it is gone on with exactly cannot be promised any more."""
+        if self._journal is None:
+            return
+        try:
+            what(self._journal)
+        except SeamountError as error:
+            _logger.warning("what a turn rests on is not noted: %s", error.text)
