@@ -188,6 +188,20 @@ class DiskFull(DataFolderError):
     http_status = 507
 
 
+class SnapshotDamaged(DataFolderError):
+    """A kept state of a context that cannot be used; it was set aside."""
+
+    code = "snapshot_damaged"
+    http_status = 507
+
+
+class SnapshotRefused(DataFolderError):
+    """A state of a context that is not kept: there is no room for it in what snapshots may take."""
+
+    code = "snapshot_refused"
+    http_status = 507
+
+
 class StoreVersionError(DataFolderError):
     """The session store was written by a newer Seamount."""
 

@@ -38,19 +38,9 @@ class DataFolder:
         return self.root / "sessions.db"
 
     @property
-    def journals(self) -> Path:
-        """A folder for each session that answers were cut off in, with the journal of its turns."""
-        return self.root / "sessions"
-
-    @property
     def snapshots(self) -> Path:
         """States of contexts, a file each; can be deleted, and is then read again."""
         return self.root / "snapshots"
-
-    @property
-    def encryption(self) -> Path:
-        """That conversations are to be encrypted, or not any more, from the next start on; JSON."""
-        return self.root / "encryption.json"
 
     @property
     def settings(self) -> Path:
