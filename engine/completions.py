@@ -20,7 +20,7 @@ from engine.protocol import Sampling, Settings, Thought, ToolCall, Usage
 from engine.text_groups import TextGroups
 
 if TYPE_CHECKING:
-    from engine.backends.base import Backend
+    from engine.contexts.keeper import ContextKeeper
     from engine.encoding.v4_chat import V4Chat
     from engine.expert_meter import ExpertCost
     from engine.generation import NewText, Outcome, PrefillProgress
@@ -125,15 +125,13 @@ class Completion(Job):
     def place_is(self, place: int) -> None:
         self._state = f"queued {place}"
 
-    def run(self, backend: "Backend") -> None:
+    def run(self, keeper: "ContextKeeper") -> None:
         from engine.encoding.v4_chat import v4_chat
 
         try:
-            chat = v4_chat(backend, self._settings().release)
-            if chat is None:
-                self._answer_by_template(backend)
-            else:
-                self._answer_by_v4(backend, chat)
+            chat = v4_chat(keeper.backend, self._settings().release)
+            outcome = self._answer_by_template(keeper) if chat is None else self._answer_by_v4(keeper, chat)
+            keeper.finish(whole=outcome.reason == "stop")
         except SeamountError as error:
             self._tell(error)
         except Exception as error:
@@ -148,20 +146,21 @@ class Completion(Job):
             )
         )
 
-    def _answer_by_template(self, backend: "Backend") -> None:
+    def _answer_by_template(self, keeper: "ContextKeeper") -> "Outcome":
         from engine.encoding.prompt import encode_chat
         from engine.generation import GenerationRequest
 
         request = GenerationRequest(
-            prompt=tuple(encode_chat(backend, self._request.messages)),
+            prompt=tuple(encode_chat(keeper.backend, self._request.messages)),
             sampling=self._request.sampling,
             max_tokens=self._request.max_tokens,
             stop=self._request.stop,
         )
-        outcome = self._generate(backend, request, lambda text, _ids: self._tell(text))
+        outcome = self._generate(keeper, request, lambda text, _ids: self._tell(text))
         self._tell(CompletionEnd(outcome.reason, outcome.usage))
+        return outcome
 
-    def _answer_by_v4(self, backend: "Backend", chat: "V4Chat") -> None:
+    def _answer_by_v4(self, keeper: "ContextKeeper", chat: "V4Chat") -> "Outcome":
         from engine.encoding.dialects import reattach
         from engine.encoding.reasoning import ThinkingGuard, require_effort_context, style_of_effort
         from engine.generation import GenerationRequest
@@ -169,7 +168,7 @@ class Completion(Job):
 
         asked = self._request
         style = style_of_effort(chat.release, asked.effort)
-        require_effort_context(style, backend.facts.context_tokens)
+        require_effort_context(style, keeper.backend.facts.context_tokens)
         messages = [
             # A client that changed what the model wrote means what it sends.
             message if chat.says(message) else replace(message, written=None)
@@ -188,7 +187,7 @@ class Completion(Job):
             literals=chat.literals,
             guard=guard,
         )
-        outcome = self._generate(backend, request, answer.take)
+        outcome = self._generate(keeper, request, answer.take)
         end = answer.end(outcome.reason)
         calls = tuple(call for call in end.tool_calls if call.status != "rejected")
         if calls and self._memory:
@@ -200,9 +199,10 @@ class Completion(Job):
         reason = "tool_calls" if calls else outcome.reason
         problems = (call.problem for call in end.tool_calls if call.problem)
         self._tell(CompletionEnd(reason, outcome.usage, calls, (*end.notices, *problems)))
+        return outcome
 
     def _generate(
-        self, backend: "Backend", request: Any, take: Callable[[str, list[int]], None]
+        self, keeper: "ContextKeeper", request: Any, take: Callable[[str, list[int]], None]
     ) -> "Outcome":
         from engine.generation import NewText, PrefillProgress, generate
 
@@ -214,7 +214,7 @@ class Completion(Job):
             elif isinstance(event, PrefillProgress):
                 self._state = f"reading {event.done}/{event.total}"
 
-        outcome = generate(backend, request, emit, self.cancelled.is_set)
+        outcome = generate(keeper.turn(), request, emit, self.cancelled.is_set)
         groups.flush()
         return outcome
 

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.discreet_log import say_less
 from engine.engine_events import EngineEvents
@@ -40,6 +41,10 @@ from engine.store.encryption import Encryption
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
 from engine.version import version
+
+if TYPE_CHECKING:
+    from engine.store.sealing import Ciphers
+    from engine.store.snapshots import SnapshotStore
 
 _logger = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 10.0
@@ -75,6 +80,9 @@ class Engine:
         self._version = version()
         self.llama_builds = LlamaBuilds(folder)
         self.encryption: Encryption
+        self._ciphers: Ciphers | None = None
+        self._snapshots: SnapshotStore | None = None
+        self._snapshots_lock = threading.Lock()
         self._locked: ErrorBody | None = None
         self._first_model: str | None = None
         self._settings_problem: ErrorBody | None = None
@@ -100,6 +108,7 @@ class Engine:
             store = SessionStore.locked(folder.sessions_db, opened.locked)
         engine = cls(folder, store, library, settings)
         engine.encryption = encryption
+        engine._ciphers = opened.ciphers
         if opened.ciphers or opened.locked:
             say_less()
         if opened.locked is not None:
@@ -123,6 +132,7 @@ class Engine:
             open_backend=open_backend,
             root=self.folder.root,
             choices=self.choices.of,
+            snapshots=None if self._locked else lambda: self.snapshots,
         )
         self.host.suited_sampling = self.library.sampling
         self.thread = GenerationThread(self.host, changed)
@@ -159,6 +169,20 @@ class Engine:
         if model_id is not None:
             self.thread.load(model_id)
 
+    @property
+    def snapshots(self) -> "SnapshotStore":
+        """States of contexts that are kept in files; the folder is looked through when it is first asked for."""
+        # Imported here: it brings numpy, which an engine that is starting does not wait for.
+        from engine.store.snapshots import SnapshotStore
+
+        with self._snapshots_lock:
+            if self._snapshots is None:
+                cipher = self._ciphers.snapshots if self._ciphers else None
+                self._snapshots = SnapshotStore(
+                    self.folder.snapshots, lambda: int(self._settings.snapshots_gb * 10**9), cipher
+                )
+            return self._snapshots
+
     def settings(self) -> Settings:
         """The settings in force."""
         return self._settings
@@ -170,6 +194,8 @@ class Engine:
             save_settings(self.folder.settings, settings)
             self._settings = settings
             self._settings_problem = None
+        if settings.snapshots_gb < before.snapshots_gb and self._snapshots is not None:
+            self._snapshots.keep_to_budget()
         named = settings.model_id != before.model_id
         model_id = self.default_model() if named else self.thread.model_id
         choices = self.choices.of(model_id or "")
@@ -241,6 +267,9 @@ class Engine:
         stopped = self.thread.close(CLOSE_TIMEOUT_S)
         if not stopped:
             _logger.error("the model did not stop within %.0f s", CLOSE_TIMEOUT_S)
+        # What a slow disk does not take in time is read again.
+        if self._snapshots is not None and self._snapshots.settle(CLOSE_TIMEOUT_S):
+            self._snapshots.close()
         self.turns.settle()
         self._experience.close()
         return stopped

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from engine.backends.base import Cancelled, Logits, ModelFacts
-from engine.contexts.context import Context
+from engine.contexts.context import Context, Prepared
 from engine.encoding.detokenizer import Detokenizer, StopStrings
 from engine.errors import PromptTooLong
 from engine.expert_meter import ExpertCost, ExpertMeter
@@ -138,9 +138,9 @@ def generate(
     if len(prefix) >= context_tokens:
         raise _too_long(len(prefix), context.facts)
     progress = PrefillProgress(0, len(prefix), 0)
-    first_s = last_s = prefilled_s = 0.0
+    first_s = last_s = 0.0
     generated = 0
-    exact: bool | None = None
+    prepared: Prepared | None = None
 
     def report(done: int, total: int, reused: int) -> None:
         nonlocal progress
@@ -152,30 +152,32 @@ def generate(
 
     def outcome(reason: Reason) -> Outcome:
         cost = meter.whole(stepped) if meter else None
-        read, prefill_s = progress.done - progress.reused, (prefilled_s or time.perf_counter()) - began_s
+        read, reading_s = progress.done - progress.reused, time.perf_counter() - began_s
+        if prepared is not None:
+            # Not what was written before, nor the time that loading took.
+            read, reading_s = prepared.read_tokens, prepared.reading_s
         usage = Usage(
             prompt_tokens=len(prefix),
             reused_tokens=progress.reused,
             generated_tokens=generated,
             context_tokens=context_tokens,
             first_token_s=first_s - began_s if generated else 0.0,
-            prefill_rate=read / prefill_s if read > 0 and prefill_s > 0 else 0.0,
+            prefill_rate=read / reading_s if read > 0 and reading_s > 0 else 0.0,
             # The first token's time belongs to the prefill; one token alone has no rate.
             generation_rate=(generated - 1) / (last_s - first_s) if last_s > first_s else 0.0,
             seed=seed,
             disk_bytes_per_token=cost.disk_bytes_per_token if cost else None,
             experts_in_memory=cost.in_memory if cost else None,
         )
-        return Outcome(reason, usage, exact)
+        return Outcome(reason, usage, None if prepared is None else prepared.exact)
 
     text = _Text(context, request, emit)
     if cancelled():
         return outcome("cancelled")
     try:
-        exact = context.prepare(request.prompt, request.already, report, cancelled).exact
+        prepared = context.prepare(request.prompt, request.already, report, cancelled)
     except Cancelled:
         return outcome("cancelled")
-    prefilled_s = time.perf_counter()
     logits: Logits = context.logits()
     meter = ExpertMeter(lambda: context.expert_counts)
     end_token_ids, guard = context.facts.end_token_ids, request.guard

@@ -16,7 +16,7 @@ from engine.errors import EngineUnreachable, GenerationError, ModelLoadError, No
 from engine.model_host import ModelHost
 
 if TYPE_CHECKING:
-    from engine.backends.base import Backend
+    from engine.contexts.keeper import ContextKeeper
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Job(abc.ABC):
         """Its place has changed: `place` jobs stand before it. Must not block."""
 
     @abc.abstractmethod
-    def run(self, backend: "Backend") -> None:
+    def run(self, keeper: "ContextKeeper") -> None:
         """Generate, on the generation thread. Errors are the job's own affair; `refuse` gets what escapes."""
 
     @abc.abstractmethod
@@ -59,6 +59,7 @@ class GenerationThread:
 
     def __init__(self, host: ModelHost, changed: Callable[[], None]) -> None:
         self._host = host
+        host.waits = lambda: self.waiting > 0
         self._changed = changed
         self._condition = threading.Condition()
         self._queue: list[Job | _Load] = []
@@ -196,11 +197,11 @@ class GenerationThread:
 
     def _run(self, job: Job) -> None:
         try:
-            backend = self._backend_for(job)
+            keeper = self._keeper_for(job)
             if job.cancelled.is_set():
                 self._refuse(job, None)
                 return
-            job.run(backend)
+            job.run(keeper)
             job.ended.set()
         except SeamountError as error:
             self._refuse(job, error)
@@ -208,9 +209,9 @@ class GenerationThread:
             _logger.exception("an answer failed in an unforeseen way")
             self._refuse(job, unforeseen(error))
 
-    def _backend_for(self, job: Job) -> "Backend":
+    def _keeper_for(self, job: Job) -> "ContextKeeper":
         if self._host.loaded_id == job.model_id:
-            return self._host.backend()
+            return self._host.keeper()
         if error := self._host.error:
             raise error
         if self._host.loaded_id is None:

@@ -6,7 +6,7 @@ opened again. That the new one fits is reckoned before the old one is given up, 
 what a backend is used for, or in which order loads happen (`generation_thread`), or when memory is short
 (`memory_watch`).
 
-`load`, `backend` and `close` are for the generation thread alone; the rest may be read and called by any thread.
+`load`, `keeper` and `close` are for the generation thread alone; the rest may be read and called by any thread.
 """
 
 import logging
@@ -25,7 +25,9 @@ from engine.protocol_placement import Choices
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
+    from engine.contexts.keeper import ContextKeeper
     from engine.placement.load_plan import LoadPlan
+    from engine.store.snapshots import SnapshotStore
 
 _logger = logging.getLogger(__name__)
 _LEAST_PROGRESS = 0.01
@@ -64,7 +66,7 @@ class ModelHost:
     `entry(model_id)` finds a model (NotFound), `settings()` gives the settings of this moment, `changed()` is
     called after every change of what is public here, `loaded(model_id)` when a load that is to be remembered
     has succeeded. `root` is the data folder, for what a load learns of this machine. `choices(model_id)`: what was
-    chosen for a model in the settings' place.
+    chosen for a model in the settings' place. `snapshots()`: where states of contexts are kept; None: nowhere.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ModelHost:
         root: Path | None = None,
         choices: Callable[[str], Choices] = lambda _model_id: Choices(),
         check_fits: CheckFits | None = None,
+        snapshots: "Callable[[], SnapshotStore] | None" = None,
     ) -> None:
         self.loaded: LoadedModel | None = None
         self.loading_id: str | None = None
@@ -93,8 +96,12 @@ class ModelHost:
         self._root = root
         self._choices = choices
         self._check_fits = check_fits
+        self._snapshots = snapshots
+        self.waits: Callable[[], bool] = lambda: False
+        """Whether somebody waits for the next answer."""
         self._stop = threading.Event()
         self._backend: Backend | None = None
+        self._keeper: ContextKeeper | None = None
         self._backend_lock = threading.Lock()  # held while another thread asks the backend for memory
         self._opened: tuple[ModelEntry, Wishes] | None = None
         self._progress_s = 0.0
@@ -105,11 +112,11 @@ class ModelHost:
         loaded = self.loaded
         return loaded.id if loaded else None
 
-    def backend(self) -> "Backend":
-        """The loaded backend. Only to be called when `loaded_id` is not None."""
-        if self._backend is None:
+    def keeper(self) -> "ContextKeeper":
+        """The loaded backend's context. Only to be called when `loaded_id` is not None."""
+        if self._keeper is None:
             raise ValueError("no model is loaded")
-        return self._backend
+        return self._keeper
 
     @property
     def opened(self) -> "tuple[str, Wishes, Backend] | None":
@@ -127,6 +134,9 @@ class ModelHost:
     def relieve(self, wanted_bytes: int) -> int:
         """Make the loaded model give back memory; see `Backend.relieve`. 0 when none is loaded."""
         with self._backend_lock:
+            if self._keeper is not None:
+                # They share memory with what the backend gives back.
+                self._keeper.relieve()
             return 0 if self._backend is None else self._backend.relieve(wanted_bytes)
 
     def allow(self, more_bytes: int) -> int:
@@ -184,8 +194,10 @@ class ModelHost:
 
     def close(self) -> None:
         """Free the model. Calling it again does nothing."""
+        if self._keeper is not None:
+            self._keeper.release()
         with self._backend_lock:
-            backend, self._backend, self.loaded = self._backend, None, None
+            backend, self._backend, self._keeper, self.loaded = self._backend, None, None, None
         if backend is not None:
             backend.close()
 
@@ -247,6 +259,7 @@ class ModelHost:
             _logger.exception("%s cannot be talked to", entry.path)
             backend.close()
             raise _unforeseen(entry.name, error) from error
+        self._keeper = self._keeper_of(entry, backend)
         self._backend = backend
         self._opened = (entry, wishes)
         self.loaded = LoadedModel(
@@ -262,6 +275,19 @@ class ModelHost:
             own_choices=self._own_choices(entry.id),
         )
         _logger.info("loaded %s in %.1f s", entry.id, time.monotonic() - started_s)
+
+    def _keeper_of(self, entry: ModelEntry, backend: "Backend") -> "ContextKeeper":
+        # Imported here: they bring numpy, which an engine that is starting does not wait for.
+        from engine.contexts.costs import foretold_pace
+        from engine.contexts.keeper import ContextKeeper
+
+        return ContextKeeper(
+            backend,
+            None if self._snapshots is None else self._snapshots(),
+            pace=foretold_pace(Path(entry.path), backend.plan, self._root),
+            wanted=lambda: self._settings().snapshots_gb > 0,
+            waits=lambda: self.waits(),
+        )
 
     def _own_choices(self, model_id: str) -> list[Literal["context_tokens", "cache_type", "threads"]]:
         choices = self._choices(model_id)

@@ -1,7 +1,7 @@
 """What a change to a conversation would cost: how much of the context could be kept.
 
-Owns: putting the backend's answer to that into a `Reuse`, and asking for it on the generation thread. Does not
-know how a context keeps what it has read (`backends/`), why a prefix changes (`encoding.v4_prompt`) or what is
+Owns: putting the keeper's answer to that into a `Reuse`, and asking for it on the generation thread. Does not
+know how a context keeps what it has read (`contexts/`), why a prefix changes (`encoding.v4_prompt`) or what is
 done about it.
 """
 
@@ -14,19 +14,21 @@ from engine.generation_thread import Job
 from engine.protocol import Reuse
 
 if TYPE_CHECKING:
-    from engine.backends.base import Backend
+    from engine.contexts.keeper import ContextKeeper
 
 
-def reuse(backend: "Backend", tokens: Sequence[int]) -> Reuse:
-    """How many of `tokens` need not be read again, as the context stands now."""
-    kept = backend.reusable(tokens)
-    return Reuse(total=len(tokens), kept=kept, reread=len(tokens) - kept)
+def reuse(keeper: "ContextKeeper", tokens: Sequence[int], *, more: bool = True) -> Reuse:
+    """How many of `tokens` need not be read again, as things stand now. `more`: others will stand behind them."""
+    cost = keeper.cost(tokens, more=more)
+    return Reuse(
+        total=cost.total, kept=cost.kept, reread=cost.reread, seconds=cost.seconds, from_disk=cost.from_disk
+    )
 
 
 class Question(Job):
-    """Something asked of the backend between two answers; `wait` gives the result of `ask(backend)`."""
+    """Something asked of the model between two answers; `wait` gives the result of `ask(keeper)`."""
 
-    def __init__(self, model_id: str, ask: "Callable[[Backend], Reuse]") -> None:
+    def __init__(self, model_id: str, ask: "Callable[[ContextKeeper], Reuse]") -> None:
         super().__init__(model_id)
         self._ask = ask
         self._done = threading.Event()
@@ -36,9 +38,9 @@ class Question(Job):
     def place_is(self, place: int) -> None:
         """It tells nobody."""
 
-    def run(self, backend: "Backend") -> None:
+    def run(self, keeper: "ContextKeeper") -> None:
         try:
-            self._result = self._ask(backend)
+            self._result = self._ask(keeper)
         except SeamountError as error:
             self._error = error
         finally:

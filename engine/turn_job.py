@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.conversation import Message as PromptMessage
@@ -40,6 +41,8 @@ from engine.turn_prompts import prompt_messages, v4_messages
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
+    from engine.contexts.context import Context
+    from engine.contexts.keeper import ContextKeeper
     from engine.encoding.quick import QuickQuestion
     from engine.encoding.v4_chat import V4Chat
     from engine.encoding.v4_prompt import Style
@@ -99,15 +102,15 @@ class TurnJob(Job):
     def place_is(self, place: int) -> None:
         self.log.post(Queued(place=place))
 
-    def run(self, backend: "Backend") -> None:
+    def run(self, keeper: "ContextKeeper") -> None:
         from engine.encoding.v4_chat import v4_chat
 
         try:
-            chat = v4_chat(backend, self._turns.settings().release)
+            chat = v4_chat(keeper.backend, self._turns.settings().release)
             if chat is None:
-                self._answer_by_template(backend)
+                self._answer_by_template(keeper)
             else:
-                self._answer_by_v4(backend, chat)
+                self._answer_by_v4(keeper, chat)
         except SeamountError as error:
             self._fail(self._storing_failed or error)
         except Exception as error:
@@ -116,11 +119,11 @@ class TurnJob(Job):
 
     # --- two ways to an answer --------------------------------------------------------------------------
 
-    def _answer_by_template(self, backend: "Backend") -> None:
+    def _answer_by_template(self, keeper: "ContextKeeper") -> None:
         from engine.encoding.prompt import encode_chat
         from engine.generation import GenerationRequest
 
-        settings = self._turns.settings()
+        settings, backend, context = self._turns.settings(), keeper.backend, keeper.turn()
         prompt = encode_chat(backend, prompt_messages(settings.system_message, self._branch()))
         request = GenerationRequest(
             prompt=tuple(prompt),
@@ -128,17 +131,19 @@ class TurnJob(Job):
             max_tokens=self._max_tokens or settings.answer_tokens or None,
             already=self._already,
         )
-        outcome = self._generate(backend, request, self._keep_text)
+        outcome = self._generate(context, request, self._keep_text)
         if outcome is not None:
             self._finish_by(outcome.reason, outcome.usage)
             self._turns.gave(self.model_id, backend.plan, outcome.usage)
+            keeper.finish(whole=outcome.reason == "stop")
 
-    def _answer_by_v4(self, backend: "Backend", chat: "V4Chat") -> None:
+    def _answer_by_v4(self, keeper: "ContextKeeper", chat: "V4Chat") -> None:
         from engine.encoding.reasoning import ThinkingGuard, require_context, style_of
         from engine.generation import GenerationRequest
         from engine.v4_answer import V4Answer
 
         settings, store = self._turns.settings(), self._turns.store
+        backend, context = keeper.backend, keeper.turn()
         mode = self._answer.mode or settings.mode
         require_context(mode, backend.facts.context_tokens)
         style, tools = style_of(chat.release, mode), store.tools(self.session_id)
@@ -167,13 +172,15 @@ class TurnJob(Job):
             literals=chat.literals,
             guard=guard,
         )
-        outcome = self._generate(backend, request, answer.take)
+        outcome = self._generate(context, request, answer.take)
         if outcome is None:
             return
         self._finish_v4(answer, outcome)
         self._turns.gave(self.model_id, backend.plan, outcome.usage)
-        if outcome.reason == "stop" and settings.model_titles and not self._storing_failed:
-            self._name_session(backend, chat, messages, style)
+        whole, aside = outcome.reason == "stop", None
+        if whole and settings.model_titles and not self._storing_failed and self._wants_title(messages):
+            aside = partial(self._name_session, backend, chat, messages, style)
+        keeper.finish(whole=whole, aside=aside)
 
     def _finish_v4(self, answer: "V4Answer", outcome: "Outcome") -> None:
         end = answer.end(outcome.reason)
@@ -187,7 +194,7 @@ class TurnJob(Job):
         return self._turns.store.branch(self.session_id, self._answer.id)[:-1]
 
     def _generate(
-        self, backend: "Backend", request: Any, take: Callable[[str, list[int]], None]
+        self, context: "Context", request: Any, take: Callable[[str, list[int]], None]
     ) -> "Outcome | None":
         """Generate, handing text to `take`; None when it could not be stored, which is then the end."""
         from engine.generation import NewText, PrefillProgress, generate
@@ -210,13 +217,18 @@ class TurnJob(Job):
                 self.log.post(Prefill(done=event.done, total=event.total, reused=event.reused))
 
         try:
-            outcome = generate(backend, request, emit, self.cancelled.is_set)
+            outcome = generate(context, request, emit, self.cancelled.is_set)
         finally:
             groups.flush()
         if self._storing_failed:
             self._fail(self._storing_failed)
             return None
         return outcome
+
+    def _wants_title(self, messages: Sequence[PromptMessage]) -> bool:
+        """Whether this was the conversation's first answer, and nobody has named it."""
+        asked = sum(message.role == "user" for message in messages)
+        return asked == 1 and self._turns.store.wants_title(self.session_id)
 
     def _name_session(
         self, backend: "Backend", chat: "V4Chat", messages: list[PromptMessage], style: "Style"
@@ -225,9 +237,6 @@ class TurnJob(Job):
         from engine.encoding.quick import read_title
 
         store, thread = self._turns.store, self._turns.thread
-        asked = sum(message.role == "user" for message in messages)
-        if asked != 1 or not store.wants_title(self.session_id):
-            return
         written = Written(tuple(self._written), style.thinking)
         answered = [*messages, PromptMessage("assistant", self._text, written=written)]
         try:
@@ -373,6 +382,7 @@ class _Keeper:
 
 def ask_quickly(backend: "Backend", question: "QuickQuestion", cancelled: Callable[[], bool]) -> str:
     """The model's answer to a quick instruction, drawn greedily over a fork of its context."""
+    from engine.contexts.context import BareContext
     from engine.generation import GenerationRequest, NewText, generate
 
     texts: list[str] = []
@@ -387,5 +397,5 @@ def ask_quickly(backend: "Backend", question: "QuickQuestion", cancelled: Callab
             texts.append(event.text)
 
     with backend.fork():
-        outcome = generate(backend, request, emit, cancelled)
+        outcome = generate(BareContext(backend), request, emit, cancelled)
     return "" if outcome.reason == "cancelled" else "".join(texts)

@@ -15,7 +15,7 @@ from engine.reuse import reuse
 from engine.store.sessions import SessionStore
 
 if TYPE_CHECKING:
-    from engine.backends.base import Backend
+    from engine.contexts.keeper import ContextKeeper
 
 _THINKING: tuple[ReasoningMode, ...] = ("high", "max")
 
@@ -80,25 +80,32 @@ def v4_messages(
 def cost_of_mode(
     settings: Settings,
     store: SessionStore,
-    backend: "Backend",
+    keeper: "ContextKeeper",
     branch: Sequence[Message],
     tools: Sequence[Tool],
     model_id: str,
     mode: ReasoningMode,
+    *,
+    answered: bool = False,
 ) -> Reuse:
-    """What the next question after `branch` would cost in `mode`: the tokens before it, and those kept."""
+    """What the next question after `branch` would cost in `mode`: the tokens before it, and those kept.
+
+    `answered`: the branch ends with a question, and what another answer to it would cost is asked.
+    """
     from engine.encoding.prompt import encode_chat
     from engine.encoding.reasoning import style_of
     from engine.encoding.v4_chat import v4_chat
 
-    chat = v4_chat(backend, settings.release)
+    chat = v4_chat(keeper.backend, settings.release)
     if chat is None:
-        ids = encode_chat(backend, prompt_messages(settings.system_message, branch)) if branch else []
-        return reuse(backend, ids)
+        ids = encode_chat(keeper.backend, prompt_messages(settings.system_message, branch)) if branch else []
+        return reuse(keeper, ids, more=not answered)
     tokens = store.branch_tokens(branch)
     messages = v4_messages(settings.system_message, tools, branch, tokens, model_id)
+    if answered:
+        return reuse(keeper, chat.prompt(messages, style_of(chat.release, mode)), more=False)
     # A question to come: it decides what reasoning is dropped. What begins with its own token is not counted.
     ids = chat.prompt([*messages, PromptMessage("user", "?")], style_of(chat.release, mode))
     user = chat.control[chat.release.tokens.user]
     before = len(ids) - 1 - ids[::-1].index(user)
-    return reuse(backend, ids[:before])
+    return reuse(keeper, ids[:before])

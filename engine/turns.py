@@ -40,7 +40,7 @@ from engine.turn_log import TurnLog
 from engine.turn_prompts import cost_of_mode
 
 if TYPE_CHECKING:
-    from engine.backends.base import Backend
+    from engine.contexts.keeper import ContextKeeper
     from engine.placement.load_plan import LoadPlan
 
 ENDED_TURNS_KEPT = 64
@@ -127,17 +127,28 @@ class Turns:
         )
 
     def reuse(self, request: ReuseRequest) -> Reuse:
-        """What the session's next question would cost in the given mode. Takes a model without modes as is.
+        """What a turn would cost in the given mode. Takes a model without modes as is.
 
-        Raises NotFound, NoModel, Conflict while the model is busy.
+        Raises NotFound, NoModel, BadRequest for what cannot be asked, Conflict while the model is busy.
         """
         session = self.store.session(request.session_id)
-        branch = [] if session.leaf_id is None else self.store.branch(request.session_id, session.leaf_id)
-        model_id = self.model_id()
+        above_id = session.leaf_id
+        if request.message_id is not None:
+            message = self.store.message(request.session_id, request.message_id)
+            above_id = message.id
+            if request.kind != "ask":
+                _require_role(message, "assistant" if request.kind == "retry" else "user")
+                above_id = message.parent_id
+        elif request.kind != "ask":
+            raise BadRequest("The cost cannot be told", "no message is named", "choose the message again")
+        branch = [] if above_id is None else self.store.branch(request.session_id, above_id)
+        model_id, answered = self.model_id(), request.kind == "retry"
 
-        def ask(backend: "Backend") -> Reuse:
+        def ask(keeper: "ContextKeeper") -> Reuse:
             tools, settings = session.tools, self.settings()
-            return cost_of_mode(settings, self.store, backend, branch, tools, model_id, request.mode)
+            return cost_of_mode(
+                settings, self.store, keeper, branch, tools, model_id, request.mode, answered=answered
+            )
 
         question = Question(model_id, ask)
         self.thread.submit(question)
@@ -255,13 +266,7 @@ class Turns:
             return _Recorded(answer, sampling, results=results)
         if isinstance(turn, Retry | Edit):
             message = store.message(session_id, turn.message_id)
-            wanted = "assistant" if isinstance(turn, Retry) else "user"
-            if message.role != wanted:
-                raise BadRequest(
-                    "The turn cannot be begun",
-                    "only an answer can be given anew, and only a question can be edited",
-                    "choose the message again",
-                )
+            _require_role(message, "assistant" if isinstance(turn, Retry) else "user")
             parent_id = message.parent_id
         elif turn.at_leaf:
             parent_id = store.session(session_id).leaf_id
@@ -291,6 +296,15 @@ class _Recorded:
     question: Message | None = None
     results: list[Message] = field(default_factory=lambda: list[Message]())
     already: Sequence[int] = ()
+
+
+def _require_role(message: Message, role: str) -> None:
+    if message.role != role:
+        raise BadRequest(
+            "The turn cannot be begun",
+            "only an answer can be given anew, and only a question can be edited",
+            "choose the message again",
+        )
 
 
 def require_mode(mode: ReasoningMode, loaded: LoadedModel) -> None:

@@ -210,9 +210,9 @@ class Backend(Protocol):
         """Make the context hold the first `tokens` of the state's (None: all of them), in the place of what it held.
 
         Fewer than all: a mark's length, or any where `ModelFacts.states_rewind`. With all of them the state's logits,
-        if it has them, are those of the context; else `sync` has to evaluate at least one token more. With a state of
-        no tokens the context is empty. Nothing depends on what was held before. The state is trusted: who read it from
-        a file has looked at its sums. Raises GenerationError when it is not taken; the context is then empty.
+        if it has them, are those of the context; else `sync` has to evaluate at least one token more. A state without
+        tokens empties the context. Nothing depends on what was held before. The state is trusted: who read it from a
+        file has looked at its sums. Raises GenerationError when it is not taken; the context is then empty.
         """
         ...
 

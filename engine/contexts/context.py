@@ -4,6 +4,7 @@ Owns: the `Context` protocol, and the plain one that adds nothing to a backend. 
 or where it starts from (`keeper`).
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """How a prompt came to be in the context. `exact`: whether an answer that was cut off goes on token for token as it
-    would have, with the same draws; None where none was."""
+    """How a prompt came to be in the context. `read_tokens` of it were read in `reading_s`. `exact`: whether an answer
+    that was cut off goes on token for token as it would have, with the same draws; None where none was."""
 
-    reused_tokens: int
     read_tokens: int
+    reading_s: float
     exact: bool | None = None
 
 
@@ -84,5 +85,6 @@ class BareContext:
         cancelled: Callable[[], bool],
     ) -> Prepared:
         """Read prompt and answer alike; see `Context.prepare`."""
+        began_s = time.perf_counter()
         report = self._backend.sync((*prompt, *already), on_progress, cancelled)
-        return Prepared(report.reused_tokens, report.read_tokens, False if already else None)
+        return Prepared(report.read_tokens, time.perf_counter() - began_s, False if already else None)

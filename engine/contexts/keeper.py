@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from engine import fault_points
 from engine.backends.base import ContextState, Logits
 from engine.contexts.costs import Cost, Pace, Speeds
-from engine.contexts.kept_states import KeptState, KeptStates, common_length, thinned, usable
+from engine.contexts.kept_states import KeptState, KeptStates, StateFile, common_length, thinned, usable
 from engine.contexts.schedule import Schedule
 from engine.errors import GenerationError, SeamountError
-from engine.store.snapshots import About, Probe
+from engine.store.snapshot_index import About, Probe
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
     from engine.contexts.turn_context import TurnContext, TurnJournal
     from engine.store.journal_turns import Turn
-    from engine.store.snapshots import Found, SnapshotStore
+    from engine.store.snapshot_catalogue import Found
+    from engine.store.snapshots import SnapshotStore
 
 _logger = logging.getLogger(__name__)
 
@@ -52,22 +53,22 @@ class Start:
 
 @dataclass(frozen=True)
 class Base:
-    """From which state a turn's context was begun: so many of its `tokens`, none: from nothing. The state is in memory,
-    or its digest is `known`."""
+    """From which state a turn's context was begun: so many of its `tokens`, none: from nothing. Its file is being
+    written, or its digest is `known`."""
 
     tokens: int = 0
-    kept: KeptState | None = None
+    file: StateFile | None = None
     known: str | None = None
 
     @property
     def digest(self) -> str | None:
         """The state's; None from nothing, and while the state is not on the disk."""
-        return self.known or (None if self.kept is None else self.kept.digest)
+        return self.known or (None if self.file is None else self.file.digest)
 
     @property
     def state_bytes(self) -> int:
         """The size of the whole state."""
-        return 0 if self.kept is None else self.kept.state.whole.nbytes
+        return 0 if self.file is None else self.file.state_bytes
 
     def is_(self, other: "Base") -> bool:
         """Whether both are the same state's beginning, as far as is known."""
@@ -94,7 +95,8 @@ class Path:
 class ContextKeeper:
     """One for each loaded backend. `snapshots` None, or a backend that cannot tell its state: nothing is kept.
 
-    `pace`: what is foretold of reading. `wanted`: whether states are to be kept at this moment. `waits`: whether somebody waits for the next answer.
+    `pace`: what is foretold of reading. `wanted`: whether states are to be kept at this moment. `waits`: whether
+    somebody waits for the next answer.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class ContextKeeper:
         self._saved_tokens = 0
         self._unproved: KeptState | None = None
         self._proved: set[str] = set()
-        self._cuts_loaded = backend.facts.can_rewind
+        self._cuts = backend.facts.states_rewind
         self._protected: list[str] = []
 
     @property
@@ -136,9 +138,7 @@ class ContextKeeper:
         self._protected.clear()
         return TurnContext(self, journal, before)
 
-    def finish(
-        self, context: "TurnContext", *, whole: bool = True, aside: Callable[[], None] | None = None
-    ) -> None:
+    def finish(self, *, whole: bool, aside: Callable[[], None] | None = None) -> None:
         """An answer has ended: its state is kept, and `aside` may use the backend meanwhile. Raises nothing.
 
         `whole`: the answer came to its own end. One that was cut off may go on from where the context stands, so that
@@ -157,8 +157,6 @@ class ContextKeeper:
                 self.prove()
         except SeamountError as error:
             _logger.warning("what the context holds is not kept: %s", error.text)
-        finally:
-            context.ended()
 
     def release(self) -> None:
         """Keep what is not kept yet: the model is about to be freed, or will answer something else. Raises nothing."""
@@ -167,9 +165,9 @@ class ContextKeeper:
         except SeamountError as error:
             _logger.warning("what the context holds is not kept: %s", error.text)
 
-    def relieve(self, wanted_bytes: int) -> int:
-        """Let go of states in memory that are on the disk too; returns how many bytes. Any thread."""
-        return self._states.relieve(wanted_bytes)
+    def relieve(self) -> None:
+        """Let go of the states in memory that are on the disk too. Any thread."""
+        self._states.relieve()
 
     def cost(self, tokens: Sequence[int], *, more: bool = True) -> Cost:
         """What it would take to have `tokens` in the context, as things stand. `more`: with others behind them."""
@@ -190,19 +188,21 @@ class ContextKeeper:
     # --- beginning ----------------------------------------------------------------------------------------
 
     def starts(self, tokens: Sequence[int], most: int) -> list[Start]:
-        """Where a context of `tokens` can begin, the best first. At most `most` tokens are had from a state, unless it is
-        one of exactly these, with its logits."""
+        """Where a context of `tokens` can begin, the best first.
+
+        At most `most` tokens are had from a state, unless it is one of exactly these, with its logits.
+        """
         facts = self.backend.facts
         found: list[Start] = []
         for kept in self._states.all:
-            reach = usable(kept.state, tokens, most, cuttable=self._cuts_loaded)
+            reach = usable(kept.state, tokens, most, cuttable=self._cuts)
             if reach:
                 found.append(Start(reach, kept))
         if self._snapshots is not None:
-            for each in self._snapshots.find(facts.state_key, tokens, any_prefix=self._cuts_loaded):
+            for each in self._snapshots.find(facts.state_key, tokens, any_prefix=self._cuts):
                 reach = each.tokens
                 if reach > most and not reach == len(tokens) == each.whole_tokens:
-                    reach = most if self._cuts_loaded else 0
+                    reach = most if self._cuts else 0
                 if reach and self._states.of(each.digest) is None:
                     found.append(Start(reach, None, each))
         return sorted([*found, Start()], key=self._delay_s(len(tokens)))
@@ -222,9 +222,7 @@ class ContextKeeper:
         """Bring the context to the best beginning of `tokens` there is, and say which."""
         most = len(tokens) - 1
         gain = self.backend.reusable(tokens) - self.starts(tokens, most)[0].tokens
-        self._keep_held(
-            1 if gain > 0 and self._would_save(gain) else self.schedule.waited_for_tokens
-        )
+        self._keep_held(1 if gain > 0 and self._would_save(gain) else self.schedule.waited_for_tokens)
         for start in self.starts(tokens, most):
             if (base := self._begin_at(start)) is not None:
                 return base
@@ -267,16 +265,13 @@ class ContextKeeper:
                 self._load(kept, start.tokens)
         except GenerationError as error:
             _logger.warning("%s", error.text)
-            if start.tokens < kept.tokens and self._cuts_loaded:
-                # Some can be cut back only as long as they were not loaded: what they no longer attend to is not in a
-                # state. Such a state is of use as a whole.
-                self._cuts_loaded = False
-            else:
-                self._states.drop(kept)
+            self._states.drop(kept)
+            if start.found is not None and self._snapshots is not None:
+                self._snapshots.quarantine(start.found.id, error.text)
             return None
         self._states.add(kept)
-        self.protect(kept)
-        return Base(start.tokens, kept)
+        self.protect(kept.file)
+        return Base(start.tokens, kept.file)
 
     def _empty(self) -> None:
         self.backend.load(ContextState((), np.zeros(0, np.uint8)))
@@ -302,8 +297,9 @@ class ContextKeeper:
             _logger.warning("a kept state is not used: %s", error)
             return None
         self.speeds.loaded(found.bytes, self.speeds.clock() - began_s)
-        kept = KeptState(state, found.digest)
-        kept.settled.set()
+        kept = KeptState.of(state)
+        kept.file.digest = found.digest
+        kept.file.settled.set()
         facts = self.backend.facts
         if probe is not None and found.digest not in self._proved and kept.tokens < facts.context_tokens:
             try:
@@ -335,7 +331,7 @@ class ContextKeeper:
 
     # --- keeping ------------------------------------------------------------------------------------------
 
-    def relay(self, following: int | None = None) -> KeptState | None:
+    def relay(self, following: int | None = None) -> StateFile | None:
         """Save the context and load it from what was saved. None where it cannot be saved; it is then as it was.
 
         `following`: a token to probe with at once, where none is going to be written. Raises GenerationError when the
@@ -352,9 +348,9 @@ class ContextKeeper:
             self.prove(following)
             self._load(kept, kept.tokens)
         if path is not None:
-            path.relay, path.state_bytes = kept.tokens, kept.state.whole.nbytes
+            path.relay, path.state_bytes = kept.tokens, kept.file.state_bytes
         self.path = path
-        return kept
+        return kept.file
 
     def proved_by(self, token: int, logits: Logits) -> None:
         """`logits` came after `token`, written as the first behind the state that was loaded last."""
@@ -413,7 +409,7 @@ class ContextKeeper:
         if state is None:
             return None
         fault_points.at("relay-saved")
-        kept = KeptState(thinned(state))
+        kept = KeptState.of(thinned(state))
         self._states.add(kept)
         self._saved_tokens = held
         return kept
@@ -429,8 +425,9 @@ class ContextKeeper:
 
     def _put(self, kept: KeptState, probe: Probe | None) -> None:
         store = self._snapshots
+        file = kept.file
         if store is None:
-            kept.settled.set()
+            file.settled.set()
             return
         facts = self.backend.facts
         cost_s = self.speeds.reading_s(kept.tokens, 0) or 0.0
@@ -438,22 +435,22 @@ class ContextKeeper:
         def done(digest: str | None, error: Exception | None) -> None:
             if digest is None:
                 _logger.warning("a state of the context is not on the disk: %s", error)
-            kept.digest = digest
+            file.digest = digest
             if digest is not None:
                 self._proved.add(digest)
-            kept.settled.set()
+            file.settled.set()
 
-        about = About(facts.state_key, facts.exact_key, cost_s, facts.can_rewind)
+        about = About(facts.state_key, facts.exact_key, cost_s, facts.states_rewind)
         try:
             store.put(kept.state, probe, about, done)
         except (SeamountError, OSError, MemoryError) as error:
             _logger.warning("a state of the context is not on the disk: %s", error)
-            kept.settled.set()
+            file.settled.set()
 
-    def protect(self, kept: KeptState) -> None:
+    def protect(self, file: StateFile) -> None:
         """What the running turn rests on is not deleted to make room."""
         store = self._snapshots
-        found = store.by_digest(kept.digest) if store is not None and kept.digest is not None else None
+        found = store.by_digest(file.digest) if store is not None and file.digest is not None else None
         if store is not None and found is not None:
             self._protected.append(found.id)
             store.protect(self._protected)

@@ -22,19 +22,34 @@ LEAST_MARKS = 4
 
 
 @dataclass(eq=False)
-class KeptState:
-    """A state, and what became of its file."""
+class StateFile:
+    """What became of a state's file; it may outlast the state in memory."""
 
-    state: ContextState
+    tokens: int
+    state_bytes: int
+    """The size of the whole state, without marks."""
     digest: str | None = None
-    """By which its file is found again; None while it is not on the disk."""
+    """By which the file is found again; None while it is not on the disk."""
     settled: threading.Event = field(default_factory=threading.Event)
     """It is on the disk, or will not be."""
+
+
+@dataclass(eq=False)
+class KeptState:
+    """A state in memory."""
+
+    state: ContextState
+    file: StateFile
+
+    @classmethod
+    def of(cls, state: ContextState) -> "KeptState":
+        """One that has no file yet."""
+        return cls(state, StateFile(len(state.tokens), state.whole.nbytes))
 
     @property
     def tokens(self) -> int:
         """How many tokens the context held."""
-        return len(self.state.tokens)
+        return self.file.tokens
 
     @property
     def size_bytes(self) -> int:
@@ -74,19 +89,12 @@ class KeptStates:
 
     def of(self, digest: str) -> KeptState | None:
         """The one with that digest."""
-        return next((each for each in self.all if each.digest == digest), None)
+        return next((each for each in self.all if each.file.digest == digest), None)
 
-    def relieve(self, wanted_bytes: int) -> int:
-        """Let go of what is on the disk too, the oldest first, until `wanted_bytes` are won; how many were."""
-        won = 0
+    def relieve(self) -> None:
+        """Let go of what is on the disk too."""
         with self._lock:
-            for each in reversed(list(self._kept)):
-                if won >= wanted_bytes:
-                    break
-                if each.digest is not None:
-                    self._kept.remove(each)
-                    won += each.size_bytes
-        return won
+            self._kept = [each for each in self._kept if each.file.digest is None]
 
 
 def thinned(state: ContextState) -> ContextState:
@@ -108,7 +116,9 @@ def thinned(state: ContextState) -> ContextState:
 def usable(state: ContextState, tokens: Sequence[int], most: int, *, cuttable: bool) -> int:
     """How many of the first `most` of `tokens` a context would hold that is loaded with a state, as far as it goes."""
     common = common_length(state.tokens, tokens)
-    if common == len(state.tokens) and (common <= most or (common == len(tokens) and state.logits is not None)):
+    if common == len(state.tokens) and (
+        common <= most or (common == len(tokens) and state.logits is not None)
+    ):
         return common
     common = min(common, most)
     return common if cuttable else last_mark(state.marks, common)

@@ -9,28 +9,26 @@ the way, prompt read as prompt, written tokens written one by one, relays at the
 noted in the journal or follows from what is (`schedule`).
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
 
 from engine.backends.base import Cancelled, Logits, ModelFacts
 from engine.contexts.context import Prepared
 from engine.contexts.keeper import Base, ContextKeeper, Path
 from engine.errors import SeamountError
+from engine.store.journal import ids_digest
 
 if TYPE_CHECKING:
     from engine.backends.base import ExpertCounts
-    from engine.contexts.kept_states import KeptState
+    from engine.contexts.kept_states import StateFile
     from engine.store.journal_turns import Turn
 
 _logger = logging.getLogger(__name__)
 
 BASE_WAIT_S = 5.0
-"""So long is waited for the base's file before the first token is drawn. Without it, the answer could not go on exactly;
-it could all the same."""
+"""So long is waited for the base's file before the first token is drawn. Without it an answer that is cut off goes on,
+but not exactly."""
 REPLAY_TOLD_TOKENS = 16
 """While written tokens are evaluated again, progress is told after so many."""
 
@@ -54,11 +52,6 @@ class TurnJournal(Protocol):
         ...
 
 
-def ids_digest(tokens: Sequence[int]) -> str:
-    """BLAKE2b-256 of the ids as u32, little-endian."""
-    return hashlib.blake2b(np.asarray(tokens, "<u4").tobytes(), digest_size=32).hexdigest()
-
-
 class TurnContext:
     """The context of one answer (`context.Context`); `ContextKeeper.turn` makes it."""
 
@@ -68,8 +61,10 @@ class TurnContext:
         self._journal = journal
         self._before = before
         self._base_told = False
+        self._read_tokens = 0
+        self._reading_s = 0.0
         self._next_relay: int | None = None
-        self._unwritten: list[tuple[int, KeptState]] = []
+        self._unwritten: list[tuple[int, StateFile]] = []
         self.facts: ModelFacts = keeper.backend.facts
         self.token_bytes = keeper.backend.token_bytes
         self.logits = keeper.backend.logits
@@ -103,7 +98,7 @@ class TurnContext:
             self._keeper.path = None
             raise
         self._tell_base(path.base, wait_s=BASE_WAIT_S)
-        return Prepared(start, len(prefix) - start, exact and repeated)
+        return Prepared(self._read_tokens, self._reading_s, exact and repeated)
 
     def step(self, token_id: int) -> Logits:
         """Append a token that was generated, and have a relay where one is due; see `Context.step`."""
@@ -118,7 +113,7 @@ class TurnContext:
         return logits
 
     def ended(self) -> None:
-        """The answer has ended: note what was written of it meanwhile."""
+        """The answer has ended: note what was written of it meanwhile, while the journal is open."""
         self._note_written()
 
     # --- before the first token ---------------------------------------------------------------------------
@@ -133,11 +128,14 @@ class TurnContext:
             start = len(self._backend.held)
             on_progress(start, len(prefix), start)
             self._write_again(prefix, start, start, on_progress, cancelled)
-            return Prepared(start, len(prefix) - start, True)
+            return Prepared(0, 0.0, True)
         keeper.path = None
+        began_s = keeper.speeds.clock()
         report = self._backend.sync(prefix, on_progress, cancelled)
+        took_s = keeper.speeds.clock() - began_s
+        keeper.speeds.read(report.read_tokens, took_s)
         keeper.path = Path.behind(Base(report.reused_tokens), len(prefix))
-        return Prepared(report.reused_tokens, report.read_tokens, False if again else None)
+        return Prepared(report.read_tokens, took_s, False if again else None)
 
     def _way_back(self, prefix: Sequence[int], prompt: int) -> Path | None:
         """Bring the context onto the way by which the answer came to be, as far along as can be; None where it is not
@@ -187,8 +185,11 @@ class TurnContext:
             if held < stop:
                 keeper.touched()
             # Where all is held this reads nothing, or the last token again if its logits are not there.
-            self._backend.sync(prefix[:stop], reading, cancelled)
-            keeper.speeds.read(stop - held, keeper.speeds.clock() - began_s)
+            read_tokens = self._backend.sync(prefix[:stop], reading, cancelled).read_tokens
+            took_s = keeper.speeds.clock() - began_s
+            keeper.speeds.read(read_tokens, took_s)
+            self._read_tokens += read_tokens
+            self._reading_s += took_s
             due = stop < read or (start < read and keeper.schedule.at_prompt_end(path.relay, read))
             if due:
                 self._relay(following=prefix[stop] if stop < read else None)
@@ -227,10 +228,10 @@ class TurnContext:
 
     def _relay(self, following: int | None = None) -> None:
         keeper, position = self._keeper, len(self._backend.held)
-        kept = keeper.relay(following)
-        if kept is None:
+        file = keeper.relay(following)
+        if file is None:
             return
-        self._unwritten.append((position, kept))
+        self._unwritten.append((position, file))
         self._tell(lambda journal: journal.relay(position))
 
     def _plan_next(self) -> None:
@@ -245,12 +246,12 @@ class TurnContext:
 
     def _note_written(self) -> None:
         for each in list(self._unwritten):
-            position, kept = each
-            if kept.settled.is_set():
+            position, file = each
+            if file.settled.is_set():
                 self._unwritten.remove(each)
-                if kept.digest is not None:
-                    digest = kept.digest
-                    self._keeper.protect(kept)
+                if file.digest is not None:
+                    digest = file.digest
+                    self._keeper.protect(file)
                     self._tell(lambda journal, at=position, digest=digest: journal.snapshot(at, digest))
 
     # --- the journal --------------------------------------------------------------------------------------
@@ -259,8 +260,8 @@ class TurnContext:
         """Name the base, once, when it is on the disk; one that will never be is not named."""
         if self._journal is None or self._base_told:
             return
-        if base.tokens and base.digest is None and base.kept is not None and wait_s:
-            base.kept.settled.wait(wait_s)
+        if base.tokens and base.digest is None and base.file is not None and wait_s:
+            base.file.settled.wait(wait_s)
         if base.tokens and base.digest is None:
             return
         self._base_told = True

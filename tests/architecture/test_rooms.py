@@ -57,6 +57,7 @@ MAY_LOAD = {
     "engine.backends.llama_placement": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_threads": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_vocabulary": ("numpy", "llama_cpp", "jinja2"),
+    "engine.contexts": ("numpy",),
     "engine.conversion_commands": ("numpy",),
     "engine.encoding": ("numpy", "jinja2"),
     "engine.encoding_commands": ("numpy",),

@@ -7,6 +7,7 @@ import pytest
 from engine import generation
 from engine.backends.base import Backend, ExpertCounts, Logits
 from engine.backends.scripted import ASSISTANT, BEGIN, USER, ScriptedBackend
+from engine.contexts.context import BareContext
 from engine.errors import GenerationError, PromptTooLong
 from engine.expert_meter import ExpertCost, ExpertMeter
 from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
@@ -59,7 +60,7 @@ def run(
 ) -> tuple[Outcome, Listener]:
     listener = Listener()
     request = GenerationRequest(prompt, sampling, max_tokens, stop, already)
-    return generate(backend, request, listener, cancelled), listener
+    return generate(BareContext(backend), request, listener, cancelled), listener
 
 
 def test_the_whole_answer_with_its_tokens_and_cost(scripted: Scripted) -> None:
@@ -180,7 +181,7 @@ def test_cancelling_in_the_middle_of_the_text(scripted: Scripted) -> None:
     listener = Listener()
     request = GenerationRequest(PROMPT, SAMPLING, None)
     backend = scripted({"text": "0123456789"})
-    outcome = generate(backend, request, listener, lambda: len(listener.texts) >= 4)
+    outcome = generate(BareContext(backend), request, listener, lambda: len(listener.texts) >= 4)
     assert (outcome.reason, listener.text) == ("cancelled", "0123")
     assert outcome.usage.generated_tokens == 4
     rest = run(backend, already=listener.ids)[1]
@@ -190,7 +191,9 @@ def test_cancelling_in_the_middle_of_the_text(scripted: Scripted) -> None:
 def test_cancelling_while_the_prompt_is_read(scripted: Scripted) -> None:
     listener = Listener()
     request = GenerationRequest((*PROMPT, *b"x" * 20), SAMPLING, None)
-    outcome = generate(scripted(chunk_tokens=4), request, listener, lambda: len(listener.progress) >= 3)
+    outcome = generate(
+        BareContext(scripted(chunk_tokens=4)), request, listener, lambda: len(listener.progress) >= 3
+    )
     assert outcome.reason == "cancelled"
     assert listener.progress[-1] == PrefillProgress(8, 25, 0)
     assert (outcome.usage.generated_tokens, outcome.usage.first_token_s) == (0, 0.0)
@@ -225,7 +228,7 @@ def test_a_failing_backend_is_heard_of_after_its_text(scripted: Scripted) -> Non
     listener = Listener()
     with pytest.raises(GenerationError, match="fails after 3"):
         generate(
-            scripted({"text": "abcdef", "fail_after": 3}),
+            BareContext(scripted({"text": "abcdef", "fail_after": 3})),
             GenerationRequest(PROMPT, SAMPLING, None),
             listener,
             never,
@@ -255,7 +258,7 @@ class Once:
 def test_a_guard_may_choose_a_token_and_sees_them_all(scripted: Scripted) -> None:
     guard, listener = Once(2, ord("X")), Listener()
     request = GenerationRequest(PROMPT, SAMPLING, 5, guard=guard)
-    outcome = generate(scripted({"text": "abcdef"}), request, listener, never)
+    outcome = generate(BareContext(scripted({"text": "abcdef"})), request, listener, never)
     assert outcome.usage.generated_tokens == 5
     assert listener.text == "abXde"
     assert bytes(guard.seen) == b"abXde"
@@ -264,7 +267,7 @@ def test_a_guard_may_choose_a_token_and_sees_them_all(scripted: Scripted) -> Non
 def test_control_tokens_are_told_as_their_literals(scripted: Scripted) -> None:
     listener = Listener()
     request = GenerationRequest(PROMPT, SAMPLING, 3, guard=Once(1, USER), literals={USER: b"<u>"})
-    generate(scripted({"text": "abc"}), request, listener, never)
+    generate(BareContext(scripted({"text": "abc"})), request, listener, never)
     assert listener.text == "a<u>c"
     assert listener.ids == (ord("a"), USER, ord("c"))
 

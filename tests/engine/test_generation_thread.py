@@ -8,6 +8,7 @@ import pytest
 
 from engine.backends.base import Backend
 from engine.backends.scripted import ScriptedBackend
+from engine.contexts.keeper import ContextKeeper
 from engine.errors import EngineUnreachable, GenerationError, ModelLoadError, NotFound, SeamountError
 from engine.generation_thread import GenerationThread, Job
 from engine.model_host import ModelHost
@@ -33,8 +34,8 @@ class Probe(Job):
     def place_is(self, place: int) -> None:
         self.places.append(place)
 
-    def run(self, backend: Backend) -> None:
-        self.ran_on = backend.facts.name
+    def run(self, keeper: ContextKeeper) -> None:
+        self.ran_on = keeper.backend.facts.name
         self.running.set()
         while not self.release.wait(0.005):
             if self.cancelled.is_set():

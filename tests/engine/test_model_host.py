@@ -136,7 +136,7 @@ def test_an_unforeseen_exception_is_a_sentence(opening: Opening) -> None:
     assert "segment 7" in model_host.error.text
     assert model_host.loaded is None
     with pytest.raises(ValueError, match="no model"):
-        model_host.backend()
+        model_host.keeper()
 
 
 def test_an_exception_with_a_model_already_open_closes_it_and_brings_the_one_before_back(
@@ -248,14 +248,14 @@ def test_what_will_not_fit_is_refused_before_the_loaded_model_is_given_up(openin
     model_host = planned_host(planned, lambda: settings)
     model_host.load("a")
     assert planned.asked == []
-    backend = model_host.backend()
+    backend = model_host.keeper().backend
     settings = Settings(context_tokens=1_000_000, threads=3)
     planned.refuses = "a"
     model_host.load("a", again=True)
     assert isinstance(model_host.error, DoesNotFit)
     assert "1,000,000" in model_host.error.text
     # The very context that holds the conversation is still there.
-    assert model_host.backend() is backend
+    assert model_host.keeper().backend is backend
     assert model_host.loaded is not None
     assert model_host.loaded.context_tokens == 512
     assert opening.closed == []

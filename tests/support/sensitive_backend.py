@@ -36,7 +36,13 @@ class SensitiveBackend:
     expert_counts = None
 
     def __init__(
-        self, *, rewinds: bool = False, chunk: int = 16, context: int = 4096, exact: str = "exact", ballast: int = 0
+        self,
+        *,
+        rewinds: bool = False,
+        chunk: int = 16,
+        context: int = 4096,
+        exact: str = "exact",
+        ballast: int = 0,
     ) -> None:
         self.facts = ModelFacts(
             name="Sensitive",
@@ -53,6 +59,7 @@ class SensitiveBackend:
             chat_template=None,
             control_tokens={},
             can_rewind=rewinds,
+            states_rewind=rewinds,
             state_key="sensitive" + str(rewinds),
             exact_key=exact,
         )

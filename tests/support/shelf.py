@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from engine.backends.base import ContextState
 from engine.contexts.kept_states import common_length, last_mark
 from engine.errors import DataFolderError
-from engine.store.snapshots import About, Found, Probe
+from engine.store.snapshot_catalogue import Found
+from engine.store.snapshot_index import About, Probe
 
 
 @dataclass
@@ -99,9 +100,9 @@ class Shelf:
 
 def _digest(state: ContextState) -> str:
     summed = hashlib.blake2b(repr(state.tokens).encode(), digest_size=32)
-    summed.update(state.whole)
+    summed.update(state.whole.data)
     for mark in state.marks:
-        summed.update(mark.state)
+        summed.update(mark.state.data)
     if state.logits is not None:
         summed.update(state.logits.tobytes())
     return summed.hexdigest()
