@@ -6,14 +6,18 @@ what a state is made of (`llama_states`). Importing this module loads llama.cpp.
 A state fits where the model, the types of its cache and the form in which attention keeps it are the same. That what
 follows is the same to the bit needs more, since sums are then taken in the same order only if all of these are
 equal: the library and the processor's features it uses, the threads (one token's attention over 512 cells and more is
-divided among them, and its parts are added up), the tokens of a chunk, where a prompt is divided, and what is computed
-where. What was found to change bits and what not is in docs/reuse.md.
+divided among them, and its parts are added up), the tokens of a chunk, where a prompt is divided, and whether weights
+were copied into another order. What was found to change bits and what not is in docs/reuse.md.
+
+What a GPU computes has not been compared bit by bit between processes. So nothing is promised there: such a key is
+equal to none of another process.
 """
 
 import hashlib
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -32,6 +36,7 @@ from engine.placement.load_plan import LoadPlan
 _logger = logging.getLogger(__name__)
 _SAMPLE_BYTES = 64 * 1024
 _SAMPLES = 32
+_PROCESS = secrets.token_hex(8)
 _FORM = 1
 """Of the keys, and of what this program adds to a state; raised when either changes."""
 
@@ -61,11 +66,13 @@ def with_keys(
     chunks: Sequence[int],
     plan: LoadPlan | None,
     repacked: bool,
+    watched: bool,
     first_tokens: int,
 ) -> ModelFacts:
     """`facts` with both keys. `parameters`: those that `context` was made with; `chunks`: how prompts are divided;
-    `repacked`: weights may be copied into the order that the processor's kernels like best; `first_tokens`: for how
-    many the model was made at first, 0 if for all. Without keys where the model's file can no longer be read.
+    `repacked`: weights may be copied into the order that the processor's kernels like best; `watched`: it stops on the
+    way through a layer, so that operations are not joined; `first_tokens`: for how many the model was made at first, 0
+    if for all. Without keys where the model's file can no longer be read.
     """
     try:
         fingerprint = file_fingerprint(path)
@@ -84,7 +91,6 @@ def with_keys(
         bool(parameters.swa_full),
         0 < first_tokens < facts.context_tokens,
     )
-    on_gpu = plan is not None and plan.gpu is not None
     exact = _key(
         state,
         library,
@@ -95,7 +101,8 @@ def with_keys(
         int(llama.llama_n_ubatch(context)),
         list(chunks),
         repacked,
-        [plan.gpu, plan.model_parameters(), plan.tensors_in_ram()] if plan is not None and on_gpu else [],
+        watched,
+        _PROCESS if plan is not None and plan.gpu is not None else "",
     )
     return replace(facts, state_key=state, exact_key=exact)
 

@@ -213,6 +213,7 @@ class LlamaCppBackend:
                     chunks=(END_TOKENS, UNDIVIDED_TOKENS) if memory.keeps_checkpoints else (),
                     plan=plan,
                     repacked=(plan is None or plan.copied) and not (watch is not None and watch.reads_ahead),
+                    watched=watch is not None,
                     first_tokens=trained_before(model),
                 )
             return cls(model, context, facts, vocabulary, memory, watch, plan)

@@ -1,7 +1,11 @@
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from engine.backends.base import ModelFacts
 
 llama_keys = pytest.importorskip("engine.backends.llama_keys", reason="llama_cpp is not installed")
 llamacpp = pytest.importorskip("engine.backends.llamacpp", reason="llama_cpp is not installed")
@@ -103,3 +107,34 @@ def test_a_file_that_is_gone_leaves_a_model_without_keys(
     monkeypatch.setattr(llama_keys, "file_fingerprint", gone)
     assert keys(starter_path) == ("", "")
     assert "will not be kept" in caplog.text
+
+
+def test_on_a_gpu_nothing_is_promised_to_another_process(
+    starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = llama_keys.llama
+    for name in ("llama_n_threads", "llama_n_threads_batch", "llama_n_batch", "llama_n_ubatch"):
+        monkeypatch.setattr(llama, name, lambda _context: 1)
+    facts = ModelFacts("n", "a", "b", 9, 9, 9, 1, frozenset(), None, "", "", None, {})
+    parameters = llama.llama_context_default_params()
+
+    def found(gpu: str | None) -> ModelFacts:
+        plan: Any = SimpleNamespace(gpu=gpu)
+        return llama_keys.with_keys(
+            facts,
+            starter_path,
+            None,
+            parameters,
+            chunks=(),
+            plan=plan,
+            repacked=True,
+            watched=False,
+            first_tokens=0,
+        )
+
+    here, there = found("GPU"), found(None)
+    assert found("GPU") == here
+    monkeypatch.setattr(llama_keys, "_PROCESS", "another")
+    assert found(None) == there
+    assert found("GPU").state_key == here.state_key
+    assert found("GPU").exact_key != here.exact_key
