@@ -25,6 +25,12 @@ def test_the_nearest_before_a_place_is_found() -> None:
     assert [None if each is None else each.tokens for each in found] == [None, 5, 5, 20, 21]
 
 
+def test_those_within_a_length_are_told_in_order() -> None:
+    kept = filled(1000, 5, 20, 21)
+    found = [[each.tokens for each in kept.within(tokens)] for tokens in (4, 5, 20, 99)]
+    assert found == [[], [5], [5, 20], [5, 20, 21]]
+
+
 def test_what_lies_beyond_a_cut_is_forgotten_with_its_bytes() -> None:
     kept = filled(1000, 5, 20, 21)
     kept.forget_beyond(20)
