@@ -38,9 +38,9 @@ class DataFolder:
         return self.root / "sessions.db"
 
     @property
-    def snapshots(self) -> Path:
-        """States of contexts, a file each; can be deleted, and is then read again."""
-        return self.root / "snapshots"
+    def journals(self) -> Path:
+        """A folder for each session that answers were cut off in, with the journal of its turns."""
+        return self.root / "sessions"
 
     @property
     def settings(self) -> Path:

@@ -296,14 +296,22 @@ def _add_details(connection: sqlite3.Connection, number: int, end: End) -> None:
         )
 
 
-def settle(connection: sqlite3.Connection, *, folding: bool) -> None:
-    """Leave nothing half done by an earlier run: fold chunks, end what was running."""
+def settle(connection: sqlite3.Connection, *, folding: bool) -> list[tuple[str, str, str | None]]:
+    """Leave nothing half done by an earlier run: fold chunks, end what was running.
+
+    Of that: (session, answer, model) each, those of deleted sessions left out.
+    """
     if folding:
         for (number,) in connection.execute("SELECT DISTINCT message FROM chunk").fetchall():
             fold_chunks(connection, number)
+    running = connection.execute(
+        "SELECT s.id, m.id, m.model_id FROM message m JOIN session s ON s.number = m.session"
+        " WHERE m.status = 'running' AND s.deleted_at IS NULL"
+    ).fetchall()
     connection.execute(
         "UPDATE message SET status = 'interrupted', finish_reason = 'interrupted' WHERE status = 'running'"
     )
+    return running
 
 
 def purge(connection: sqlite3.Connection, sessions: Iterable[int]) -> None:

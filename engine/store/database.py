@@ -17,7 +17,7 @@ import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from engine.atomic_file import is_disk_full
+from engine.atomic_file import is_disk_full, sync_folder
 from engine.errors import DataFolderError, DiskFull, SeamountError
 from engine.store.migrations import MIGRATIONS, Migration, migrate, stored_version
 from engine.store.sealed_columns import SealedColumns
@@ -106,6 +106,29 @@ class Database:
         """Empty the log, so that what was deleted is in no file of the store any more."""
         with self.reading() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def make_durable(self) -> None:
+        """Return when all that was committed so far survives a power cut. Raises DiskFull, DataFolderError.
+
+        A commit lies in the log; what a checkpoint took out of the log it has synced itself.
+        """
+        log = self.path.with_name(f"{self.path.name}-wal")
+        with self._lock:
+            self._refuse_closed()
+            try:
+                descriptor = os.open(log, os.O_RDWR)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise explained(error, self.path) from error
+        # Without the lock: whoever writes meanwhile need not wait for the disk.
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise explained(error, self.path) from error
+        finally:
+            os.close(descriptor)
+        sync_folder(self.path.parent)
 
     def keep_reserve(self) -> None:
         """Hold a little disk space back for `release_reserve`; on a full disk there is none, silently."""

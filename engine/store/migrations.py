@@ -128,6 +128,17 @@ MIGRATIONS: Sequence[Migration] = (
         ) STRICT;
         """,
     ),
+    Migration(
+        version=3,
+        why="""An answer that was cut off and gone on with says whether it is what it would have been.
+
+        `continued`: NULL for one that was written in one go, 'identical' where every token is the one that would
+        have come anyway, 'different' where that is not certain.
+        """,
+        sql="""
+        ALTER TABLE message ADD COLUMN continued TEXT CHECK (continued IN ('identical', 'different'));
+        """,
+    ),
 )
 
 

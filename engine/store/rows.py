@@ -56,7 +56,7 @@ _MESSAGES = f"""
            m.model_id, m.finish_reason, m.error_code, unseal(m.error_text, 'message.error_text', m.id), m.usage,
            m.mode, unseal(m.reasoning, 'message.reasoning', m.id), m.thinking_tokens, m.thinking_s,
            unseal(m.tool_calls, 'message.tool_calls', m.id), unseal(m.call_text, 'message.call_text', m.id),
-           m.tool_call_id, unseal(m.notices, 'message.notices', m.id)
+           m.tool_call_id, unseal(m.notices, 'message.notices', m.id), m.continued
     FROM message m LEFT JOIN message p ON p.number = m.parent
     WHERE m.number IN ({{chosen}}) ORDER BY m.number"""  # noqa: S608
 _CHUNKS = """
@@ -94,7 +94,8 @@ def read_messages(connection: sqlite3.Connection, chosen: str, parameter: int) -
 
 def _message(row: Row, waiting: dict[tuple[int, str], list[str]]) -> Message:
     number, message_id, parent_id, role, text, status, created_at, model_id, finish_reason, *rest = row
-    code, why, usage, mode, reasoning, thinking_tokens, thinking_s, calls, call_text, call_id, notices = rest
+    code, why, usage, mode, reasoning, thinking_tokens, thinking_s, calls, call_text, call_id, *rest = rest
+    notices, continued = rest
 
     def whole(part: AnswerPart, folded: str) -> str:
         chunks = waiting.get((number, part))
@@ -122,6 +123,7 @@ def _message(row: Row, waiting: dict[tuple[int, str], list[str]]) -> Message:
         unfinished_call="" if tool_calls else whole("call", call_text),
         tool_call_id=call_id,
         notices=_read(_NOTICES, notices, "notices") or [],
+        continued=continued,
     )
 
 

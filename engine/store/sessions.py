@@ -9,6 +9,7 @@ models, or how a prompt is made.
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from engine.conversation import clean_text
 from engine.errors import BadRequest, Conflict, DiskFull, SeamountError
@@ -29,7 +30,9 @@ from engine.protocol import (
 )
 from engine.store import answers, calls
 from engine.store.answers import End, Writer
-from engine.store.database import Database, LockedDatabase
+from engine.store.database import Database
+from engine.store.journal_turns import Turn
+from engine.store.recovery import CutOff, Restored, restore
 from engine.store.rows import (
     CHUNK_IDS,
     OF_SESSION,
@@ -60,6 +63,8 @@ class SessionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.cut_off: list[CutOff] = []
+        """What was being written when the last engine died."""
 
     @classmethod
     def open(cls, path: Path, cipher: Cipher | None = None) -> "SessionStore":
@@ -143,6 +148,12 @@ class SessionStore:
             ).fetchone()
             messages = read_messages(connection, OF_SESSION, number)
         return Session(summary=summary, leaf_id=leaf, messages=messages, tools=tools_of(tools))
+
+    def has_session(self, session_id: str) -> bool:
+        """Whether there is such a session, deleted or not."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT 1 FROM session WHERE id = ?", (session_id,)).fetchone()
+        return row is not None
 
     def tools(self, session_id: str) -> list[Tool]:
         """The tools of the session's turns, in the order they were given in."""
@@ -400,6 +411,28 @@ class SessionStore:
                 raise
             return self._end(answer_id, end, folding=False, details=False)
 
+    # --- what a dead engine left ----------------------------------------------------------------------
+
+    def restore(self, session_id: str, answer_id: str, turns: Sequence[Turn]) -> Restored | None:
+        """Give an answer that nobody writes what its journal, `turns`, has of it and the store has not, and its end.
+
+        An answer without an end is interrupted. None where there is no such answer.
+        """
+        with self._database.transaction() as connection:
+            return restore(connection, session_id, answer_id, turns)
+
+    def make_durable(self) -> None:
+        """Return when all that was stored so far survives a power cut."""
+        self._database.make_durable()
+
+    def set_continued(self, answer_id: str, continued: Literal["identical", "different"]) -> None:
+        """Say of an answer that it goes on after it was cut off; once it is "different" it stays that."""
+        with self._database.reading() as connection:
+            connection.execute(
+                "UPDATE message SET continued = ? WHERE id = ? AND continued IS NOT 'different'",
+                (continued, answer_id),
+            )
+
     # --- calls --------------------------------------------------------------------------------------
 
     def remember_calls(self, call_ids: Sequence[str], reasoning: str, token_ids: Sequence[int]) -> None:
@@ -425,7 +458,7 @@ class SessionStore:
     def _settle(self, *, folding: bool) -> None:
         """Leave nothing half done by an earlier run, and purge the deleted."""
         with self._database.transaction() as connection:
-            answers.settle(connection, folding=folding)
+            self.cut_off = [CutOff(*each) for each in answers.settle(connection, folding=folding)]
             rows = connection.execute("SELECT number FROM session WHERE deleted_at IS NOT NULL").fetchall()
             answers.purge(connection, [row[0] for row in rows])
         if rows:
