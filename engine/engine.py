@@ -36,8 +36,9 @@ from engine.placement_desk import PlacementDesk
 from engine.protocol import EngineStatus, ErrorBody, Settings, Usage
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
+from engine.resuming import Resuming
 from engine.settings import load_settings, save_settings
-from engine.store.encryption import Encryption
+from engine.store.journals import Journals, Unfinished
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
 from engine.version import version
@@ -65,6 +66,8 @@ class Engine:
             folder, library, self.credentials, self.settings, self.jobs.entries, self._models_in_use
         )
         self.job_requests = JobRequests(folder, library, self.overview)
+        self.journals = Journals(folder.journals, lambda: self._settings.journal_sync_ms)
+        self.resuming: Resuming
         self.choices = KeptChoices(folder.root)
         self.measuring: Measuring
         self.placements: PlacementDesk
@@ -85,6 +88,7 @@ class Engine:
         self._snapshots_lock = threading.Lock()
         self._locked: ErrorBody | None = None
         self._first_model: str | None = None
+        self._unfinished: list[Unfinished] = []
         self._settings_problem: ErrorBody | None = None
 
     @classmethod
@@ -107,12 +111,7 @@ class Engine:
         else:
             store = SessionStore.locked(folder.sessions_db, opened.locked)
         engine = cls(folder, store, library, settings)
-        engine.encryption = encryption
-        engine._ciphers = opened.ciphers
-        if opened.ciphers or opened.locked:
-            say_less()
-        if opened.locked is not None:
-            engine._locked = ErrorBody(code=opened.locked.code, text=opened.locked.text)
+        engine._unfinished = engine.journals.recover(store)
         engine._first_model = first
         engine._settings_problem = problem
         refused = engine.llama_builds.settle(settings.llama_cpp_folder, llama_cpp).refused
@@ -139,6 +138,7 @@ class Engine:
         self.memory_watch = MemoryWatch(self.host, self.events.post_status)
         self.turns = Turns(
             store=self.store,
+            journals=self.journals,
             thread=self.thread,
             settings=self.settings,
             suited_sampling=self.library.sampling,
@@ -147,6 +147,13 @@ class Engine:
             session_changed=self.events.post_session,
             loop=loop,
             gave=self._note,
+        )
+        self.resuming = Resuming(
+            self._unfinished,
+            store=self.store,
+            turns=self.turns,
+            settings=self.settings,
+            loaded_id=lambda: self.host.loaded_id,
         )
         self.measuring = Measuring(folder=self.folder, changed=self._measured, busy=self._busy)
         self.placements = PlacementDesk(
@@ -271,12 +278,14 @@ class Engine:
         if self._snapshots is not None and self._snapshots.settle(CLOSE_TIMEOUT_S):
             self._snapshots.close()
         self.turns.settle()
+        self.journals.close()
         self._experience.close()
         return stopped
 
     def _changed(self) -> None:
         """The status has changed: so it is when a model is loaded, and when an answer begins or ends."""
         self.memory_watch.wake()
+        self.resuming.wake()
         model_id = self.host.loaded_id
         if model_id is not None and self.overview.last_used.is_due(model_id):
             # Neither the event loop nor an answer waits for the disk.

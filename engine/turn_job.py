@@ -1,4 +1,4 @@
-"""One answer being written into the store. What it says goes to its log after it is stored.
+"""One answer being written: into its journal, then into the store, then told to its log.
 
 Owns: the way of one answer from the stored conversation to its stored end, for models with a chat template
 and for DeepSeek-V4. Does not know how a turn is recorded or found again (`turns`), threads and queues
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from engine import fault_points
 from engine.conversation import Message as PromptMessage
 from engine.conversation import Written
 from engine.errors import Conflict, NotFound, SeamountError
@@ -24,6 +25,7 @@ from engine.protocol import (
     FinishReason,
     Message,
     MessageStatus,
+    Notice,
     Prefill,
     Queued,
     Sampling,
@@ -34,6 +36,7 @@ from engine.protocol import (
     Usage,
     UsageEvent,
 )
+from engine.store.journal import TurnJournal, ids_digest
 from engine.store.sessions import SessionStore
 from engine.text_groups import TextGroups
 from engine.turn_log import TurnLog
@@ -79,8 +82,9 @@ class TurnJob(Job):
         model_id: str,
         sampling: Sampling,
         already: tuple[int, ...],
-        max_tokens: int | None,
-        thinking_tokens: int | None = None,
+        journal: TurnJournal,
+        most_tokens: int | None,
+        thinking_tokens: int | None,
     ) -> None:
         super().__init__(model_id)
         self.id = secrets.token_hex(12)
@@ -92,7 +96,8 @@ class TurnJob(Job):
         self._sampling = sampling
         self._already = already
         self._written = list(already)
-        self._max_tokens = max_tokens
+        self._journal = journal
+        self._max_tokens = None if most_tokens is None else max(0, most_tokens - len(already))
         self._thinking_tokens = thinking_tokens
         self._text = answer.text
         self._generated = 0
@@ -128,7 +133,7 @@ class TurnJob(Job):
         request = GenerationRequest(
             prompt=tuple(prompt),
             sampling=self._sampling,
-            max_tokens=self._max_tokens or settings.answer_tokens or None,
+            max_tokens=self._max_tokens,
             already=self._already,
         )
         outcome = self._generate(context, request, self._keep_text)
@@ -151,9 +156,12 @@ class TurnJob(Job):
         messages = v4_messages(
             settings.system_message, tools, branch, store.branch_tokens(branch), self.model_id
         )
-        budget = settings.thinking_tokens if self._thinking_tokens is None else self._thinking_tokens
+        self._journal.profile(chat.release.id)
         guard = ThinkingGuard(
-            chat.think_end_id, thinking=style.thinking, budget=budget or None, already=self._already
+            chat.think_end_id,
+            thinking=style.thinking,
+            budget=self._thinking_tokens,
+            already=self._already,
         )
         answer = V4Answer(
             chat,
@@ -167,7 +175,7 @@ class TurnJob(Job):
         request = GenerationRequest(
             prompt=tuple(chat.prompt(messages, style)),
             sampling=self._sampling,
-            max_tokens=self._max_tokens or settings.answer_tokens or None,
+            max_tokens=self._max_tokens,
             already=self._already,
             literals=chat.literals,
             guard=guard,
@@ -199,7 +207,11 @@ class TurnJob(Job):
         """Generate, handing text to `take`; None when it could not be stored, which is then the end."""
         from engine.generation import NewText, PrefillProgress, generate
 
-        groups = TextGroups(take)
+        groups, facts = TextGroups(take), backend.facts
+        digest = ids_digest(request.prompt)
+        self._journal.prompt(len(request.prompt), digest, facts.state_key, facts.exact_key)
+        if self._already:
+            self._note_continued(exact=False)
 
         def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
             if isinstance(event, NewText):
@@ -225,10 +237,12 @@ class TurnJob(Job):
             return None
         return outcome
 
-    def _wants_title(self, messages: Sequence[PromptMessage]) -> bool:
-        """Whether this was the conversation's first answer, and nobody has named it."""
-        asked = sum(message.role == "user" for message in messages)
-        return asked == 1 and self._turns.store.wants_title(self.session_id)
+    def _note_continued(self, *, exact: bool) -> None:
+        """Say of an answer that goes on whether it is token for token what it would have been."""
+        try:
+            self._turns.store.set_continued(self._answer.id, "identical" if exact else "different")
+        except SeamountError as error:
+            _logger.warning("%s", error.text)
 
     def _name_session(
         self, backend: "Backend", chat: "V4Chat", messages: list[PromptMessage], style: "Style"
@@ -250,11 +264,14 @@ class TurnJob(Job):
     # --- keeping ----------------------------------------------------------------------------------------
 
     def keep(self, text: str, token_ids: Sequence[int], part: "StoredPart") -> None:
-        """Store a piece. Raises what storing it raised, now or before."""
+        """Journal a piece and store it. Raises what that raised, now or before."""
         if self._storing_failed:
             raise self._storing_failed
         try:
+            self._journal.tokens(token_ids, text, part)
+            fault_points.at("piece-journalled")
             self._turns.store.append(self._answer.id, text, token_ids, part)
+            fault_points.at("piece-stored")
         except SeamountError as error:
             self._storing_failed = error
             self.cancelled.set()
@@ -265,7 +282,15 @@ class TurnJob(Job):
     def keep_thought(self, thought: Thought) -> None:
         """Store what the reasoning took; that it could not be stored is no reason to stop."""
         try:
+            self._journal.thought(thought)
             self._turns.store.set_thought(self._answer.id, thought)
+        except SeamountError as error:
+            _logger.warning("%s", error.text)
+
+    def keep_notice(self, text: str) -> None:
+        """Journal what was done to the answer; it is stored at the end."""
+        try:
+            self._journal.notice(text)
         except SeamountError as error:
             _logger.warning("%s", error.text)
 
@@ -294,9 +319,11 @@ class TurnJob(Job):
         try:
             self._end.store(self._turns.store, self._answer.id)
         except (NotFound, Conflict):
+            self._journal.close(settled=True)
             return True
         except SeamountError:
             return False
+        self._journal.close(settled=True)
         self._turns.changed(self.session_id)
         return True
 
@@ -320,6 +347,7 @@ class TurnJob(Job):
     def _finish(self, end: "_End") -> None:
         self._end = end
         error, settled = end.error, True
+        self._journal_end(end)
         try:
             message = end.store(self._turns.store, self._answer.id)
         except SeamountError as trouble:
@@ -330,6 +358,8 @@ class TurnJob(Job):
             message = self._answer.model_copy(
                 update={"text": self._text, "status": "failed", "finish_reason": "error", "error": error}
             )
+        fault_points.at("turn-ended")
+        self._journal.close(settled=settled)
         # Before anybody can act on the last event: this turn is in nobody's way any more.
         self.ended.set()
         if end.usage is not None:
@@ -339,6 +369,16 @@ class TurnJob(Job):
         else:
             self.log.post(Done(finish_reason=end.reason, message=message))
         self._turns.job_ended(self, settled=settled)
+
+    def _journal_end(self, end: "_End") -> None:
+        """Before the store has it, and in spite of a journal that takes no more: the store may."""
+        try:
+            if end.tool_calls:
+                self._journal.calls(end.tool_calls)
+            self._journal.ended(end.status, end.reason, end.usage, end.error)
+        except SeamountError as error:
+            _logger.warning("%s", error.text)
+        fault_points.at("turn-ending")
 
 
 @dataclass(frozen=True)
@@ -377,6 +417,8 @@ class _Keeper:
 
     def tell(self, event: "Event") -> None:
         """Tell whoever follows the turn."""
+        if isinstance(event, Notice):
+            self._job.keep_notice(event.text)
         self._job.log.post(event)
 
 

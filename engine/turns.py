@@ -6,6 +6,8 @@ ended. Does not know how an answer comes about (`turn_job`), threads and queues 
 """
 
 import asyncio
+import contextlib
+import logging
 import secrets
 import threading
 from collections import deque
@@ -13,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from engine import fault_points
 from engine.engine_events import Change
 from engine.errors import BadRequest, Conflict, ContextTooSmall, NotFound, Retold, SeamountError
 from engine.generation_thread import GenerationThread, no_model
@@ -20,6 +23,7 @@ from engine.protocol import (
     Ask,
     Continue,
     Edit,
+    ErrorBody,
     LoadedModel,
     Message,
     ReasoningMode,
@@ -34,6 +38,8 @@ from engine.protocol import (
     Usage,
 )
 from engine.reuse import Question
+from engine.store.journal import TurnJournal
+from engine.store.journals import Journals
 from engine.store.sessions import SessionStore
 from engine.turn_job import TurnJob
 from engine.turn_log import TurnLog
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from engine.contexts.keeper import ContextKeeper
     from engine.placement.load_plan import LoadPlan
 
+_logger = logging.getLogger(__name__)
 ENDED_TURNS_KEPT = 64
 REUSE_WAIT_S = 5.0
 RETRY_SAMPLING = Sampling(temperature=0.5, top_p=0.95, min_p=0.1)
@@ -65,6 +72,7 @@ class Turns:
         self,
         *,
         store: SessionStore,
+        journals: Journals,
         thread: GenerationThread,
         settings: Callable[[], Settings],
         suited_sampling: Callable[[str], Sampling],
@@ -77,6 +85,7 @@ class Turns:
         self.gave = gave
         """Told what each answer cost, by model and the plan that it was loaded by; raises nothing."""
         self.store = store
+        self._journals = journals
         self.thread = thread
         self.settings = settings
         self._suited_sampling = suited_sampling
@@ -93,13 +102,16 @@ class Turns:
         """Record the turn and put it in the queue.
 
         Raises NotFound, BadRequest, Conflict for what cannot be asked, NoModel, DataFolderError; nothing is
-        then recorded.
+        then recorded, but for a turn whose journal cannot be begun: that has failed.
         """
         with self._starting:
             self.settle()
             model_id = self.model_id()
             recorded = self._record(request, model_id, self._mode(request, model_id))
             answer, session_id = recorded.answer, request.turn.session_id
+            fault_points.at("turn-stored")
+            most_tokens, thinking_tokens = self._limits(request, recorded)
+            journal = self._journal(session_id, recorded, model_id, most_tokens, thinking_tokens)
             job = TurnJob(
                 self,
                 TurnLog(self._loop),
@@ -108,8 +120,9 @@ class Turns:
                 model_id=model_id,
                 sampling=recorded.sampling,
                 already=tuple(recorded.already),
-                max_tokens=request.max_tokens,
-                thinking_tokens=request.thinking_tokens,
+                journal=journal,
+                most_tokens=most_tokens,
+                thinking_tokens=thinking_tokens,
             )
             self._jobs[job.id] = job
             self.changed(job.session_id)
@@ -244,6 +257,49 @@ class Turns:
             require_mode(mode, loaded)
         return mode
 
+    def _limits(self, request: TurnRequest, recorded: "_Recorded") -> tuple[int | None, int | None]:
+        """How many tokens the answer may come to, and how many its reasoning; None: as many as fit.
+
+        An answer that the end of an engine cut off comes to no more than it would have.
+        """
+        if recorded.was_interrupted:
+            try:
+                cut_off = self._journals.last(request.turn.session_id, recorded.answer.id)
+            except SeamountError as error:
+                _logger.warning("%s", error.text)
+                cut_off = None
+            if cut_off is not None:
+                return cut_off.begun.most_tokens, cut_off.begun.thinking_tokens
+        settings = self.settings()
+        more = request.max_tokens or settings.answer_tokens
+        thinking = settings.thinking_tokens if request.thinking_tokens is None else request.thinking_tokens
+        return len(recorded.already) + more if more else None, thinking or None
+
+    def _journal(
+        self,
+        session_id: str,
+        recorded: "_Recorded",
+        model_id: str,
+        most_tokens: int | None,
+        thinking_tokens: int | None,
+    ) -> TurnJournal:
+        try:
+            return self._journals.turn(
+                session_id,
+                recorded.answer,
+                model_id=model_id,
+                sampling=recorded.sampling,
+                already=len(recorded.already),
+                most_tokens=most_tokens,
+                thinking_tokens=thinking_tokens,
+            )
+        except SeamountError as error:
+            body = ErrorBody(code=error.code, text=error.text)
+            with contextlib.suppress(SeamountError):
+                self.store.end_turn(recorded.answer.id, status="failed", finish_reason="error", error=body)
+            self.changed(session_id)
+            raise
+
     def _record(self, request: TurnRequest, model_id: str, mode: ReasoningMode | None) -> "_Recorded":
         turn = request.turn
         store, session_id = self.store, turn.session_id
@@ -257,7 +313,8 @@ class Turns:
                     "load that model, or ask for another answer",
                 )
             answer, already, sampling = store.reopen_answer(session_id, turn.message_id)
-            return _Recorded(answer, with_seed(sampling), already=already)
+            was_interrupted = before.status == "interrupted"
+            return _Recorded(answer, with_seed(sampling), already=already, was_interrupted=was_interrupted)
         if isinstance(turn, Results):
             sampling = self.sampling(request.sampling, model_id)
             results, answer = store.begin_results(
@@ -296,6 +353,8 @@ class _Recorded:
     question: Message | None = None
     results: list[Message] = field(default_factory=lambda: list[Message]())
     already: Sequence[int] = ()
+    was_interrupted: bool = False
+    """It was cut off by the end of an engine, and goes on."""
 
 
 def _require_role(message: Message, role: str) -> None:

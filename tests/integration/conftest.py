@@ -24,13 +24,22 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
 
 @pytest.fixture
 def start_engine(tmp_path: Path) -> Iterator[StartEngine]:
-    """Start engines that end with the test; by default scripted, on the test's own folder."""
+    """Start engines that end with the test; by default scripted, on the test's own folder, and leaving an answer that
+    was cut off as it is."""
     started: list[LiveEngine] = []
 
     def start(
-        *arguments: str, root: Path | None = None, linger_s: float | None = None, scripted: bool = True
+        *arguments: str,
+        root: Path | None = None,
+        linger_s: float | None = None,
+        scripted: bool = True,
+        resume: str = "offer",
     ) -> LiveEngine:
         root = root or tmp_path / "data"
+        settings = DataFolder(root).settings
+        if not settings.exists():
+            root.mkdir(parents=True, exist_ok=True)
+            settings.write_text(f'resume = "{resume}"\n')
         if scripted:
             write_script(DataFolder(root))
             arguments = ("--model", SCRIPT_MODEL, *arguments)

@@ -20,7 +20,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
 def started(root: Path, context_tokens: int) -> Iterator[LiveEngine]:
     folder = DataFolder(root)
     write_script(folder, V4_SCRIPT, "v4")
-    folder.settings.write_text(f"format = 1\ncontext_tokens = {context_tokens}\n")
+    folder.settings.write_text(f'format = 1\ncontext_tokens = {context_tokens}\nresume = "offer"\n')
     live = LiveEngine(root, "--model", V4_MODEL)
     live.wait_model()
     yield live
