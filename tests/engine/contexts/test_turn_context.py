@@ -8,47 +8,15 @@ import pytest
 from engine.backends.base import Cancelled
 from engine.contexts.keeper import ContextKeeper
 from engine.contexts.schedule import Schedule
-from engine.contexts.turn_context import TurnJournal
-from engine.errors import DataFolderError
 from engine.generation import GenerationRequest, NewText, Outcome, generate
 from engine.protocol import Sampling
-from engine.store.journal_turns import Base, Begun, Prompt, Relay, Snapshot, Turn
+from engine.store.journal_turns import Turn
 from tests.support.sensitive_backend import SensitiveBackend
 from tests.support.shelf import Shelf
+from tests.support.turn_records import TurnRecords
 
 SHORT = Schedule(prefill_tokens=64, prompt_tokens=24, least_gap_tokens=16, bytes_per_token=256, end_tokens=8)
 Ids = tuple[int, ...]
-
-
-class Journal:
-    """What a turn wrote down, as the next process reads it."""
-
-    def __init__(self, prompt: Ids, exact_key: str, before: Turn | None = None) -> None:
-        from engine.store.journal import ids_digest as prompt_digest
-
-        begun = Begun(answer_id="a", parent_id="q", model_id="m", mode=None, sampling=Sampling(seed=1))
-        told = Prompt(tokens=len(prompt), digest=prompt_digest(prompt), state_key="s", exact_key=exact_key)
-        self.turn = Turn(begun, told)
-        if before is not None:
-            self.turn.base = before.base
-            self.turn.relays, self.turn.snapshots = list(before.relays), list(before.snapshots)
-        self.is_full = False
-
-    def base(self, digest: str | None, tokens: int, schedule: int) -> None:
-        self._look()
-        self.turn.base = self.turn.base or Base(digest=digest, tokens=tokens, schedule=schedule)
-
-    def snapshot(self, position: int, digest: str) -> None:
-        self._look()
-        self.turn.snapshots.append(Snapshot(position=position, digest=digest))
-
-    def relay(self, position: int) -> None:
-        self._look()
-        self.turn.relays.append(Relay(position=position))
-
-    def _look(self) -> None:
-        if self.is_full:
-            raise DataFolderError("It was not noted", "the disk is full", "make room")
 
 
 def untold(_done: int, _total: int, _reused: int) -> None:
@@ -85,8 +53,8 @@ class Machine:
     ) -> tuple[Ids, Outcome | None, Turn]:
         """What is there of the answer then, how it ended (None: with the process) and what its journal says."""
         written = list(already)
-        journal = Journal(prompt, self.backend.facts.exact_key, before)
-        context = self.keeper.turn(cast(TurnJournal, journal), before)
+        journal = TurnRecords(prompt, self.backend.facts.exact_key, before)
+        context = self.keeper.turn(journal, before)
 
         def emit(event: Any) -> None:
             if isinstance(event, NewText):
@@ -226,9 +194,9 @@ def test_a_relay_that_was_not_done_is_not_passed_over_in_silence() -> None:
 
 def test_a_journal_that_is_full_does_not_end_the_answer() -> None:
     machine = Machine()
-    journal = Journal(ids(30), "exact")
+    journal = TurnRecords(ids(30), "exact")
     journal.is_full = True
-    context = machine.keeper.turn(cast(TurnJournal, journal))
+    context = machine.keeper.turn(journal)
     request = GenerationRequest(ids(150), Sampling(temperature=0, seed=1), 60)
     assert generate(context, request, lambda _event: None, lambda: False).usage.generated_tokens > 10
     assert journal.turn.base is None
