@@ -22,6 +22,7 @@ from engine.errors import DataFolderError, DiskFull, SeamountError
 from engine.store.journal_records import (
     HEADER_BYTES,
     Form,
+    HeaderDamaged,
     JournalUnreadable,
     Kind,
     Reading,
@@ -144,8 +145,11 @@ def read_journal(path: Path, cipher: Cipher | None) -> Contents:
 
 
 def mend(path: Path, cipher: Cipher | None) -> None:
-    """Leave a file that ends in a whole record, or none. What is cut off is kept beside it if it may be more than a
-    write that was broken off. The file must not be open anywhere. Raises JournalUnreadable, OSError."""
+    """Leave a file that ends in a whole record, or none.
+
+    What is cut off is kept beside it if it may be more than a write that was broken off; so is a file that does not
+    begin like a journal. The file must not be open anywhere. Raises JournalUnreadable, OSError.
+    """
     with contextlib.suppress(FileNotFoundError):
         path.with_name(path.name + _PART).unlink()
     try:
@@ -156,7 +160,13 @@ def mend(path: Path, cipher: Cipher | None) -> None:
         # The file was made, and before its header was on the disk the power went. No record can have been synced.
         path.unlink()
         return
-    contents = read_journal(path, cipher)
+    try:
+        contents = read_journal(path, cipher)
+    except HeaderDamaged:
+        # Nothing in it can be told from chance without the number that its header had.
+        _set_aside(path, 0)
+        path.unlink()
+        return
     if contents.good_bytes == size_bytes:
         return
     if contents.is_damaged:

@@ -54,6 +54,10 @@ class JournalUnreadable(ValueError):  # noqa: N818 - told to a person as a DataF
     """A file that is no journal, of another version, or sealed with a key that is not here: the reason, a clause."""
 
 
+class HeaderDamaged(JournalUnreadable):
+    """A file that does not begin like any journal."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One record. `turn` is the sequence number of the record that began its turn; `payload` is in the clear."""
@@ -108,7 +112,7 @@ class Form:
     def header(self) -> bytes:
         """The first bytes of the file."""
         head = _HEADER.pack(MAGIC, VERSION, 0 if self.cipher is None else _SEALED, self.file_id)
-        return head + self._sum(head)
+        return head + self.sum_of(head)
 
     def frame(self, kind: Kind, sequence: int, turn: int, payload: bytes) -> bytes:
         """A record as it stands in the file. Raises ValueError for one that is too large."""
@@ -117,7 +121,7 @@ class Form:
         if len(payload) > MOST_PAYLOAD_BYTES:
             raise ValueError(f"a record of {len(payload):,} bytes is too large for a journal")
         body = _FRAME_HEAD.pack(len(payload), kind, sequence, turn) + payload
-        return body + self._sum(body)
+        return body + self.sum_of(body)
 
     def opened(self, kind: Kind, sequence: int, turn: int, payload: bytes) -> bytes:
         """The payload in the clear. Raises SealBroken."""
@@ -127,9 +131,10 @@ class Form:
 
     def is_whole(self, frame: bytes) -> bool:
         """Whether the sum at the end of a frame is the right one."""
-        return self._sum(frame[:-SUM_BYTES]) == frame[-SUM_BYTES:]
+        return self.sum_of(frame[:-SUM_BYTES]) == frame[-SUM_BYTES:]
 
-    def _sum(self, data: bytes) -> bytes:
+    def sum_of(self, data: bytes) -> bytes:
+        """The sum that stands behind `data` in this file: BLAKE2b, 8 bytes, keyed with the file's number."""
         return hashlib.blake2b(data, digest_size=SUM_BYTES, key=self.file_id).digest()
 
     def _about(self, kind: Kind, sequence: int, turn: int) -> bytes:
@@ -139,10 +144,10 @@ class Form:
 def form_of(header: bytes, cipher: Cipher | None) -> Form:
     """How the file with this header is written. Raises JournalUnreadable."""
     if len(header) < HEADER_BYTES or header[:8] != MAGIC:
-        raise JournalUnreadable("it does not begin like a journal")
+        raise HeaderDamaged("it does not begin like a journal")
     _, version, flags, file_id = _HEADER.unpack_from(header)
     if not Form(file_id).is_whole(header[:HEADER_BYTES]):
-        raise JournalUnreadable("its header is damaged")
+        raise HeaderDamaged("its header is damaged")
     if version != VERSION or flags & ~_SEALED:
         raise JournalUnreadable(f"a newer Seamount wrote it (version {version}; this one knows {VERSION})")
     if flags & _SEALED and cipher is None:

@@ -208,10 +208,13 @@ def last_turn(turns: Sequence[Turn], answer_id: str) -> Turn | None:
     )
 
 
-def needed(records: Sequence[Record], held: frozenset[str]) -> list[Record]:
-    """Of these records, those that are needed when the store has what they say, but for the answers `held`.
+def needed(
+    records: Sequence[Record], held: frozenset[str] = frozenset(), gone: frozenset[str] = frozenset()
+) -> list[Record]:
+    """Of these records, those that are needed when the store has what they say, but for the answers `held`, of which
+    nothing is left out. Answers that are `gone` are not needed.
 
-    Of these nothing is left out. Of an answer that can be gone on with: how each of its turns came about, without the
+    Of an answer that can be gone on with: how each of its turns came about, without the
     text. Of one that has come to its own end: nothing.
     """
     turns = turns_of(records)
@@ -222,7 +225,7 @@ def needed(records: Sequence[Record], held: frozenset[str]) -> list[Record]:
     kept: list[Record] = []
     for record in records:
         turn = turns.get(record.turn)
-        if turn is None:
+        if turn is None or turn.begun.answer_id in gone:
             continue
         answer_id = turn.begun.answer_id
         if answer_id in held:

@@ -133,23 +133,24 @@ class Journals:
         """
         self._store = store
         found: dict[str, Unfinished] = {}
+        known: set[str] = set()
         for session_id in self._sessions():
             try:
-                for each in self._recover(session_id, store):
+                for each in self._recover(session_id, store, known, strict=strict):
                     found[each.answer_id] = each
             except SeamountError as error:
                 _logger.error("%s", error.text)
         for cut in store.cut_off:
-            if cut.model_id is not None:
+            if cut.model_id is not None and cut.answer_id not in known:
                 # Its engine died before the journal knew of it.
-                unknown = Unfinished(cut.session_id, cut.answer_id, cut.model_id, 0)
-                found.setdefault(cut.answer_id, unknown)
+                found[cut.answer_id] = Unfinished(cut.session_id, cut.answer_id, cut.model_id, 0)
         return sorted(found.values(), key=lambda each: each.answer_id, reverse=True)
 
     # --- housekeeping -------------------------------------------------------------------------------
 
-    def compact(self, session_id: str) -> None:
-        """Leave out of a session's journal what the store has for certain; not while a turn writes to it.
+    def compact(self, session_id: str, gone: frozenset[str] = frozenset()) -> None:
+        """Leave out of a session's journal what the store has for certain, and the answers that are `gone`; not while a
+        turn writes to it.
 
         Raises DiskFull, DataFolderError; the journal is then as it was.
         """
@@ -158,7 +159,7 @@ class Journals:
                 return
             self._store.make_durable()
             held = frozenset(self._held.get(session_id, ()))
-            rewrite(self._path(session_id), self._cipher, lambda records: needed(records, held), self._cipher)
+            rewrite(self._path(session_id), self._cipher, lambda records: needed(records, held, gone))
             if not self._path(session_id).exists():
                 self._remove_folder(session_id)
 
@@ -241,7 +242,10 @@ class Journals:
                 return []
             return list(turns_of(read_journal(path, self._cipher).records).values())
 
-    def _recover(self, session_id: str, store: SessionStore) -> Iterator[Unfinished]:
+    def _recover(
+        self, session_id: str, store: SessionStore, known: set[str], *, strict: bool
+    ) -> Iterator[Unfinished]:
+        """Of one session. Every answer that its journal tells of comes to `known`."""
         path = self._path(session_id)
         if not store.has_session(session_id):
             self._remove_folder(session_id)
@@ -250,9 +254,11 @@ class Journals:
             mend(path, self._cipher)
             turns = turns_of(read_journal(path, self._cipher).records) if path.exists() else {}
         ends: dict[int, Ended] = {}
+        gone: set[str] = set()
         for answer_id in dict.fromkeys(turn.begun.answer_id for turn in turns.values()):
             own = {number: turn for number, turn in turns.items() if turn.begun.answer_id == answer_id}
             last = list(own.values())[-1]
+            known.add(answer_id)
             if last.ended is None:
                 fault_points.at("recovery")
             try:
@@ -263,6 +269,7 @@ class Journals:
                 continue
             if restored is None:
                 _logger.error("a journal tells of an answer that the store does not have; it is left out")
+                gone.add(answer_id)
                 continue
             if restored.pieces:
                 _logger.warning("%d pieces of an answer were put back from its journal", restored.pieces)
@@ -277,7 +284,7 @@ class Journals:
                 for number, ended in ends.items():
                     file.append(Kind.ENDED, number, packed(ended))
                 file.sync()
-        self.compact(session_id)
+        self.compact(session_id, frozenset(gone))
 
     def _ended(self, session_id: str, answer_id: str, *, first: bool, settled: bool) -> None:
         with self._lock:
