@@ -1,8 +1,10 @@
 """What is refused, what is said about it, and that nothing is lost when the disk says no."""
 
+import errno
 import os
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -290,3 +292,37 @@ def test_a_mistake_in_the_program_is_not_dressed_up(path: Path) -> None:
     error = sqlite3.OperationalError("no such table: x")
     error.sqlite_errorcode = sqlite3.SQLITE_ERROR
     assert explained(error, path) is error
+
+
+def test_what_is_durable_is_synced_with_its_log_and_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database.open(path)
+    with database.transaction() as connection:
+        connection.execute("CREATE TABLE more (n INTEGER)")
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    if sys.platform != "linux":
+        pytest.skip("which file was synced is seen in Linux's /proc")
+    monkeypatch.setattr(os, "fsync", fsync)
+    database.make_durable()
+    assert synced == [f"{path}-wal", str(path.parent)]
+    monkeypatch.undo()
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DiskFull):
+        database.make_durable()
+    monkeypatch.undo()
+    database.forget()
+    database.make_durable()
+    database.close()
+    with pytest.raises(DataFolderError, match="closed"):
+        database.make_durable()
