@@ -80,24 +80,29 @@ def test_a_window_finds_the_answer_that_goes_on(start_engine: StartEngine) -> No
     assert third.get("/api/status")["active_turn_id"] is None
 
 
-def test_what_ends_every_engine_is_tried_twice_and_then_left(start_engine: StartEngine) -> None:
-    script: Any = {"name": "Killer", "replies": [{"match": "crash", "text": "Boom", "crash_after": 0}]}
-    first = start_engine(resume="continue")
-    root = first.folder.root
-    first.close()
-    write_script(DataFolder(root), script)
-    again = LiveEngine(root, "--model", SCRIPT_MODEL)
-    turn = again.ask("Please crash")
-    assert again.process.wait(20) is not None
-    again.client.close()
+def test_what_ends_every_engine_is_tried_twice_and_then_left(tmp_path: Path) -> None:
+    folder, arguments = DataFolder(tmp_path), ["--model", SCRIPT_MODEL]
+    # Half of a character is no text yet, so nothing comes of any of the tries.
+    write_script(folder, {"name": "Killer", "replies": [{"text": "Ééé", "crash_after": 1}]})
+    first = LiveEngine(tmp_path, *arguments)
+    first.wait_model()
+    turn = first.ask("Please crash")
+    assert first.process.wait(20) == 70
+    first.client.close()
     for _ in range(2):
-        process = EngineProcess.start(DataFolder(root), linger_s=None, arguments=["--model", SCRIPT_MODEL])
+        process = EngineProcess.start(folder, linger_s=None, arguments=arguments)
         assert process.wait(30) == 70
-    last = start_engine(root=root, scripted=False)
-    last.wait_model()
-    message = last.message(turn["session_id"], turn["answer"]["id"])
-    assert message["status"] == "interrupted"
-    assert last.get("/api/status")["active_turn_id"] is None
+    last = LiveEngine(tmp_path, *arguments)
+    try:
+        last.wait_model()
+        # It has been looked at by then, and a question of somebody's is answered.
+        write_script(folder, {"name": "Other", "replies": [{"text": "Well."}]}, "other")
+        last.post("/api/models/load", {"model_id": "folder:other.script.json"})
+        assert last.answer("Hello")["text"] == "Well."
+        message = last.message(turn["session_id"], turn["answer"]["id"])
+        assert (message["status"], message["text"]) == ("interrupted", "")
+    finally:
+        last.close()
 
 
 def test_a_power_cut_takes_nothing_that_was_synced(start_engine: StartEngine, tmp_path: Path) -> None:
