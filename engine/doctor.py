@@ -39,6 +39,7 @@ QT_PACKAGES = (
 _QT_PROGRAM = "from PySide6.QtWidgets import QApplication; QApplication([]); print('qt is here')"
 _MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*)")
 _PROBE_TIMEOUT_S = 30.0
+_KEY_TIMEOUT_S = 5.0
 _TOKEN_PLACES = {
     "none": "none",
     "keyring": "in the keyring",
@@ -65,6 +66,7 @@ def findings(folder: DataFolder) -> Iterator[Finding]:
         partial(_llama_cpp, folder),
         partial(_measured, folder),
         partial(_data_folder, folder),
+        partial(_encryption, folder),
         partial(_models, folder),
         partial(_places, folder),
         partial(_hub, folder),
@@ -254,7 +256,7 @@ def _data_folder(folder: DataFolder) -> Iterator[Finding]:
 
 
 def _store(path: Path) -> Finding:
-    from engine.store.migrations import APPLICATION_ID, MIGRATIONS
+    from engine.store.migrations import APPLICATION_ID, MIGRATIONS, SEALED_APPLICATION_ID
 
     newest = MIGRATIONS[-1].version
     try:
@@ -270,12 +272,26 @@ def _store(path: Path) -> Finding:
     if len(header) < 100:
         return Finding("session store, just begun")
     version_written, magic = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
-    if magic not in (0, APPLICATION_ID):
+    if magic not in (0, APPLICATION_ID, SEALED_APPLICATION_ID):
         return Finding(f"{path} is another program's", False, "move it elsewhere")
     if version_written > newest:
         remedy = f"update Seamount, which knows versions up to {newest}"
         return Finding(f"the session store has version {version_written}", False, remedy)
     return Finding(f"session store of version {version_written or newest} (newest: {newest})")
+
+
+def _encryption(folder: DataFolder) -> Iterator[Finding]:
+    """Whether conversations are encrypted, and whether their key is there."""
+    from engine.encryption_command import state_lines
+    from engine.store.encryption import Encryption
+    from engine.store.keys import Keys
+
+    encryption = Encryption(folder, Keys(folder.root, timeout_s=_KEY_TIMEOUT_S))
+    first, *more = state_lines(encryption.state())
+    yield Finding(first.rstrip("."))
+    encryption.ciphers()  # raises what is then a line too
+    for line in more:
+        yield Finding(line, False)
 
 
 def _models(folder: DataFolder) -> Iterator[Finding]:

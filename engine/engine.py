@@ -83,10 +83,7 @@ class Engine:
         self._version = version()
         self.llama_builds = LlamaBuilds(folder)
         self.encryption: Encryption
-        self._ciphers: Ciphers | None = None
-        self._snapshots: SnapshotStore | None = None
-        self._snapshots_lock = threading.Lock()
-        self._locked: ErrorBody | None = None
+        self._locked: str | None = None
         self._first_model: str | None = None
         self._unfinished: list[Unfinished] = []
         self._settings_problem: ErrorBody | None = None
@@ -111,7 +108,11 @@ class Engine:
         else:
             store = SessionStore.locked(folder.sessions_db, opened.locked)
         engine = cls(folder, store, library, settings)
-        engine._unfinished = engine.journals.recover(store)
+        engine.encryption = encryption
+        if opened.ciphers or opened.locked:
+            say_less()
+        if opened.locked is not None:
+            engine._locked = opened.locked.text
         engine._first_model = first
         engine._settings_problem = problem
         refused = engine.llama_builds.settle(settings.llama_cpp_folder, llama_cpp).refused
@@ -253,14 +254,13 @@ class Engine:
             model=host.loaded,
             loading_model_id=loading_id,
             loading_fraction=host.loading_fraction if host.loading_id else None,
-            # That conversations are locked is said here too, and settings that were set aside until they are saved.
-            error=ErrorBody(code=error.code, text=error.text)
-            if error
-            else self._locked or self._settings_problem,
+            # Settings that were set aside are said here too, until they are saved anew.
+            error=ErrorBody(code=error.code, text=error.text) if error else self._settings_problem,
             active_turn_id=(active.id or None) if active else None,
             active_answer_id=active.answer_id if active else None,
             queue_length=thread.waiting,
-            notice=self.memory_watch.notice,
+            # Without its conversations an engine is of little use, however short the memory is.
+            notice=self._locked or self.memory_watch.notice,
         )
 
     def close(self) -> bool:

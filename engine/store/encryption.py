@@ -29,7 +29,7 @@ from engine.protocol_base import ErrorBody
 from engine.protocol_encryption import ChangeEncryption, EncryptionChange, EncryptionState
 from engine.store import recovery_key, resealing
 from engine.store.keys import Keys
-from engine.store.migrations import APPLICATION_ID
+from engine.store.migrations import APPLICATION_ID, SEALED_APPLICATION_ID
 from engine.store.sealed_columns import sealed_with
 from engine.store.sealing import Ciphers
 
@@ -93,6 +93,10 @@ class Encryption:
             _logger.warning("%s", error.text)
             self._locked = error
             return Opened(locked=error)
+
+    def ciphers(self) -> Ciphers | None:
+        """Those that open the store as it is; None for a plain one. Raises KeyMissing, DataFolderError."""
+        return self._ciphers(stored_key_id(self._folder.sessions_db))
 
     def state(self) -> EncryptionState:
         """What is so, and what is asked for. Raises DataFolderError."""
@@ -201,7 +205,11 @@ class Encryption:
         """Copies of the store beside it that are not encrypted: backups of migrations, and others by such names."""
         store = self._folder.sessions_db
         with contextlib.suppress(OSError):
-            return sorted(each for each in store.parent.glob(f"{store.name}.*") if _is_plain_store(each))
+            return sorted(
+                each
+                for each in store.parent.glob(f"{store.name}.*")
+                if _application_id(each) == APPLICATION_ID
+            )
         return []
 
     # --- the note ------------------------------------------------------------------------------------
@@ -249,11 +257,12 @@ class Encryption:
 
 
 def stored_key_id(path: Path) -> str | None:
-    """The id of the key that the store at `path` is sealed with; None for a plain one, or none at all.
+    """The id of the key that the store at `path` is sealed with; None for what is not an encrypted store.
 
-    Reads only. Raises DataFolderError for a file that SQLite cannot read.
+    Reads only, and of others than encrypted stores only the header. Raises DataFolderError for a file that SQLite
+    cannot read.
     """
-    if not path.exists() or path.stat().st_size == 0:
+    if _application_id(path) != SEALED_APPLICATION_ID:
         return None
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -267,14 +276,17 @@ def stored_key_id(path: Path) -> str | None:
         ) from error
 
 
-def _is_plain_store(path: Path) -> bool:
-    """By the file's own header (SQLite file format, 1.3)."""
+def _application_id(path: Path) -> int:
+    """What the file's header says (SQLite file format, 1.3); 0 for what is no database.
+
+    It is written before an encrypted store has its name, and never changes: no log has a newer one.
+    """
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except OSError:
-        return False
-    return header.startswith(_SQLITE) and int.from_bytes(header[68:72], "big") == APPLICATION_ID
+        return 0
+    return int.from_bytes(header[68:72], "big") if header.startswith(_SQLITE) else 0
 
 
 def _body(error: SeamountError | None) -> ErrorBody | None:

@@ -18,7 +18,10 @@ from engine.placement.hardware_record import HardwareRecord, write_record
 from engine.placement.measurement import present_fingerprint
 from engine.placement.nvidia import NvidiaGpu, Seen
 from engine.protocol import Settings
+from engine.protocol_encryption import ChangeEncryption
 from engine.settings import save_settings
+from engine.store.encryption import Encryption
+from engine.store.keys import KEY_FILE_VARIABLE
 from engine.store.sessions import SessionStore
 
 
@@ -178,6 +181,26 @@ def test_a_keyring_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(credentials, "keyring_name", none)
     assert any("until the engine ends" in line for line in lines(DataFolder(tmp_path)))
+
+
+def test_whether_conversations_are_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, key_file = DataFolder(tmp_path / "data"), tmp_path / "key"
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(key_file))
+    assert "ok  The conversations are not encrypted" in lines(folder)
+    Encryption(folder).change(ChangeEncryption(on=True))
+    Encryption(folder).settle()
+    (folder.root / "sessions.db.old").write_bytes(plain_store(tmp_path))
+    found = lines(folder)
+    assert any(line.startswith("ok  The conversations are encrypted") for line in found)
+    assert any(line.startswith("!!") and "sessions.db.old" in line for line in found)
+    assert any("session store of version" in line for line in found)
+    key_file.unlink()
+    assert any(line.startswith("!!  The conversations stay locked") for line in lines(folder))
+
+
+def plain_store(tmp_path: Path) -> bytes:
+    SessionStore.open(tmp_path / "plain.db").close()
+    return (tmp_path / "plain.db").read_bytes()
 
 
 def test_the_gpus_that_are_used_and_their_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
