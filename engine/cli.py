@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
+from engine import storage_arguments
 from engine.errors import BadRequest, DataFolderError, EngineRunning, PortTaken, SeamountError
 from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
 from engine.paths import DataFolder, data_folder
@@ -94,6 +95,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return examine(folder)
     if command in _LIBRARY:
         return _library(command, options, folder)
+    if command in storage_arguments.COMMANDS:
+        return storage_arguments.run(command, options, folder)
     if command == "bench":
         return _bench(options, folder)
     if command == "inspect":
@@ -245,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_experts(commands.add_parser)
     _add_bench(commands.add_parser)
     _add_library(commands.add_parser)
+    storage_arguments.add_arguments(commands.add_parser)
     _add_conversion(commands.add_parser)
     _add_encoding(commands.add_parser)
     return parser

@@ -16,6 +16,7 @@ from engine.discreet_log import say_less
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
 from engine.generation_thread import GenerationThread
+from engine.housekeeping import Housekeeping
 from engine.job_requests import JobRequests
 from engine.library.credentials import Credentials
 from engine.library.jobs.job_plan import JobPlan
@@ -38,7 +39,9 @@ from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
 from engine.resuming import Resuming
 from engine.settings import load_settings, save_settings
-from engine.store.journals import Journals, Unfinished
+from engine.storage_tasks import StorageTasks
+from engine.store import restore
+from engine.store.database import Database
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
 from engine.version import version
@@ -69,6 +72,16 @@ class Engine:
         self.journals = Journals(folder.journals, lambda: self._settings.journal_sync_ms)
         self.resuming: Resuming
         self.choices = KeptChoices(folder.root)
+        self.housekeeping = Housekeeping(
+            folder,
+            lambda: Database.open(folder.sessions_db),
+            database=store.database,
+            states=None,
+            journals=None,
+            budget_bytes=lambda: round(self.settings().snapshots_gb * 1e9),
+            is_writing=lambda: bool(self.thread.active or self.thread.waiting),
+        )
+        self.storage_tasks = StorageTasks(self.housekeeping)
         self.measuring: Measuring
         self.placements: PlacementDesk
         self.events: EngineEvents
@@ -95,6 +108,9 @@ class Engine:
 
         Raises DataFolderError and its kinds; NotFound and ModelFileError for `model`.
         """
+        restored = restore.finish(folder.root)
+        if restored is not None:
+            _logger.warning("%s", restored)
         settings, problem = load_settings(folder.settings)
         if problem is not None:
             _logger.warning("%s", problem.text)
@@ -114,6 +130,7 @@ class Engine:
         if opened.locked is not None:
             engine._locked = opened.locked.text
         engine._first_model = first
+        engine.housekeeping.notice = restored
         engine._settings_problem = problem
         refused = engine.llama_builds.settle(settings.llama_cpp_folder, llama_cpp).refused
         if refused is not None and problem is None:
@@ -269,6 +286,7 @@ class Engine:
         The listeners of turns hear their ends, those of the engine's events are let go afterwards.
         """
         self.jobs.close()
+        self.storage_tasks.close()
         self.measuring.close()
         self.memory_watch.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)

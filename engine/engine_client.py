@@ -113,6 +113,13 @@ class EngineClient:
         _refuse_errors(reply)
         return reply.json() if reply.content else None
 
+    def content(self, method: str, path: str) -> bytes:
+        """The bytes of the answer as they are. Raises EngineSaidNo, EngineUnreachable."""
+        with _explained():
+            reply = self._http.request(method, path)
+        _refuse_errors(reply)
+        return reply.content
+
     def status(self) -> EngineStatus:
         """The engine's status."""
         return EngineStatus.model_validate(self.send("GET", "/api/status"))

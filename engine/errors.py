@@ -325,3 +325,17 @@ class MoveStopped(LibraryError):
 
     code = "move_stopped"
     http_status = 409
+
+
+class TaskStopped(SeamountError):
+    """Work on what is kept was ended on request."""
+
+    code = "task_stopped"
+    http_status = 409
+
+
+class BackupRefused(SeamountError):
+    """A file that is no backup, or not a whole one."""
+
+    code = "backup"
+    http_status = 422

@@ -18,12 +18,12 @@ import threading
 from collections.abc import Callable, Generator
 
 import uvicorn
-from filelock import FileLock, Timeout
 from uvicorn.server import HANDLED_SIGNALS
 
 from engine.atomic_file import write_atomically
 from engine.engine import Engine
-from engine.errors import DataFolderError, EngineRunning, PortTaken
+from engine.errors import DataFolderError, PortTaken
+from engine.folder_lock import locked
 from engine.paths import DataFolder
 from engine.server.app import create_app
 
@@ -31,7 +31,6 @@ HOST = "127.0.0.1"
 FIRST_LISTENER_S = 30.0
 """How long a lingering engine waits for its first listener."""
 
-_LOCK_TIMEOUT_S = 1.0
 _GRACE_S = 3
 
 
@@ -160,29 +159,14 @@ class _Lease:
 
 @contextlib.contextmanager
 def _locked(folder: DataFolder) -> Generator[None, None, None]:
-    """Hold the folder's lock. Who looks whether it is free holds it for a moment: so wait a little."""
-    lock = FileLock(folder.engine_lock, timeout=_LOCK_TIMEOUT_S)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise EngineRunning(
-            "The engine was not started",
-            f"another one already serves {folder.root}",
-            "use that one, or name another data folder with --data",
-        ) from error
-    except OSError as error:
-        raise DataFolderError(
-            f"The data folder {folder.root} cannot be locked",
-            error.strerror or str(error),
-            "give yourself permission to write there, or name another folder with --data",
-        ) from error
-    try:
+    """Hold the folder's lock, and see to it that a dead engine's address is not taken for ours."""
+    with locked(
+        folder, "The engine was not started", "use that one, or name another data folder with --data"
+    ):
         # What a crashed engine left behind leads nowhere.
         with contextlib.suppress(OSError):
             folder.engine_address.unlink()
         yield
-    finally:
-        lock.release()
 
 
 def _bound(port: int) -> socket.socket:

@@ -87,10 +87,10 @@ class SessionStore:
             raise
         return store
 
-    @classmethod
-    def locked(cls, path: Path, why: SeamountError) -> "SessionStore":
-        """In the place of a store that cannot be opened now: it lists nothing, and all else raises `why`."""
-        return cls(LockedDatabase(path, why))
+    @property
+    def database(self) -> Database:
+        """The store's file, for the other modules of this folder."""
+        return self._database
 
     def close(self) -> None:
         """Close the file. A running answer stays as it is until the next `open`. Twice does nothing."""

@@ -138,6 +138,7 @@ def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
             "protocol_library",
             "protocol_placement",
             "protocol_settings",
+            "protocol_storage",
         )
     }
     seen = {
