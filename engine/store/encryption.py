@@ -27,7 +27,9 @@ from engine.errors import BadRequest, DataFolderError, DiskFull, KeyMissing, Sea
 from engine.paths import DataFolder
 from engine.protocol_base import ErrorBody
 from engine.protocol_encryption import ChangeEncryption, EncryptionChange, EncryptionState
-from engine.store import recovery_key, resealing
+from engine.store import recovery_key, resealing, restore
+from engine.store.journals import FILE_NAME as JOURNAL
+from engine.store.journals import Journals
 from engine.store.keys import Keys
 from engine.store.migrations import APPLICATION_ID, SEALED_APPLICATION_ID
 from engine.store.sealed_columns import sealed_with
@@ -202,15 +204,16 @@ class Encryption:
                 os.truncate(log, 0)
 
     def _plain_files(self) -> list[Path]:
-        """Copies of the store beside it that are not encrypted: backups of migrations, and others by such names."""
-        store = self._folder.sessions_db
+        """What is not encrypted: copies of the store beside it, as backups of migrations are, by their names, and
+        folders that a restore has set aside with such a store in them."""
+        store, found = self._folder.sessions_db, list[Path]()
         with contextlib.suppress(OSError):
-            return sorted(
-                each
-                for each in store.parent.glob(f"{store.name}.*")
-                if _application_id(each) == APPLICATION_ID
-            )
-        return []
+            for each in sorted(store.parent.iterdir()):
+                copy = each / store.name if restore.is_set_aside(each.name) else each
+                named = copy is not each or each.name.startswith(f"{store.name}.")
+                if named and _application_id(copy) == APPLICATION_ID:
+                    found.append(each)
+        return found
 
     # --- the note ------------------------------------------------------------------------------------
 

@@ -219,6 +219,11 @@ def _sync_all(folders: Iterable[Path]) -> None:
         sync_folder(folder)
 
 
+def is_set_aside(name: str) -> bool:
+    """Whether a folder of that name holds what a restore has taken the place of."""
+    return _ASIDE.fullmatch(name) is not None
+
+
 def _free_aside(root: Path) -> Path:
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     free, count = root / f"before-restore-{stamp}", 1

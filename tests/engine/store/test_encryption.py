@@ -94,9 +94,16 @@ def test_on_and_off_again(folder: DataFolder, key_file: Path) -> None:
 def test_plain_copies_are_removed_with_the_change_when_that_is_asked_for(
     folder: DataFolder, key_file: Path
 ) -> None:
-    encryption(folder, key_file).change(ChangeEncryption(on=True, remove_plain_files=True))
+    aside = folder.root / "before-restore-20250101-120000"
+    aside.mkdir()
+    (aside / "sessions.db").write_bytes(folder.sessions_db.read_bytes())
+    (folder.root / "sessions.db.txt").write_text("a person's own")
+    asked = encryption(folder, key_file).change(ChangeEncryption(on=True, remove_plain_files=True))
+    assert asked.state.plain_files == [aside.name, "sessions.db.backup-v1-20250101"]
     encryption(folder, key_file).settle()
     assert saying(folder) == []
+    assert not aside.exists()
+    assert (folder.root / "sessions.db.txt").exists()
 
 
 def test_a_change_can_be_taken_back(folder: DataFolder, key_file: Path) -> None:
