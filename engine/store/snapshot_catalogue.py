@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.backends.base import ContextState
 from engine.store.snapshot_budget import Weighed, to_evict
-from engine.store.snapshot_index import Ids, SnapshotIndex, grid_lengths, token_sums
+from engine.store.snapshot_index import About, Ids, SnapshotIndex, grid_lengths, token_sums
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,14 @@ class SnapshotCatalogue:
         with self._lock:
             self._protected = frozenset(ids)
 
-    def alike(self, state_key: str, state: ContextState) -> list[Entry]:
-        """Those of the same tokens, with marks at the same places, of the same sizes."""
+    def alike(self, about: About, state: ContextState) -> list[Entry]:
+        """Those of the same keys and tokens, with marks at the same places, of the same sizes."""
         ((_, tokens_sum),) = token_sums(state.tokens, [len(state.tokens)])
         marks = [(mark.tokens, mark.state.nbytes) for mark in state.marks]
         return [
             each
             for each in self.entries
-            if each.index.about.state_key == state_key
+            if (each.index.about.state_key, each.index.about.exact_key) == (about.state_key, about.exact_key)
             and each.index.tokens_sum == tokens_sum
             and each.index.whole_bytes == state.whole.nbytes
             and [(mark.tokens, mark.size_bytes) for mark in each.index.marks] == marks

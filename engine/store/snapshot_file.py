@@ -60,7 +60,7 @@ from engine.store.snapshot_index import (
 if TYPE_CHECKING:
     from engine.store.sealing import Cipher
 
-MAGIC, END_MAGIC = b"SMNTKV\x00\x01", b"SMNTKVE\x00"
+MAGIC, END_MAGIC = b"SMNTKV\x00\x01", b"SMNTKVE1"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sII16s")
 TRAILER = struct.Struct("<QQQ32s8s")

@@ -63,13 +63,19 @@ class SnapshotFolder:
             except OSError as error:
                 _logger.warning("the snapshot %s cannot be used: %s", path.name, error)
         if self._cipher is not None:
-            self.drop_damaged()
+            self.drop_damaged()  # of a time when nothing was sealed
         return entries
 
     def set_aside(self, path: Path, why: str) -> None:
-        """Put a damaged file where it is never used again; of many only the newest are kept."""
+        """Put a damaged file where it is never used again; of many only the newest are kept.
+
+        Where everything is sealed it is deleted: who knows what stands in it.
+        """
         _logger.warning("the snapshot %s is damaged and was set aside: %s", path.name, why)
         folder = self.path / DAMAGED
+        if self._cipher is not None:
+            self.delete(path)
+            return
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             path.replace(folder / path.name)

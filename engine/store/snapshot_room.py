@@ -33,12 +33,17 @@ def left_free(disk_bytes: int) -> int:
 
 def own_memory(size_bytes: int) -> NDArray[np.uint8]:
     """Pages of their own, which are the system's again as soon as nobody uses them. Raises MemoryError, OSError."""
+    refuse_beyond_memory(size_bytes)
+    return np.frombuffer(mmap.mmap(-1, max(1, size_bytes)), np.uint8)[:size_bytes]
+
+
+def refuse_beyond_memory(size_bytes: int) -> None:
+    """Raise MemoryError for more than this machine has: the system would promise it, and end a process when it has to
+    keep the promise."""
     import psutil
 
     if size_bytes > psutil.virtual_memory().total:
-        # The system would promise it, and end a process when it has to keep the promise.
         raise MemoryError(f"no room for a state of {size_bytes:,} bytes")
-    return np.frombuffer(mmap.mmap(-1, max(1, size_bytes)), np.uint8)[:size_bytes]
 
 
 def mapped_memory(folder: Path, size_bytes: int) -> NDArray[np.uint8]:

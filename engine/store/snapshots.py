@@ -49,6 +49,7 @@ from engine.store.snapshot_room import (
     mapped_memory,
     own_memory,
     part_name,
+    refuse_beyond_memory,
 )
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SnapshotUsage:
-    """What the folder holds. `damaged_bytes` is not counted in `size_bytes`."""
+    """What the folder holds: how many bytes in how many snapshots, and what was set aside besides."""
 
-    size_bytes: int
+    bytes: int
     count: int
     damaged: int
     damaged_bytes: int
@@ -102,7 +103,8 @@ class SnapshotStore:
         *,
         leaves_free: Callable[[int], int] = left_free,
     ) -> None:
-        """Look through the folder: temporaries of a dead engine go, what is damaged is set aside. Raises nothing.
+        """Look through the folder: temporaries of a dead engine go, what is damaged is set aside, what is more than
+        the budget is evicted. Raises nothing.
 
         With a cipher, files that are not sealed are deleted. `leaves_free`: of a disk of so many bytes.
         """
@@ -120,6 +122,7 @@ class SnapshotStore:
         self._writer: threading.Thread | None = None
         for entry in self._folder.look_through():
             self._catalogue.add(entry)
+        self.keep_to_budget()
 
     def room(self, size_bytes: int) -> NDArray[np.uint8]:
         """Memory for a state of so many bytes. Raises MemoryError, OSError.
@@ -192,9 +195,10 @@ class SnapshotStore:
         entry = self._catalogue.get(snapshot_id)
         if entry is None:
             raise _damaged("it is not there any more")
+        refuse_beyond_memory(sum(entry.index.part_bytes))
         try:
             state, probe, index = read_snapshot(entry.path, self.room, self._cipher)
-            if index != entry.index:
+            if (index.digest, index.about.state_key) != (entry.index.digest, entry.index.about.state_key):
                 raise SnapshotFileError("another file has taken its place")
         except FileNotFoundError:
             self._catalogue.take(snapshot_id)
@@ -327,7 +331,7 @@ class SnapshotStore:
 
     def _same(self, job: _Waiting) -> Entry | None:
         """The entry that holds the very bits of a state; they are summed only if one is alike in all else."""
-        alike = self._catalogue.alike(job.about.state_key, job.state)
+        alike = self._catalogue.alike(job.about, job.state)
         if job.probe is not None:
             alike = [each for each in alike if each.index.probe_token is not None]
         digest = state_digest(job.state) if alike else ""
