@@ -41,7 +41,7 @@ from engine.resuming import Resuming
 from engine.settings import load_settings, save_settings
 from engine.storage_tasks import StorageTasks
 from engine.store import restore
-from engine.store.database import Database
+from engine.store.encryption import Encryption
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
 from engine.version import version
@@ -74,10 +74,8 @@ class Engine:
         self.choices = KeptChoices(folder.root)
         self.housekeeping = Housekeeping(
             folder,
-            lambda: Database.open(folder.sessions_db),
+            store.database.another,
             database=store.database,
-            states=None,
-            journals=None,
             budget_bytes=lambda: round(self.settings().snapshots_gb * 1e9),
             is_writing=lambda: bool(self.thread.active or self.thread.waiting),
         )

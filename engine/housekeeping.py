@@ -26,13 +26,13 @@ class StatesUsage(Protocol):
     """What the states of models take."""
 
     @property
-    def bytes(self) -> int:
-        """On the disk."""
+    def size_bytes(self) -> int:
+        """Of those that are used."""
         ...
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """How many these are."""
         ...
 
     @property
@@ -50,6 +50,10 @@ class KeptStates(Protocol):
 
     def verify(self) -> list[str]:
         """Each read whole; sentences about what is wrong."""
+        ...
+
+    def compact(self) -> int:
+        """Delete what is damaged or beyond the budget; how many bytes went."""
         ...
 
     def forget_all(self) -> None:
@@ -86,8 +90,8 @@ class Housekeeping:
         open_database: Callable[[], Database],
         *,
         database: Database | None = None,
-        states: KeptStates | None,
-        journals: KeptJournals | None,
+        states: KeptStates | None = None,
+        journals: KeptJournals | None = None,
         budget_bytes: Callable[[], int],
         is_writing: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -97,22 +101,22 @@ class Housekeeping:
         self._folder = folder
         self._open_database = open_database
         self._database = database
-        self._states = states
-        self._journals = journals
+        self.states = states
+        self.journals = journals
         self._budget_bytes = budget_bytes
         self._is_writing = is_writing
         self.notice: str | None = None
 
     def usage(self) -> StorageUsage:
         """What everything takes now. Raises DataFolderError."""
-        states = self._states.usage() if self._states else None
+        states = self.states.usage() if self.states else None
         database = self._folder.sessions_db
         log = database.with_name(f"{database.name}-wal")
         try:
             return StorageUsage(
                 sessions_bytes=_size(database) + _size(log),
                 journals_bytes=sum(_size(path) for path in (self._folder.root / JOURNALS).glob("*/*")),
-                states_bytes=states.bytes if states else 0,
+                states_bytes=states.size_bytes if states else 0,
                 states_count=states.count if states else 0,
                 states_damaged=states.damaged if states else 0,
                 states_budget_bytes=self._budget_bytes(),
@@ -128,8 +132,8 @@ class Housekeeping:
 
     def forget_states(self) -> None:
         """Remove what models have read; they read it anew when it is needed."""
-        if self._states is not None:
-            self._states.forget_all()
+        if self.states is not None:
+            self.states.forget_all()
 
     def carry_out(self, asked: StartStorageTask, progress: Progress) -> Result:
         """Verify, compact or back up. Raises SeamountError and its kinds, TaskStopped."""
@@ -170,7 +174,7 @@ class Housekeeping:
                 finally:
                     database.close()
                 problems += found
-        for kept, name in ((self._journals, "journals"), (self._states, "kept states")):
+        for kept, name in ((self.journals, "journals"), (self.states, "kept states")):
             if kept is not None:
                 progress.add(0, name)
                 problems += kept.verify()
@@ -199,13 +203,15 @@ class Housekeeping:
             finally:
                 if database is not self._database:
                     database.close()
-            if self._journals is not None:
+            if self.journals is not None:
                 for session_id in sessions:
-                    self._journals.compact(session_id)
+                    self.journals.compact(session_id)
+        won_of_states = 0 if self.states is None else self.states.compact()
         after = self.usage()
         named = (
             ("conversations", before.sessions_bytes, after.sessions_bytes),
             ("journals", before.journals_bytes, after.journals_bytes),
+            ("what models have read", after.states_bytes + won_of_states, after.states_bytes),
         )
         won = sum(max(0, old - new) for _, old, new in named)
         parts = [f"{name} {size_text(old)} → {size_text(new)}" for name, old, new in named]

@@ -26,9 +26,12 @@ from engine.settings import load_settings
 from engine.store import restore
 from engine.store.backup import Progress
 from engine.store.database import Database
+from engine.store.encryption import stored_key_id
 from engine.store.export_json import document_of, json_of
 from engine.store.export_markdown import markdown_of
 from engine.store.import_json import add_document, parsed, read_document_file
+from engine.store.keys import Keys
+from engine.store.sealing import Ciphers
 from engine.store.sessions import SessionStore
 
 Kind = Literal["markdown", "json"]
@@ -164,19 +167,33 @@ class _ByHand:
 
     def work(self, asked: StartStorageTask, told: Told) -> StorageTask:
         settings, _ = load_settings(self._folder.settings)
-        housekeeping = Housekeeping(
-            self._folder,
-            lambda: Database.open(self._folder.sessions_db),
-            states=None,
-            journals=None,
-            budget_bytes=lambda: round(settings.snapshots_gb * 1e9),
-        )
+
+        def budget_bytes() -> int:
+            return round(settings.snapshots_gb * 1e9)
+
+        housekeeping = Housekeeping(self._folder, self._database, budget_bytes=budget_bytes)
+        if asked.kind != "backup":  # which needs no key
+            from engine.store.snapshots import SnapshotStore
+
+            ciphers = self._ciphers()
+            sealed = ciphers.snapshots if ciphers else None
+            states = SnapshotStore(self._folder.snapshots, budget_bytes, sealed)
+            self._stack.callback(states.close)
+            housekeeping.states = states
         result = housekeeping.carry_out(asked, Progress(told))
         return StorageTask(id="", kind=asked.kind, state="done", lines=result.lines, problems=result.problems)
+
+    def _ciphers(self) -> Ciphers | None:
+        key_id = stored_key_id(self._folder.sessions_db)
+        return None if key_id is None else Ciphers.of(Keys(self._folder.root).find(key_id))
+
+    def _database(self) -> Database:
+        ciphers = self._ciphers()
+        return Database.open(self._folder.sessions_db, cipher=ciphers.rows if ciphers else None)
 
     def _store(self) -> SessionStore:
         if self._opened is None:
             # Not `SessionStore.open`: what that puts right is left to an engine.
-            self._opened = SessionStore(Database.open(self._folder.sessions_db))
+            self._opened = SessionStore(self._database())
             self._stack.callback(self._opened.close)
         return self._opened

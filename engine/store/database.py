@@ -102,6 +102,10 @@ class Database:
             except sqlite3.Error as error:
                 raise (self._sealed.taken_failure() or explained(error, self.path)) from error
 
+    def another(self) -> "Database":
+        """The same store opened once more, for long reading beside who writes. Raises what `open` raises."""
+        return type(self).open(self.path, cipher=self._sealed.cipher)
+
     def forget(self) -> None:
         """Empty the log, so that what was deleted is in no file of the store any more."""
         with self.reading() as connection:
@@ -180,6 +184,10 @@ class LockedDatabase(Database):
         """Raises why the store is closed."""
         raise self._why
         yield self._connection
+
+    def another(self) -> Database:
+        """Raises why the store is closed."""
+        raise self._why
 
     def keep_reserve(self) -> None:
         """Nothing is written, so nothing is held back."""

@@ -31,7 +31,8 @@ def document_of(database: Database, session_id: str) -> SessionDocument:
     with database.reading() as connection:
         number = session_number(connection, session_id)
         row = connection.execute(
-            "SELECT title, title_by, created_at, updated_at, leaf_id, tools FROM session WHERE number = ?",
+            "SELECT unseal(title, 'session.title', id), title_by, created_at, updated_at, leaf_id,"
+            " unseal(tools, 'session.tools', id) FROM session WHERE number = ?",
             (number,),
         ).fetchone()
         messages = read_messages(connection, OF_SESSION, number)

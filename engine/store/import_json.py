@@ -4,6 +4,7 @@ Owns: the checks before anything is written, which ids are new ones, and the row
 the file's shape is `protocol_storage.SessionDocument`. All of a file is taken in, or, after any error, none of it.
 """
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,11 @@ from engine.protocol_storage import DOCUMENT_FORMAT, DOCUMENT_VERSION, KeptMessa
 from engine.store.database import Database
 from engine.store.export_json import MOST_DOCUMENT_BYTES
 from engine.store.rows import listed, packed
-from engine.store.search import fold
 from engine.store.titles import tidy_title
-from engine.store.tree import new_id
+from engine.store.tree import make_findable, new_id
 from engine.store.tree_rules import LATEST_S, TreeRules, is_id
 
+_OWN_ID = re.compile(r"[0-9a-f]{28}", re.ASCII)
 MOST_MESSAGES = 200_000
 _WHAT = "The conversation was not imported"
 _REMEDY = "export it again with `seamount sessions export --format json`"
@@ -51,7 +52,9 @@ def parsed(content: bytes) -> SessionDocument:
         raise BadRequest(_WHAT, f"it has more than {MOST_MESSAGES:,} messages", _REMEDY)
     session = document.session
     if not is_id(session.id):
-        raise BadRequest(_WHAT, "the session's id is empty, too long or not printable", _REMEDY)
+        raise BadRequest(
+            _WHAT, "the session's id is not made of letters, digits, - and _, at most 128", _REMEDY
+        )
     if not (0 <= session.created_at <= LATEST_S and 0 <= session.updated_at <= LATEST_S):
         raise BadRequest(_WHAT, "the session's time is none that could be", _REMEDY)
     rules = TreeRules()
@@ -86,7 +89,8 @@ class _Import:
     def run(self) -> str:
         """The id of the session."""
         session = self._document.session
-        session_id = self._free(session.id, "session")
+        # It becomes a folder's name: another form than ours could mean something to some file system.
+        session_id = self._free(session.id, "session") if _OWN_ID.fullmatch(session.id) else new_id()
         for message in self._document.messages:
             self._ids[message.id] = self._free(message.id, "message")
             for call in message.tool_calls:
@@ -96,7 +100,7 @@ class _Import:
         title = tidy_title(session.title)
         number = self._connection.execute(
             "INSERT INTO session (id, title, title_by, created_at, updated_at, leaf_id, tools)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            " SELECT ?1, seal(?2, 'session.title', ?1), ?3, ?4, ?5, ?6, seal(?7, 'session.tools', ?1)",
             (
                 session_id,
                 title,
@@ -128,7 +132,10 @@ class _Import:
             "INSERT INTO message (id, session, parent, role, status, created_at, model_id, finish_reason,"
             " error_code, error_text, usage, sampling, text, token_ids, mode, reasoning, thinking_tokens,"
             " thinking_s, tool_calls, call_text, tool_call_id, notices)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, seal(?10, 'message.error_text', ?1), ?11, ?12,"
+            " seal(?13, 'message.text', ?1), seal(?14, 'message.token_ids', ?1), ?15,"
+            " seal(?16, 'message.reasoning', ?1), ?17, ?18, seal(?19, 'message.tool_calls', ?1),"
+            " seal(?20, 'message.call_text', ?1), ?21, seal(?22, 'message.notices', ?1)",
             (
                 self._ids[message.id],
                 session,
@@ -157,7 +164,7 @@ class _Import:
         assert number is not None, "an INSERT always has a row"  # noqa: S101
         self._rows[message.id] = number
         if text:
-            self._connection.execute("INSERT INTO search_text VALUES (?, ?)", (number, fold(text)))
+            make_findable(self._connection, number, self._ids[message.id], text)
 
 
 def _clean(text: str | None) -> str | None:

@@ -8,9 +8,9 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 
-from engine.errors import SeamountError
+from engine.errors import SealBroken, SeamountError
 from engine.store.database import Database
-from engine.store.rows import ONE, calls_of, read_messages, sampling_of, tools_of, written_ids
+from engine.store.rows import ONE, read_messages, sampling_of, tools_of, written_ids
 from engine.store.tree_rules import TreeRules
 
 MOST_PROBLEMS = 1000
@@ -62,12 +62,19 @@ class Inspection:
         """Its rows one after the other; the lock is given back between them, for answers being written."""
         self.sessions += 1
         rules = TreeRules()
-        with self._database.reading() as connection:
-            leaf_id, tools, rows = self._light(connection, number)
+        try:
+            with self._database.reading() as connection:
+                leaf_id, tools, rows = self._light(connection, number)
+        except SealBroken as error:
+            yield f"The conversation {session_id} cannot be read: {error.why}."
+            return
         if tools is not None and not tools_of(tools):
             yield f"The tools of the conversation {session_id} cannot be read."
         for row in rows:
-            problem = self._message(row, rules)
+            try:
+                problem = self._message(row, rules)
+            except SealBroken as error:
+                problem = error.why
             self.messages += 1
             self._told(self.messages, max(total, self.messages))
             if problem is not None:
@@ -77,7 +84,7 @@ class Inspection:
 
     def _light(self, connection: sqlite3.Connection, number: int) -> tuple[str | None, str | None, list[int]]:
         found = connection.execute(
-            "SELECT leaf_id, tools FROM session WHERE number = ?", (number,)
+            "SELECT leaf_id, unseal(tools, 'session.tools', id) FROM session WHERE number = ?", (number,)
         ).fetchone()
         rows = connection.execute("SELECT number FROM message WHERE session = ? ORDER BY number", (number,))
         leaf_id, tools = found or (None, None)
@@ -96,7 +103,7 @@ class Inspection:
             found = (
                 message.usage,
                 message.mode,
-                message.tool_calls or calls_of(stored[2]),
+                message.tool_calls,
                 message.notices,
                 sampling_of(stored[4]),
             )

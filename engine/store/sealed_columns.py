@@ -57,6 +57,11 @@ class SealedColumns:
         self._cipher = cipher
         self._broken: SealBroken | None = None
 
+    @property
+    def cipher(self) -> Cipher | None:
+        """That of an encrypted store."""
+        return self._cipher
+
     def add_to(self, connection: sqlite3.Connection) -> None:
         """Register the functions."""
         connection.create_function("seal", 3, self.seal)

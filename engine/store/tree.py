@@ -96,7 +96,7 @@ def add_node(
     ).lastrowid
     assert number is not None, "an INSERT always has a row"  # noqa: S101
     if text:
-        _make_findable(connection, number, message_id, text)
+        make_findable(connection, number, message_id, text)
     return number, message_id
 
 
@@ -130,11 +130,12 @@ def fold_chunks(connection: sqlite3.Connection, number: int) -> None:
         (text, reasoning, "" if called else call_text, token_ids, number),
     )
     if text:
-        _make_findable(connection, number, message_id, text)
+        make_findable(connection, number, message_id, text)
     connection.execute("DELETE FROM chunk WHERE message = ?", (number,))
 
 
-def _make_findable(connection: sqlite3.Connection, number: int, message_id: str, text: str) -> None:
+def make_findable(connection: sqlite3.Connection, number: int, message_id: str, text: str) -> None:
+    """Have a search find the message in the row `number` by its text."""
     connection.execute(
         "INSERT OR REPLACE INTO search_text SELECT ?, seal(?, 'search_text.folded', ?)",
         (number, fold(text), message_id),

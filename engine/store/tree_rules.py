@@ -6,11 +6,12 @@ beneath it need.
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 from engine.protocol import Message
 
-MOST_ID_CHARACTERS = 128
+_ID = re.compile(r"[0-9A-Za-z_-]{1,128}", re.ASCII)
 LATEST_S = 1e11
 """Unix seconds: about the year 5138, well within what dates can show."""
 MOST_COUNTED = 1 << 53
@@ -48,7 +49,7 @@ class TreeRules:
 
     def _identity(self, message: Message) -> str | None:
         if not is_id(message.id):
-            return "its id is empty, too long or not printable"
+            return "its id is not made of letters, digits, - and _, at most 128"
         if message.id in self._known:
             return "another message has the same id"
         if message.parent_id is not None and message.parent_id not in self._known:
@@ -69,8 +70,8 @@ class TreeRules:
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` can be the id of anything. What is not printable is not always stored as it is."""
-    return 0 < len(text) <= MOST_ID_CHARACTERS and text.isprintable()
+    """Whether `text` can be the id of anything: ids are names of folders too."""
+    return bool(_ID.fullmatch(text))
 
 
 def _content(message: Message) -> str | None:
@@ -92,7 +93,7 @@ def _answer(message: Message) -> str | None:
     if len(set(ids)) != len(ids):
         return "two of its calls have the same id"
     if not all(is_id(each) for each in ids):
-        return "the id of one of its calls is empty, too long or not printable"
+        return "the id of one of its calls is not made of letters, digits, - and _, at most 128"
     usage, thought = message.usage, message.thought
     figures = [float(each) for each in usage.model_dump().values() if each is not None] if usage else []
     if not all(math.isfinite(each) and abs(each) < 2**64 for each in figures):
