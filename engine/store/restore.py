@@ -106,6 +106,8 @@ def finish(root: Path) -> str | None:
     What a restore left that was not decided is removed. Raises DiskFull, DataFolderError; calling it again goes on.
     """
     with _explained(root):
+        for left in root.glob(f".{NOTE}.*.part"):  # a note that was killed while it was written
+            left.unlink()
         note = _read_note(root)
         if note is None:
             shutil.rmtree(root / STAGING, ignore_errors=True)
