@@ -11,10 +11,10 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.api import EngineApi, Failed
 from app.running_answer import RunningAnswer
+from app.running_turns import BACK, LOST, RunningTurns, busy
 from app.session_tools import SessionTools
-from app.transcript_model import ShownMessage, shown_branch
+from app.transcript_model import ShownMessage, newest_leaf, shown_branch
 from app.turn_stream import TurnProgress, TurnStream, progress_sentence
-from engine.errors import EngineUnreachable
 from engine.protocol import (
     Ask,
     ChangeSession,
@@ -60,6 +60,8 @@ class ConversationState(QObject):
     running_changed = Signal(bool)
     session_changed = Signal()
     """Another conversation is open, or the new one has got its session."""
+    went_on = Signal()
+    """The answer that the end of an engine cut off is being written again."""
     gone = Signal(str)
     """The session id: the open conversation was deleted, here or in another window."""
     refused = Signal(object)
@@ -83,9 +85,9 @@ class ConversationState(QObject):
         self._beginning = False
         self._stop_asked = False
         self._was_running = False
-        self._turn_ids: dict[str, str] = {}
-        self._active_turn_id: str | None = None
-        self._active_answer_id: str | None = None
+        self._turns = RunningTurns()
+        self._lost: RunningAnswer | None = None
+        """An answer that broke off; whether it goes on by itself is not known yet."""
         self._reload_soon = QTimer(self)
         self._reload_soon.setSingleShot(True)
         self._reload_soon.setInterval(RELOAD_PAUSE_MS)
@@ -105,7 +107,11 @@ class ConversationState(QObject):
 
     @property
     def running(self) -> bool:
-        """An answer is being written or asked for in the open conversation."""
+        """An answer is being written or asked for in the open conversation, or broke off and may go on by itself."""
+        return self._is_busy or self._lost is not None
+
+    @property
+    def _is_busy(self) -> bool:
         return self._beginning or self._stream is not None
 
     @property
@@ -160,15 +166,16 @@ class ConversationState(QObject):
 
     def reload(self) -> None:
         """Fetch the open conversation again; shows what changed."""
-        if self._summary is None or self._opening or self.running:
+        if self._summary is None or self._opening or self._is_busy:
             return
         session_id = self._summary.id
 
         def ok(session: Session) -> None:
-            if self._summary and self._summary.id == session_id and not self._opening and not self.running:
+            if self._summary and self._summary.id == session_id and not self._opening and not self._is_busy:
                 self._summary = session.summary
                 self._leaf_id = session.leaf_id
                 self._messages = {message.id: message for message in session.messages}
+                self._look_for_lost()
                 self.tools.show(session_id, session.tools)
                 self._show()
                 self._follow_running_leaf()
@@ -182,15 +189,21 @@ class ConversationState(QObject):
         if change in ("deleted", "purged"):
             self.new()
             self.gone.emit(session_id)
-        elif change == "updated" and not self.running:
+        elif change == "updated" and not self._is_busy:
             self._reload_soon.start()
 
     def engine_status(self, status: EngineStatus) -> None:
         """The engine says what it is doing; an answer that another window asked for may have begun here."""
-        changed = status.active_turn_id != self._active_turn_id
-        self._active_turn_id, self._active_answer_id = status.active_turn_id, status.active_answer_id
-        if changed and self._leaf_is_unwatched():
+        changed = self._turns.take(status)
+        # An answer that is not running as far as is known here may have gone on by itself.
+        gone_on = self._stream is None and self._turns.active_answer_id == self._leaf_id
+        if self._lost is not None or (changed and (self._leaf_is_unwatched() or gone_on)):
             self._reload_soon.start()
+
+    def engine_left(self, *, for_good: bool) -> None:
+        """There is no engine now. Another one is being started, unless `for_good`."""
+        self._turns.engine_left(for_good=for_good)
+        self._give_up_lost()
 
     # --- turns --------------------------------------------------------------------------------------
 
@@ -221,57 +234,62 @@ class ConversationState(QObject):
 
     def edit(self, message_id: str, text: str) -> None:
         """Ask differently: a question beside `message_id`."""
-        if self._can_begin() and self._summary:
-            self._set_beginning(True)
 
-            def failed(error: ErrorBody) -> None:
-                self._set_beginning(False)
-                self.ask_refused.emit(text, error)
+        def failed(error: ErrorBody) -> None:
+            self._set_beginning(False)
+            self.ask_refused.emit(text, error)
 
-            self._begin(Edit(session_id=self._summary.id, message_id=message_id, text=text), failed)
+        if session_id := self._session_for_turn():
+            self._begin(Edit(session_id=session_id, message_id=message_id, text=text), failed)
 
     def retry(self, message_id: str) -> None:
         """Another answer beside `message_id`."""
-        if self._can_begin() and self._summary:
-            self._set_beginning(True)
-            self._begin(Retry(session_id=self._summary.id, message_id=message_id), self._turn_refused)
+        if session_id := self._session_for_turn():
+            self._begin(Retry(session_id=session_id, message_id=message_id), self._turn_refused)
 
     def continue_answer(self, message_id: str) -> None:
         """Go on with the unfinished answer `message_id`."""
-        if self._can_begin() and self._summary:
-            self._set_beginning(True)
-            self._begin(Continue(session_id=self._summary.id, message_id=message_id), self._turn_refused)
+        if session_id := self._session_for_turn():
+            self._begin(Continue(session_id=session_id, message_id=message_id), self._turn_refused)
 
     def give_results(self, message_id: str, results: Sequence[tuple[str, str]]) -> None:
         """The results of all calls of the answer `message_id`, each as the call's id and text."""
-        if self._can_begin() and self._summary:
-            self._set_beginning(True)
-            given = [ToolResult(tool_call_id=call_id, text=text) for call_id, text in results]
-            turn = Results(session_id=self._summary.id, message_id=message_id, results=given)
+        given = [ToolResult(tool_call_id=call_id, text=text) for call_id, text in results]
+        if session_id := self._session_for_turn():
+            turn = Results(session_id=session_id, message_id=message_id, results=given)
             self._begin(turn, self._turn_refused)
 
     def stop(self) -> None:
         """Ask the engine to end the running answer; its end comes over the stream."""
         if self._stream is not None:
+            self._stop_asked = False
             self._api.command("DELETE", f"/api/turns/{self._stream.turn_id}", None, self.refused.emit)
         else:
-            self._stop_asked = self._beginning
+            self._stop_asked = self.running
 
     def choose_version(self, message_id: str) -> None:
         """Show the newest branch through `message_id`, and remember it."""
         if self._summary is None or message_id not in self._messages:
             return
-        leaf_id = self._newest_leaf(message_id)
+        leaf_id = self.newest_leaf(message_id)
         self._leaf_id = leaf_id
         self._show()
         path = f"/api/sessions/{self._summary.id}"
         change = ChangeSession(leaf_id=leaf_id)
         self._api.send("PATCH", path, change, SessionSummary, lambda _: None, self.refused.emit)
 
-    def _can_begin(self) -> bool:
+    def newest_leaf(self, message_id: str) -> str:
+        """Where the newest branch through `message_id` ends."""
+        return newest_leaf(self._messages.values(), message_id)
+
+    def _session_for_turn(self) -> str | None:
+        """The session that a turn is begun in now; None where that cannot be."""
         if self.running:
             self.refused.emit(busy())
-        return not self.running
+        if self.running or self._summary is None:
+            return None
+        self._set_beginning(True)
+        return self._summary.id
 
     def _turn_refused(self, error: ErrorBody) -> None:
         self._set_beginning(False)
@@ -279,7 +297,7 @@ class ConversationState(QObject):
 
     def _begin(self, turn: Ask | Edit | Retry | Continue | Results, failed: Failed) -> None:
         def ok(begun: Turn) -> None:
-            self._turn_ids[begun.answer.id] = begun.id
+            self._turns.begun(begun.answer.id, begun.id)
             if self._summary is None or self._summary.id != begun.session_id or self._opening:
                 return  # another conversation was opened meanwhile; the turn goes on in its own
             for message in (begun.question, *begun.results, begun.answer):
@@ -307,11 +325,42 @@ class ConversationState(QObject):
         leaf = self._messages.get(self._leaf_id or "")
         if leaf is None or not self._leaf_is_unwatched():
             return
-        turn_id = self._turn_ids.get(leaf.id)
-        if turn_id is None and self._active_answer_id == leaf.id:
-            turn_id = self._active_turn_id  # another window asked
+        turn_id = self._turns.turn_of(leaf.id)
         if turn_id:
+            lost, self._lost = self._lost, None
             self._follow(turn_id, leaf)
+            if lost is not None:
+                self.went_on.emit()
+            if self._stop_asked:
+                self.stop()
+
+    def _look_for_lost(self) -> None:
+        """The store has told the conversation anew: is the answer that broke off written again, or not any more?"""
+        if self._lost is None:
+            return
+        stored = self._messages.get(self._lost.id)
+        if stored is not None and self._leaf_id == stored.id and stored.status == "running":
+            return
+        if stored is None or stored.status != "interrupted" or self._turns.is_settled:
+            self._forget_lost()
+        else:
+            # Shown as it was until the model is there, with which it may go on.
+            self._messages[stored.id] = stored.model_copy(update={"status": "running", "finish_reason": None})
+            self.progress_changed.emit(stored.id, BACK)
+
+    def _give_up_lost(self) -> None:
+        """Without an engine, and without one to come, it does not go on."""
+        if self._turns.is_over and self._lost is not None:
+            self._messages[self._lost.id] = self._lost.broken_off()
+            self._forget_lost()
+            self._show()
+
+    def _forget_lost(self) -> None:
+        lost, self._lost = self._lost, None
+        self._stop_asked = False
+        if lost is not None:
+            self.progress_changed.emit(lost.id, "")
+            self._tell_running()
 
     def _follow(self, turn_id: str, answer: Message) -> None:
         self._answer = RunningAnswer(answer)
@@ -365,7 +414,7 @@ class ConversationState(QObject):
         answer_id = self._answer.id if self._answer else None
         self._end_stream()
         if answer_id:
-            self._turn_ids.pop(answer_id, None)
+            self._turns.ended(answer_id)
         if message.id != answer_id:
             # It was another conversation's turn after all; the store knows what is here.
             self.reload()
@@ -374,16 +423,17 @@ class ConversationState(QObject):
         self._show()
 
     def _take_break(self, _error: ErrorBody) -> None:
-        """The engine is gone or does not answer; whoever watches it says so. What was read stays."""
-        self._interrupt()
-        self._reload_soon.start()
-
-    def _interrupt(self) -> None:
+        """The engine is gone or does not answer; whoever watches it says so. What was read stays, as it is read."""
         answer = self._answer
-        self._end_stream()
         if answer is not None and answer.id in self._messages:
-            self._messages[answer.id] = answer.broken_off()
+            self._messages[answer.id] = answer.now()
+            self._lost = answer
+        self._end_stream()
+        if self._lost is not None:
             self._show()
+            self.progress_changed.emit(self._lost.id, LOST)
+        self._give_up_lost()
+        self._reload_soon.start()
 
     def _end_stream(self) -> None:
         stream, self._stream = self._stream, None
@@ -398,7 +448,8 @@ class ConversationState(QObject):
     def _leave(self) -> None:
         """Before another conversation is shown: the answer goes on, unwatched."""
         self._opening = None
-        self._beginning = False
+        self._beginning = self._stop_asked = False
+        self._lost = None
         self._reload_soon.stop()
         if self._stream is not None:
             self._shown = []
@@ -442,16 +493,6 @@ class ConversationState(QObject):
     def _is_shown(self, message_id: str) -> bool:
         return any(message.id == message_id for message in reversed(self._shown))
 
-    def _newest_leaf(self, message_id: str) -> str:
-        newest: dict[str | None, Message] = {}
-        for message in self._messages.values():
-            rival = newest.get(message.parent_id)
-            if rival is None or message.created_at >= rival.created_at:
-                newest[message.parent_id] = message
-        while (child := newest.get(message_id)) is not None:
-            message_id = child.id
-        return message_id
-
     def _set_beginning(self, value: bool) -> None:
         self._beginning = value
         self._stop_asked = False
@@ -461,11 +502,3 @@ class ConversationState(QObject):
         if self.running != self._was_running:
             self._was_running = self.running
             self.running_changed.emit(self.running)
-
-
-def busy() -> ErrorBody:
-    """Why nothing can be asked while an answer is being written."""
-    error = EngineUnreachable(
-        "The question was not sent", "an answer is still being written here", "stop it first, or wait"
-    )
-    return ErrorBody(code="conflict", text=error.text)

@@ -5,6 +5,8 @@ news, and the verdict when that stream breaks. Does not know conversations or wi
 child is started and then polled from a timer.
 """
 
+import time
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
@@ -27,6 +29,9 @@ ANSWER_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 20.0
 """From asking our engine to end until it is ended; it gives itself 13 seconds."""
 RECONNECTS = 5
+REPLACEMENTS = 3
+"""Engines that died at work are replaced without asking, so many in REPLACED_WITHIN_S; then a person decides."""
+REPLACED_WITHIN_S = 600.0
 HELD_BY_ANOTHER = 3
 """Exit status of `seamount serve` when another engine holds the data folder."""
 
@@ -97,6 +102,8 @@ class EngineWatch(QObject):
     """Job id."""
     library_changed = Signal()
     hardware_changed = Signal()
+    replaced = Signal()
+    """The engine died at work; another one is being started in its place."""
     stopped = Signal(str)
     """The engine is gone and was not replaced: the sentence to show."""
 
@@ -119,6 +126,8 @@ class EngineWatch(QObject):
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._poll)
         self._reconnects_left = RECONNECTS
+        self._replacements: deque[float] = deque(maxlen=REPLACEMENTS)
+        """When engines that died were replaced, of late."""
         self.answering: Callable[[], bool] = lambda: False
         """Set by the window: whether an answer is being written in it."""
 
@@ -129,6 +138,7 @@ class EngineWatch(QObject):
 
     def start(self) -> None:
         """Find an engine or start one. Returns at once; `state_changed` tells."""
+        self._replacements.clear()
         self._reconnects_left = RECONNECTS
         self._find_or_start()
 
@@ -279,14 +289,14 @@ class EngineWatch(QObject):
                 return
             if status is not None:
                 self._child = None
-                self._stop(child.failure())
+                self._died(child.failure(), at_work=was_ready)
                 return
         if self._since.elapsed() < 4 * POLL_MS:
             return  # a killed process needs a moment to be seen as gone
         address = self._launcher.running(self._folder) if child is None else child.address()
         if address is None and child is None:
             if was_ready and self.answering():
-                self._stop(_other_engine_died())
+                self._died(_other_engine_died(), at_work=True)
             else:
                 self._find_or_start()  # it was another window's engine, and left with it
         elif address is None or self._reconnects_left == 0:
@@ -294,6 +304,17 @@ class EngineWatch(QObject):
         else:
             self._reconnects_left -= 1
             self._attach(address)
+
+    def _died(self, sentence: str, *, at_work: bool) -> None:
+        """Replace it, unless it did not get to work, or others died before it of late: then it is no accident."""
+        now = time.monotonic()
+        died = self._replacements
+        if not at_work or (len(died) == REPLACEMENTS and now - died[0] < REPLACED_WITHIN_S):
+            self._stop(sentence)
+            return
+        died.append(now)
+        self.replaced.emit()
+        self._find_or_start()
 
     def _let_go(self) -> None:
         if self._events is not None:

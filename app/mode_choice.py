@@ -9,6 +9,7 @@ from collections.abc import Callable
 from PySide6.QtCore import QObject, Signal
 
 from app.api import EngineApi
+from app.cost_words import cost_words, is_instant
 from engine.protocol import LoadedModel, ModeChoice, ReasoningMode, Reuse, ReuseRequest
 
 NAMES: dict[ReasoningMode, str] = {"non-think": "Non-think", "high": "Think-High", "max": "Think-Max"}
@@ -20,18 +21,9 @@ EXPLANATIONS: dict[ReasoningMode, str] = {
 USUAL: ReasoningMode = "high"
 
 
-def cost_words(cost: Reuse) -> str:
-    """What a mode would cost, for a menu: "rereads 1,240 of 3,100 tokens"."""
-    if cost.reread <= 0:
-        return f"keeps all {cost.total:,}"
-    return f"rereads {cost.reread:,} of {cost.total:,} tokens"
-
-
 def switch_words(mode: ReasoningMode, cost: Reuse) -> str:
     """What a switch costs, as the status line says it; "" when it costs nothing."""
-    if cost.reread <= 0:
-        return ""
-    return f"{NAMES[mode]}: {cost_words(cost)}"
+    return "" if is_instant(cost) else f"{NAMES[mode]}: {cost_words(cost)}"
 
 
 class ModeShelf(QObject):

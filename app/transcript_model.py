@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     # For annotations alone, which stay text: the wire shapes take a tenth of a second to import.
     from engine import protocol
     from engine.protocol import MessageStatus, Thought
@@ -69,6 +71,8 @@ class ShownMessage:
     """The branch ends here, in calls that have no results yet."""
     is_begun: bool = True
     """An answer has something to go on from: text, reasoning, or calls."""
+    differs: bool = False
+    """It was cut off and gone on with, and may be another one than it would have been."""
 
     @property
     def is_cut(self) -> bool:
@@ -109,6 +113,20 @@ def shown_branch(session: protocol.Session) -> list[ShownMessage]:
         results = _results_after(branch, place) if message.role == "assistant" else {}
         shown.append(_shown(message, message.role, versions.beside(message), results, message is leaf))
     return shown
+
+
+def newest_leaf(messages: Iterable[protocol.Message], message_id: str) -> str:
+    """The end of the newest branch through `message_id`: at each fork the child that was made last."""
+    newest: dict[str | None, protocol.Message] = {}
+    for message in messages:
+        rival = newest.get(message.parent_id)
+        if rival is None or message.created_at >= rival.created_at:
+            newest[message.parent_id] = message
+    seen: set[str] = set()
+    while message_id not in seen and (child := newest.get(message_id)) is not None:
+        seen.add(message_id)
+        message_id = child.id
+    return message_id
 
 
 def _results_after(branch: list[protocol.Message], place: int) -> dict[str, str]:
@@ -183,6 +201,7 @@ def _shown(
         notices=tuple(dict.fromkeys(message.notices)),
         awaits_results=is_leaf and whole and bool(message.tool_calls),
         is_begun=bool(message.text or message.reasoning or message.tool_calls or message.unfinished_call),
+        differs=message.continued == "different",
     )
 
 

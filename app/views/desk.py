@@ -25,6 +25,7 @@ from app.transcript_model import ShownMessage
 from app.turn_stream import TurnProgress
 from app.views.asking import Asking
 from app.views.commands import Commands
+from app.views.cost_desk import CostDesk
 from app.views.first_run import FirstRun
 from app.views.library_desk import LibraryDesk
 from app.views.placement_desk import PlacementDesk
@@ -95,6 +96,7 @@ class Desk(QObject):
         self.setup = TurnSetup(
             self.api, self.conversation, parts.switch, parts.notices, parts.composer, memory, self
         )
+        self.costs = CostDesk(self.api, self.conversation, self.setup, parts.transcript, self)
         self.commands = Commands(
             self.conversation, self.catalogue, self.setup, parts.sidebar, parts.transcript, parts.notices
         )
@@ -103,6 +105,7 @@ class Desk(QObject):
             memory, self.library_shelf, self.shelf, self.catalogue, self.conversation, self.library,
             parts.transcript, parts.composer, self,
         )  # fmt: skip
+        self._memory = memory
         self._first_session_id = memory.session_id
         self._was_ready = False
         self._held: list[Callable[[], None]] = []
@@ -194,6 +197,7 @@ class Desk(QObject):
         watch.state_changed.connect(self._engine_state)
         watch.status_changed.connect(self._engine_status)
         watch.stopped.connect(self._engine_stopped)
+        watch.replaced.connect(self._engine_replaced)
         watch.session_changed.connect(self._session_event)
         watch.job_changed.connect(self.jobs.refresh)
         watch.library_changed.connect(self._library_changed)
@@ -242,8 +246,10 @@ class Desk(QObject):
             held, self._held = self._held, []
             for do in held:
                 do()
-        elif state in (EngineState.STOPPED, EngineState.STARTING):
-            self.shelf.set_status(None)
+        else:
+            self.conversation.engine_left(for_good=state == EngineState.STOPPED)
+            if state in (EngineState.STOPPED, EngineState.STARTING):
+                self.shelf.set_status(None)
         self._rest()
         self._teach()
         self.changed.emit()
@@ -265,9 +271,21 @@ class Desk(QObject):
     def _engine_status(self, status: EngineStatus) -> None:
         self.shelf.set_status(status)
         self.conversation.engine_status(status)
+        self.costs.engine_status(status)
+
+    def _engine_replaced(self) -> None:
+        """It died. What becomes of an answer that it was writing is told where that stands."""
+        if not self.conversation.running:
+            sentence = "The engine stopped and is started again; logs/engine.log in the data folder says why."
+            self.parts.notices.tell("went on", sentence, kind="info")
+
+    def _went_on(self) -> None:
+        sentence = "The engine stopped; the answer went on where it was."
+        self.parts.notices.tell("went on", sentence, kind="info")
 
     def _engine_stopped(self, sentence: str) -> None:
         self._stopped_sentence = sentence
+        self.parts.notices.dismiss("went on")
         self._tell_stopped()
 
     def _tell_stopped(self) -> None:
@@ -330,11 +348,11 @@ class Desk(QObject):
         conversation.session_changed.connect(self._session_changed)
         conversation.gone.connect(self._gone)
         conversation.refused.connect(self._refused)
+        conversation.went_on.connect(self._went_on)
         transcript.retry_requested.connect(conversation.retry)
         transcript.continue_requested.connect(conversation.continue_answer)
         transcript.edit_requested.connect(conversation.edit)
         transcript.results_given.connect(conversation.give_results)
-        transcript.version_chosen.connect(conversation.choose_version)
 
     def _branch_replaced(self, messages: list[ShownMessage]) -> None:
         self.parts.transcript.show_messages(messages)
@@ -369,6 +387,9 @@ class Desk(QObject):
         if self._asking.take_session():
             self.parts.notices.dismiss("refused")
         self.parts.sidebar.set_open(self.conversation.session_id)
+        # At once: a window that is killed opens the same conversation the next time.
+        self._memory.session_id = self.session_id
+        self._memory.save()
         self._asking.send_held()
         self.changed.emit()
 

@@ -1,11 +1,12 @@
 """The editor that opens in the place of a message.
 
-Owns: one text field with Ask again and Cancel. Does not know what becomes of the text.
+Owns: one text field with Ask again and Cancel, and the line that says what asking again costs. Does not know what
+becomes of the text, nor who tells the cost.
 """
 
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen, QResizeEvent, QTextCursor
-from PySide6.QtWidgets import QFrame, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QPlainTextEdit, QWidget
 
 from app.page_style import PageStyle
 from app.views.quiet_button import QuietButton
@@ -55,6 +56,11 @@ class MessageEditor(QWidget):
             strong=True,
         )
         self.cancel_button = QuietButton("Cancel", "Leave the message as it was", style, self)
+        self.cost = QLabel(self)
+        self.cost.setTextFormat(Qt.TextFormat.PlainText)
+        self.cost.setWordWrap(True)
+        self.cost.setProperty("muted", True)
+        self.cost.setAlignment(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
         self.field.setPlainText(text)
         self.field.moveCursor(QTextCursor.MoveOperation.End)
         self.field.save_pressed.connect(self._save)
@@ -72,7 +78,21 @@ class MessageEditor(QWidget):
         self.field.setPalette(style.palette)
         self.save_button.restyle(style)
         self.cancel_button.restyle(style)
+        palette = style.palette
+        palette.setColor(palette.ColorRole.WindowText, style.theme.muted)
+        self.cost.setPalette(palette)
+        self.cost.setFont(style.small_font())
         self.update()
+
+    def set_cost(self, words: str) -> None:
+        """What asking again costs before the answer begins; "" while that is not known."""
+        sentence = f"Asking again: {words}" if words else ""
+        if sentence != self.cost.text():
+            self.cost.setText(sentence)
+            self.cost.setAccessibleName(sentence)
+            self.save_button.setAccessibleDescription(sentence)
+            self._arrange()
+            self.height_changed.emit()
 
     def height_for(self, width: int) -> int:
         """The height that the text asks for in `width` pixels, up to `LONGEST_LINES`."""
@@ -87,10 +107,26 @@ class MessageEditor(QWidget):
             + 3 * grid
             + self.save_button.sizeHint().height()
             + grid
+            + self._cost_px(width)
         )
+
+    def _beside_px(self, width: int) -> int:
+        """The room at the left of the buttons."""
+        buttons_px = self.save_button.sizeHint().width() + self.cancel_button.sizeHint().width()
+        return width - buttons_px - 5 * self._style.theme.grid
+
+    def _cost_px(self, width: int) -> int:
+        """What the cost adds to the height: nothing where it fits at the left of the buttons."""
+        if not self.cost.text() or self.cost.sizeHint().width() <= self._beside_px(width):
+            return 0
+        grid = self._style.theme.grid
+        return self.cost.heightForWidth(width - 4 * grid) + grid
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        self._arrange()
+
+    def _arrange(self) -> None:
         grid = self._style.theme.grid
         save, cancel = self.save_button.sizeHint(), self.cancel_button.sizeHint()
         row = self.height() - save.height() - grid
@@ -99,7 +135,12 @@ class MessageEditor(QWidget):
         self.cancel_button.setGeometry(
             right - save.width() - grid - cancel.width(), row, cancel.width(), cancel.height()
         )
-        self.field.setGeometry(grid, grid, self.width() - 2 * grid, row - 2 * grid)
+        above = self._cost_px(self.width())
+        self.field.setGeometry(grid, grid, self.width() - 2 * grid, row - 2 * grid - above)
+        if above:
+            self.cost.setGeometry(2 * grid, row - above, self.width() - 4 * grid, above - grid)
+        else:
+            self.cost.setGeometry(2 * grid, row, max(0, self._beside_px(self.width())), save.height())
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         theme = self._style.theme

@@ -4,15 +4,26 @@ Owns: the muted lines and the quiet buttons, created when they are first needed.
 it says what was pressed.
 """
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QLabel, QWidget
 
 from app.page_style import PageStyle
 from app.transcript_model import ShownMessage
+from app.views.elided_line import ElidedLine
 from app.views.quiet_button import QuietButton
+from app.wrapping import breakable
 
 COPIED_MS = 1500
+LEAST_COST_PX = 60
+"""Where there is less room beside a button for what it costs, its tooltip alone says it."""
+DIFFERS = "Continued, not identical"
+WHY_DIFFERS = (
+    "This answer was cut off and gone on with. What the model had read could not be brought back bit for bit, so the "
+    "rest may be other words than they would have been without the break."
+)
 
 
 def cut_sentence(message: ShownMessage) -> str:
@@ -39,6 +50,8 @@ class MessageFoot(QWidget):
     edit_pressed = Signal()
     show_all_pressed = Signal()
     version_pressed = Signal(str)
+    cost_wanted = Signal(str, str)
+    """A step (`turn_costs.Step`) that is offered here, and the message that it starts from."""
 
     def __init__(self, style: PageStyle, parent: QWidget) -> None:
         super().__init__(parent)
@@ -46,6 +59,7 @@ class MessageFoot(QWidget):
         self._message: ShownMessage | None = None
         self._has_reasoning = False
         self._notices: QLabel | None = None
+        self._mark: QLabel | None = None
         self._progress = ""
         self._hidden_size = ""
         self._active = False
@@ -56,6 +70,10 @@ class MessageFoot(QWidget):
         self._all_button: QuietButton | None = None
         self._action_buttons: list[QuietButton] = []
         self._version_widgets: list[QWidget] = []
+        self._costs: dict[tuple[str, str], str] = {}
+        """What was told of the steps that are offered here, in words."""
+        self._priced: list[tuple[tuple[str, str], QuietButton, ElidedLine | None]] = []
+        """The buttons that begin a step, and what stands beside them."""
 
     def set_message(self, message: ShownMessage, number: int, *, has_reasoning: bool = False) -> None:
         """Show what belongs to `message`, number `number` of the transcript."""
@@ -64,6 +82,8 @@ class MessageFoot(QWidget):
         self.set_has_reasoning(has_reasoning)
         if message.notices != (old.notices if old else ()):
             self._make_notices(message)
+        if message.differs != (old is not None and old.differs):
+            self._make_mark(message)
         if old is None or _note_of(old) != _note_of(message):
             self._make_note(message)
         state = (message.version, message.version_count, message.previous_id, message.next_id)
@@ -114,6 +134,34 @@ class MessageFoot(QWidget):
             self._make_actions(self._message)
         for button in self._action_buttons:
             button.setVisible(active)
+        for _, button, line in self._priced:
+            if line is not None and button.isHidden():
+                line.hide()
+        self._ask_costs()
+
+    def set_cost(self, step: str, message_id: str, words: str) -> None:
+        """What a step costs that may be offered here."""
+        key = (step, message_id)
+        for priced, button, line in self._priced:
+            if priced == key:
+                self._costs[key] = words
+                self._show_cost(button, line, words)
+                self.arrange()
+
+    def forget_costs(self) -> None:
+        """What was told holds no longer; what is in sight is asked for again."""
+        self._costs = {}
+        for _, button, line in self._priced:
+            self._show_cost(button, line, "")
+        self._ask_costs()
+
+    def _ask_costs(self) -> None:
+        """A person is here, so the steps that are offered should say what they cost."""
+        if not self._active or self._message is None:
+            return
+        for key, button, _ in self._priced:
+            if key not in self._costs and button.isEnabled():
+                self.cost_wanted.emit(*key)
 
     def stops(self) -> list[QWidget]:
         """The buttons in the order of Tab."""
@@ -149,6 +197,34 @@ class MessageFoot(QWidget):
         button.show()
         return button
 
+    def _price(self, button: QuietButton, step: str, message_id: str, *, beside: bool = True) -> None:
+        """`button` begins a step, whose cost it tells as far as that is known."""
+        line = None
+        if beside:
+            line = ElidedLine(parent=self)
+            self._style_label(line)
+            line.hide()
+        key = (step, message_id)
+        self._priced.append((key, button, line))
+        self._show_cost(button, line, self._costs.get(key, ""))
+
+    @staticmethod
+    def _show_cost(button: QuietButton, line: ElidedLine | None, words: str) -> None:
+        """On hover and for a screen reader always; beside it where there is room."""
+        name = button.accessibleName()
+        button.setToolTip(f"{name}: {words}" if words else name)
+        button.setAccessibleDescription(words)
+        if line is not None:
+            line.set_words(words)
+
+    def _unprice(self, buttons: Sequence[QWidget]) -> None:
+        """These buttons are about to go."""
+        for _, button, line in self._priced:
+            if button in buttons and line is not None:
+                line.hide()
+                line.deleteLater()
+        self._priced = [each for each in self._priced if each[1] not in buttons]
+
     def _label(self) -> QLabel:
         label = QLabel(self)
         label.setTextFormat(Qt.TextFormat.PlainText)
@@ -173,7 +249,17 @@ class MessageFoot(QWidget):
         self._notices.setAccessibleName("\n".join(message.notices))
         self._notices.setVisible(bool(message.notices))
 
+    def _make_mark(self, message: ShownMessage) -> None:
+        """An answer that may be another one than it would have been says so."""
+        self._mark = self._mark or self._label()
+        self._mark.setText(DIFFERS)
+        self._mark.setToolTip(breakable(WHY_DIFFERS))
+        self._mark.setAccessibleName(DIFFERS)
+        self._mark.setAccessibleDescription(WHY_DIFFERS)
+        self._mark.setVisible(message.differs)
+
     def _make_note(self, message: ShownMessage) -> None:
+        self._unprice(self._note_buttons)
         for widget in self._note_buttons:
             widget.hide()
             widget.deleteLater()
@@ -190,11 +276,15 @@ class MessageFoot(QWidget):
             go_on = self._button("Continue", "Continue this answer", strong=True)
             go_on.clicked.connect(self.continue_pressed)
             self._note_buttons.append(go_on)
+            self._price(go_on, "continue", message.id)
         retry = self._button("Retry", "Write another answer", strong=True)
         retry.clicked.connect(self.retry_pressed)
         self._note_buttons.append(retry)
+        self._price(retry, "retry", message.id)
+        self._ask_costs()
 
     def _make_versions(self, message: ShownMessage) -> None:
+        self._unprice(self._version_widgets)
         for widget in self._version_widgets:
             widget.hide()
             widget.deleteLater()
@@ -210,6 +300,8 @@ class MessageFoot(QWidget):
         for button, target in ((back, message.previous_id), (onward, message.next_id)):
             button.setEnabled(target is not None)
             button.clicked.connect(lambda _=False, target=target: self.version_pressed.emit(target))
+            if target is not None:
+                self._price(button, "version", target, beside=False)
         self._version_widgets = [back, label, onward]
 
     def _make_actions(self, message: ShownMessage) -> None:
@@ -229,8 +321,10 @@ class MessageFoot(QWidget):
             retry = self._button("Retry", "Write another answer")
             retry.clicked.connect(self.retry_pressed)
             self._action_buttons.append(retry)
+            self._price(retry, "retry", message.id)
 
     def _forget_actions(self) -> None:
+        self._unprice(self._action_buttons)
         for button in self._action_buttons:
             button.hide()
             button.deleteLater()
@@ -255,10 +349,11 @@ class MessageFoot(QWidget):
         grid = self._style.theme.grid
         y = 0
         if self._all_button is not None:
-            y = self._row([self._all_button], grid, y + grid, move=move)
+            y = self._row([self._all_button], grid, y + grid, width, move=move)
         none: list[QuietButton] = []
         for label, buttons in (
             (self._notices, none),
+            (self._mark, none),
             (self._note, self._note_buttons),
             (self._progress_label, none),
         ):
@@ -270,27 +365,36 @@ class MessageFoot(QWidget):
                 label.setGeometry(grid, y, width, height)
             y += height
             if buttons:
-                y = self._row(buttons, grid, y + grid, move=move)
+                y = self._row(buttons, grid, y + grid, width, move=move)
         row_px = self._style.theme.base_px * 0.87 * 1.4 + grid
         if move:
             x = 0  # words, not their frames, stand in line with the text
             for group in (self._action_buttons, self._version_widgets):
                 visible = [widget for widget in group if not widget.isHidden()]
-                x = self._across(visible, x, y + grid // 2)
+                x = self._across(visible, x, y + grid // 2, width)
         return round(y + grid // 2 + row_px)
 
-    def _row(self, widgets: list[QuietButton], x: int, y: int, *, move: bool) -> int:
+    def _row(self, widgets: list[QuietButton], x: int, y: int, width: int, *, move: bool) -> int:
         if move:
-            self._across(widgets, x, y, gap=self._style.theme.grid)
+            self._across(widgets, x, y, width, gap=self._style.theme.grid)
         return y + max(widget.sizeHint().height() for widget in widgets)
 
-    @staticmethod
-    def _across(widgets: list[QuietButton] | list[QWidget], x: int, y: int, gap: int = 0) -> int:
+    def _across(self, widgets: Sequence[QWidget], x: int, y: int, width: int, gap: int = 0) -> int:
+        """Buttons beside each other, and beside a button what it costs, as far as `width` has room for it."""
         height = max((widget.sizeHint().height() for widget in widgets), default=0)
+        after = sum(widget.sizeHint().width() + gap for widget in widgets)
         for widget in widgets:
-            width = widget.sizeHint().width()
-            widget.setGeometry(x, y, width, height)
-            x += width + gap
+            needs = widget.sizeHint().width()
+            widget.setGeometry(x, y, needs, height)
+            x += needs + gap
+            after -= needs + gap
+            line = next((line for _, button, line in self._priced if button is widget), None)
+            if line is not None:
+                room = min(line.sizeHint().width(), width - x - after)
+                line.setVisible(bool(line.words()) and room >= min(LEAST_COST_PX, line.sizeHint().width()))
+                if not line.isHidden():
+                    line.setGeometry(x, y, room, height)
+                    x += room + gap
         return x
 
 

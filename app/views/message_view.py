@@ -31,6 +31,8 @@ class MessageView(QWidget):
     continue_requested = Signal(str)
     edit_requested = Signal(str, str)
     version_chosen = Signal(str)
+    cost_wanted = Signal(str, str)
+    """A step that is offered here (`turn_costs.Step`), and the message that it starts from."""
     results_given = Signal(str, object)
     """Message id, list[tuple[str, str]]: id of each call, and its result."""
     toggled = Signal()
@@ -81,6 +83,7 @@ class MessageView(QWidget):
         foot.edit_pressed.connect(self.start_editing)
         foot.show_all_pressed.connect(self.expand)
         foot.version_pressed.connect(self.version_chosen)
+        foot.cost_wanted.connect(self.cost_wanted)
         self.set_message(message, reasoning, number)
         self._split_again()
 
@@ -104,6 +107,20 @@ class MessageView(QWidget):
         """The muted line under a running answer."""
         self._foot.set_progress(text)
         self._relay_foot()
+
+    def set_cost(self, step: str, message_id: str, words: str) -> None:
+        """What a step costs that may be offered here."""
+        if step != "edit":
+            self._foot.set_cost(step, message_id, words)
+        elif message_id == self.message.id and self._editor is not None:
+            self._editor.set_cost(words)
+
+    def forget_costs(self) -> None:
+        """What was told of costs holds no longer: what is offered now asks again."""
+        self._foot.forget_costs()
+        if self._editor is not None:
+            self._editor.set_cost("")
+            self.cost_wanted.emit("edit", self.message.id)
 
     def append(self, text: str) -> None:
         """More text at the end; shown by the next `sync`."""
@@ -285,6 +302,7 @@ class MessageView(QWidget):
             self._editor.cancelled.connect(self.stop_editing)
             self._editor.height_changed.connect(self.changed)
             self._editor.show()
+            self.cost_wanted.emit("edit", self.message.id)
         self.changed.emit()
         self._editor.field.setFocus(Qt.FocusReason.OtherFocusReason)
 

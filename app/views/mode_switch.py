@@ -99,7 +99,8 @@ class ModeSwitch(QToolButton):
         self._show_costs()
 
     def _show_costs(self) -> None:
-        from app.mode_choice import EXPLANATIONS, NAMES, cost_words
+        from app.cost_words import cost_words
+        from app.mode_choice import EXPLANATIONS, NAMES
 
         for choice in self._shelf.choices if self._shelf else ():
             action, cost = self._entries.get(choice.mode), self._shelf and self._shelf.costs.get(choice.mode)

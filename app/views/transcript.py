@@ -37,6 +37,8 @@ class TranscriptView(QWidget):
 
     results_given = Signal(str, object)
     """Message id, list[tuple[str, str]]: id of each of its calls, and its result."""
+    cost_wanted = Signal(str, str)
+    """A step that is offered to the person (`turn_costs.Step`), and the message that it starts from."""
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -49,6 +51,7 @@ class TranscriptView(QWidget):
         self._page.edit_requested.connect(self.edit_requested)
         self._page.version_chosen.connect(self.version_chosen)
         self._page.results_given.connect(self.results_given)
+        self._page.cost_wanted.connect(self.cost_wanted)
         self._page.following_changed.connect(self._update_jump)
         self.setFocusProxy(self._page)
         self._jump = QuietButton("Jump to latest", "Jump to latest", style, self, strong=True, filled=True)
@@ -120,6 +123,14 @@ class TranscriptView(QWidget):
     def set_progress(self, message_id: str, text: str) -> None:
         """A muted line under a running answer; "" removes it."""
         self._page.set_progress(message_id, text)
+
+    def set_cost(self, step: str, message_id: str, words: str) -> None:
+        """What a step costs, in words."""
+        self._page.set_cost(step, message_id, words)
+
+    def forget_costs(self) -> None:
+        """What was told of costs holds no longer; what is offered now is asked for again."""
+        self._page.forget_costs()
 
     def copy_text(self) -> str:
         """The selected text; "" without a selection. A message selected as a whole gives its Markdown."""

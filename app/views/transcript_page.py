@@ -38,6 +38,7 @@ class TranscriptPage(QAbstractScrollArea):
     edit_requested = Signal(str, str)
     version_chosen = Signal(str)
     results_given = Signal(str, object)
+    cost_wanted = Signal(str, str)
     following_changed = Signal()
 
     def __init__(self, style: PageStyle, parent: QWidget) -> None:
@@ -154,6 +155,16 @@ class TranscriptPage(QAbstractScrollArea):
         if entry.view is not None:
             entry.view.set_progress(text)
             self.arrange()
+
+    def set_cost(self, step: str, message_id: str, words: str) -> None:
+        """What a step costs, told to all that may offer it."""
+        for view in self.views:
+            view.set_cost(step, message_id, words)
+
+    def forget_costs(self) -> None:
+        """What was told of costs holds no longer."""
+        for view in self.views:
+            view.forget_costs()
 
     def selected_text(self) -> str:
         """What is selected, as text."""
@@ -343,6 +354,7 @@ class TranscriptPage(QAbstractScrollArea):
         view.edit_requested.connect(self.edit_requested)
         view.version_chosen.connect(self.version_chosen)
         view.results_given.connect(self.results_given)
+        view.cost_wanted.connect(self.cost_wanted)
         view.toggled.connect(self._toggled)
         view.changed.connect(self.arrange)
         view.expanded.connect(self._expanded)

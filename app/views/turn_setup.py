@@ -43,7 +43,7 @@ class TurnSetup(QObject):
         self._composer = composer
         self.modes = ModeShelf(api, memory.mode, self)
         self.words = ""
-        """What the switch that was just made costs; "" when there is nothing to say."""
+        """What the switch that was just made, of the mode or of the version, costs; "" when there is nothing to say."""
         switch.set_shelf(self.modes)
         switch.mode_chosen.connect(self.choose)
         switch.menu_opening.connect(self._ask_costs)
@@ -94,6 +94,11 @@ class TurnSetup(QObject):
         dialog.saved.connect(save)
         dialog.open()
 
+    def say(self, words: str) -> None:
+        """What has just been chosen costs this."""
+        self.words = words
+        self.changed.emit()
+
     def _tools_changed(self) -> None:
         count = len(self._conversation.tools.tools)
         self._composer.set_tools(count_words(count) if count else "")
@@ -122,8 +127,7 @@ class TurnSetup(QObject):
         self.changed.emit()
 
     def _switched(self, mode: ReasoningMode, cost: Reuse) -> None:
-        self.words = switch_words(mode, cost)
-        self.changed.emit()
+        self.say(switch_words(mode, cost))
 
     def _forget_words(self) -> None:
         if self.words:

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 FIRST_SIZE = QSize(1120, 760)
 LEAST_SIZE = QSize(560, 420)
 PURGE_WAIT_MS = 1000
+DRAFT_PAUSE_MS = 1000
+"""What is being written is kept so long after the last key, for a window that is killed."""
 MODEL_SUFFIX = ".gguf"
 TRACE_VARIABLE = "SEAMOUNT_TRACE_STARTUP"
 """Set it to have `first_paint SECONDS` (since the process began) written to stderr."""
@@ -82,6 +84,10 @@ class MainWindow(QMainWindow):
         self._library_page: LibraryPage | None = None
         self._painted = False
         self._purged = False
+        self._draft_soon = QTimer(self)
+        self._draft_soon.setSingleShot(True)
+        self._draft_soon.setInterval(DRAFT_PAUSE_MS)
+        self._draft_soon.timeout.connect(self._keep_draft)
         # Before there are widgets: styling them afterwards costs time before the first paint.
         self.look = Look(self.memory, self)
         self.setWindowTitle("Seamount")
@@ -399,6 +405,11 @@ class MainWindow(QMainWindow):
         self.splitter.restoreState(self.memory.splitter)
         self._show_sidebar(self.memory.sidebar_shown)
         self.composer.set_draft(draft_of(self.memory.draft))
+        self.composer.changed.connect(self._draft_soon.start)
+
+    def _keep_draft(self) -> None:
+        self.memory.draft = self.composer.draft.text
+        self.memory.save()
 
     def _show_sidebar(self, shown: bool) -> None:
         self.sidebar.setVisible(shown)

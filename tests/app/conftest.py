@@ -150,6 +150,8 @@ class FakeEngine:
         self.tools: dict[str, list[Any]] = {}
         self.reuse: dict[str, dict[str, int]] = {}
         """What each mode would cost, by mode."""
+        self.costs: dict[tuple[str, str | None], dict[str, Any]] = {}
+        """What a step costs, by its kind and message; goes before what the mode would."""
         self.refuse_patches: tuple[int, dict[str, Any]] | None = None
         """What every change of a session is answered with."""
         self.break_after: int | None = None
@@ -273,7 +275,8 @@ class FakeEngine:
         self.status.update(active_turn_id=None, active_answer_id=None)
 
     def revive(self) -> None:
-        """Listen again, on another port."""
+        """Another process of it listens, on another port."""
+        self.status["pid"] += 1
         self._start()
 
     # --- what it answers ----------------------------------------------------------------------------
@@ -322,6 +325,13 @@ class FakeEngine:
             "answer": self.messages[answer_id],
             "results": [self.messages[result_id] for result_id in result_ids],
         }
+
+    def resume(self, answer_id: str) -> FakeTurn:
+        """Go on with an answer that the engine's end cut off, as it does by itself; tells nobody yet."""
+        session_id = next(name for name, ids in self.tree.items() if answer_id in ids)
+        turn = {"kind": "continue", "session_id": session_id, "message_id": answer_id}
+        self.begin({"turn": turn})
+        return self.turns[-1]
 
     def turn(self, turn_id: str) -> FakeTurn:
         return next(turn for turn in self.turns if turn.id == turn_id)
@@ -490,7 +500,9 @@ class _Handler(BaseHTTPRequestHandler):
                     "results": [{"dense": "q8_0", "model_bytes": 4, "draft_bytes": 1}],
                 })  # fmt: skip
             case ("POST", "reuse"):
-                self._send(200, engine.reuse[body["mode"]])
+                self._send(
+                    200, engine.costs.get((body["kind"], body["message_id"])) or engine.reuse[body["mode"]]
+                )
             case ("DELETE", "sessions", session_id):
                 engine.sessions[session_id]["deleted_at"] = time.time()
                 engine.tell_session(session_id, "deleted")

@@ -8,6 +8,7 @@ from pytestqt.qtbot import QtBot
 
 from app.api import EngineApi
 from app.conversation_state import ConversationState
+from app.running_turns import BACK, LOST
 from app.transcript_model import ShownMessage
 from engine.protocol import EngineStatus, ErrorBody, Tool
 
@@ -138,15 +139,94 @@ def test_stop_before_the_turn_is_known_stops_it_when_it_is(page: Page, qtbot: Qt
     qtbot.waitUntil(lambda: not page.state.running)
 
 
-def test_a_killed_engine_leaves_the_text_and_marks_it(page: Page, qtbot: QtBot) -> None:
+def lose(page: Page, qtbot: QtBot) -> Any:
+    """An answer whose engine is killed in the middle; its turn."""
     turn = ask(page, qtbot, "tell me")
     turn.text("half an ans")
     qtbot.waitUntil(lambda: page.said()[1] == "half an ans")
     page.engine.die()
-    qtbot.waitUntil(lambda: not page.state.running)
+    qtbot.waitUntil(lambda: page.progress.get(turn.answer_id) == LOST)
+    page.state.engine_left(for_good=False)
+    return turn
+
+
+def revive(page: Page, **status: Any) -> None:
+    """The engine is started again, as the window is told."""
+    page.engine.revive()
+    page.engine.status.update(status)
+    page.api.connect_to(page.engine.url, page.engine.key)
+    page.state.reload()
+    page.state.engine_status(EngineStatus(**page.engine.status))
+
+
+def test_an_answer_whose_engine_was_killed_stands_as_it_was(page: Page, qtbot: QtBot) -> None:
+    turn = lose(page, qtbot)
     assert page.said()[1] == "half an ans"
+    assert page.messages[turn.answer_id].status == "running"
+    assert page.state.running
+    page.state.engine_left(for_good=True)
+    assert not page.state.running
+    assert page.progress[turn.answer_id] == ""
     assert page.messages[turn.answer_id].status == "interrupted"
     assert page.messages[turn.answer_id].is_cut
+
+
+def test_an_answer_that_goes_on_by_itself_is_followed_in_its_place(page: Page, qtbot: QtBot) -> None:
+    turn = lose(page, qtbot)
+    page.engine.messages[turn.answer_id]["text"] = "half an answ"  # one token more was stored than shown
+    replaced, went_on = page.replaced, []
+    page.state.went_on.connect(lambda: went_on.append(True))
+    revive(page, loading_model_id="m1")
+    qtbot.waitUntil(lambda: page.progress[turn.answer_id] == BACK)
+    assert page.messages[turn.answer_id].status == "running"
+    again = page.engine.resume(turn.answer_id)
+    page.engine.status.update(loading_model_id=None)
+    page.state.engine_status(EngineStatus(**page.engine.status))
+    qtbot.waitUntil(lambda: bool(again.listeners))
+    again.text("er")
+    again.end()
+    qtbot.waitUntil(lambda: not page.state.running)
+    assert page.said() == ["tell me", "half an answer"]
+    assert page.replaced == replaced
+    assert went_on == [True]
+
+
+def test_an_answer_that_does_not_go_on_can_be_continued(page: Page, qtbot: QtBot) -> None:
+    turn = lose(page, qtbot)
+    revive(page)
+    qtbot.waitUntil(lambda: not page.state.running)
+    assert page.messages[turn.answer_id].is_continuable
+
+
+def test_an_answer_that_goes_on_later_than_expected_is_followed(page: Page, qtbot: QtBot) -> None:
+    turn = lose(page, qtbot)
+    revive(page)
+    qtbot.waitUntil(lambda: not page.state.running)
+    again = page.engine.resume(turn.answer_id)
+    page.state.engine_status(EngineStatus(**page.engine.status))
+    qtbot.waitUntil(lambda: bool(again.listeners))
+    assert page.state.running
+    assert page.messages[turn.answer_id].status == "running"
+
+
+def test_stop_while_the_engine_is_away_stops_the_answer_that_goes_on(page: Page, qtbot: QtBot) -> None:
+    turn = lose(page, qtbot)
+    page.state.stop()
+    again = page.engine.resume(turn.answer_id)
+    revive(page)
+    qtbot.waitUntil(lambda: again.cancelled)
+
+
+def test_a_turn_of_an_engine_that_is_gone_is_not_followed(page: Page, qtbot: QtBot) -> None:
+    turn = lose(page, qtbot)
+    page.state.new()
+    revive(page)
+    again = page.engine.resume(turn.answer_id)
+    page.state.engine_status(EngineStatus(**page.engine.status))
+    page.state.open(turn.session_id)
+    qtbot.waitUntil(lambda: bool(again.listeners))
+    asked = [path for _, path, _ in page.engine.requests if path.endswith("/events") and "turns" in path]
+    assert asked[-1] == f"/api/turns/{again.id}/events"
 
 
 def test_after_a_restart_the_answer_is_continued_from_the_store(page: Page, qtbot: QtBot) -> None:
@@ -154,11 +234,9 @@ def test_after_a_restart_the_answer_is_continued_from_the_store(page: Page, qtbo
     turn.text("half an ans")
     qtbot.waitUntil(lambda: page.said()[1] == "half an ans")
     page.engine.die()
-    qtbot.waitUntil(lambda: not page.state.running)
+    qtbot.waitUntil(lambda: bool(page.progress.get(turn.answer_id)))
     page.engine.messages[turn.answer_id]["text"] = "half an answ"  # one token more was stored than shown
-    page.engine.revive()
-    page.api.connect_to(page.engine.url, page.engine.key)
-    page.state.reload()
+    revive(page)
     qtbot.waitUntil(lambda: page.said()[1] == "half an answ")
     page.state.continue_answer(turn.answer_id)
     qtbot.waitUntil(lambda: bool(page.engine.turns) and bool(page.engine.turns[-1].listeners))
@@ -374,7 +452,8 @@ def test_a_call_cut_by_a_dying_engine_is_unfinished(page: Page, qtbot: QtBot) ->
     turn.call("look", '{"where')
     qtbot.waitUntil(lambda: bool(page.messages[turn.answer_id].calls))
     page.engine.die()
-    qtbot.waitUntil(lambda: not page.state.running)
+    qtbot.waitUntil(lambda: page.progress.get(turn.answer_id) == LOST)
+    page.state.engine_left(for_good=True)
     answer = page.messages[turn.answer_id]
     assert (answer.calls, answer.unfinished_call) == ((), 'look {"where')
     assert answer.is_cut

@@ -115,18 +115,39 @@ def test_a_data_folder_that_cannot_be_written_is_a_sentence(
     assert watched.sentences == ["No: why; do."]
 
 
-def test_a_killed_engine_of_ours_is_a_sentence_and_a_restart_makes_another(
+def kill(watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any) -> None:
+    """The engine of now, while it is at work."""
+    watched.wait(qtbot, EngineState.READY)
+    qtbot.waitUntil(lambda: bool(fake_engine.listeners))
+    fake_engine.die()
+    launcher.children[-1].status = -9
+
+
+def test_a_killed_engine_of_ours_is_replaced(
     watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
 ) -> None:
     watched.watch.start()
+    with qtbot.waitSignal(watched.watch.replaced):
+        kill(watched, qtbot, launcher, fake_engine)
     watched.wait(qtbot, EngineState.READY)
-    fake_engine.die()
-    launcher.children[0].status = -9
+    assert len(launcher.children) == 2
+    assert watched.sentences == []
+
+
+def test_engines_that_keep_dying_are_a_sentence_and_a_restart_makes_another(
+    watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
+) -> None:
+    watched.watch.start()
+    for _ in range(engine_watch.REPLACEMENTS):
+        with qtbot.waitSignal(watched.watch.replaced):
+            kill(watched, qtbot, launcher, fake_engine)
+    kill(watched, qtbot, launcher, fake_engine)
     watched.wait(qtbot, EngineState.STOPPED)
     assert watched.sentences == ["The engine stopped: it was killed; restart it."]
     watched.watch.restart()
+    kill(watched, qtbot, launcher, fake_engine)
+    qtbot.waitUntil(lambda: len(launcher.children) == engine_watch.REPLACEMENTS + 3)
     watched.wait(qtbot, EngineState.READY)
-    assert len(launcher.children) == 2
 
 
 def test_an_engine_that_left_with_another_window_is_replaced_silently(
@@ -142,17 +163,18 @@ def test_an_engine_that_left_with_another_window_is_replaced_silently(
     assert watched.sentences == []
 
 
-def test_another_windows_engine_that_dies_during_our_answer_is_a_sentence(
+def test_another_windows_engine_that_dies_during_our_answer_is_replaced(
     watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any
 ) -> None:
     launcher.found = True
     watched.watch.answering = lambda: True
     watched.watch.start()
     watched.wait(qtbot, EngineState.READY)
-    fake_engine.die()
-    watched.wait(qtbot, EngineState.STOPPED)
-    assert "while it was answering" in watched.sentences[0]
-    assert launcher.children == []
+    launcher.found = False
+    with qtbot.waitSignal(watched.watch.replaced):
+        fake_engine.die()
+    watched.wait(qtbot, EngineState.READY)
+    assert (watched.sentences, len(launcher.children)) == ([], 1)
 
 
 def test_a_lost_stream_of_a_living_engine_is_taken_up_again(

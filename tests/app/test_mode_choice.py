@@ -6,7 +6,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.api import EngineApi
-from app.mode_choice import ModeShelf, cost_words, switch_words
+from app.mode_choice import ModeShelf, switch_words
 from engine.protocol import LoadedModel, Reuse
 
 
@@ -72,12 +72,10 @@ def test_a_switch_tells_its_cost(shelf: ModeShelf, qtbot: QtBot, fake_engine: An
     shelf.set_model(model())
     with qtbot.waitSignal(shelf.switched) as told:
         shelf.choose("non-think", "s1")
-    assert switch_words(*told.args) == "Non-think: rereads 1,240 of 3,100 tokens"
+    assert switch_words(*told.args) == "Non-think: reads 1,240 of 3,100 tokens again"
     shelf.choose("non-think", "s1")
     assert len(fake_engine.asked("POST", "/api/reuse")) == 1
 
 
-def test_costs_in_words() -> None:
-    assert cost_words(Reuse(total=3100, kept=3100, reread=0)) == "keeps all 3,100"
-    assert cost_words(Reuse(total=3100, kept=1860, reread=1240)) == "rereads 1,240 of 3,100 tokens"
+def test_a_switch_that_costs_nothing_is_not_told() -> None:
     assert switch_words("max", Reuse(total=5, kept=5, reread=0)) == ""

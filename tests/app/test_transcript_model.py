@@ -1,6 +1,6 @@
 """The shown branch, of healthy and of broken trees."""
 
-from app.transcript_model import shown_branch
+from app.transcript_model import newest_leaf, shown_branch
 from engine import protocol
 
 
@@ -148,3 +148,15 @@ def test_the_last_call_of_a_running_answer_is_being_written():
     running = _calling("a", "q", "c1", "c2", status="running", finish_reason=None)
     (shown,) = shown_branch(_session("a", running))
     assert [call.status for call in shown.calls] == ["exact", "writing"]
+
+
+def test_the_newest_branch_through_a_message_is_found():
+    assert newest_leaf(_tree(), "q") == "a3"
+    assert newest_leaf(_tree(), "a2") == "q2"
+    assert newest_leaf([_message("a", "b"), _message("b", "a")], "a") == "a"
+
+
+def test_an_answer_that_may_be_another_one_says_so():
+    for continued, differs in ((None, False), ("identical", False), ("different", True)):
+        message = _message("a", None, "assistant", continued=continued)
+        assert shown_branch(_session("a", message))[-1].differs is differs

@@ -51,8 +51,8 @@ def test_every_entry_says_what_it_is_and_what_it_costs(switch: Any) -> None:
         "non-think": Reuse(total=3100, kept=1860, reread=1240), "high": Reuse(total=3100, kept=3100, reread=0)
     }  # fmt: skip
     switch.shelf.costs_changed.emit()
-    assert entries[0].text().endswith("\trereads 1,240 of 3,100 tokens")
-    assert entries[1].text().endswith("\tkeeps all 3,100")
+    assert entries[0].text().endswith("\treads 1,240 of 3,100 tokens again")
+    assert entries[1].text().endswith("\tinstant")
 
 
 def test_opening_the_menu_is_told_and_so_is_the_choice(switch: Any, qtbot: QtBot) -> None:

@@ -20,6 +20,7 @@ from app.views.transcript_page import TranscriptPage
 from app.views.window import TRACE_VARIABLE, MainWindow
 from engine.paths import DataFolder
 from engine.protocol import ErrorBody
+from tests.app.conftest import FakeChild
 
 
 class Opened:
@@ -119,12 +120,32 @@ def test_a_refused_question_is_in_the_composer_again(opened: Opened, qtbot: QtBo
     assert opened.window.composer.draft.typed == "keep me"
 
 
-def test_a_killed_engine_is_one_sentence_and_a_button_and_the_answer_goes_on(
+def test_a_killed_engine_is_replaced_and_the_answer_goes_on_by_itself(
     opened: Opened, qtbot: QtBot, fake_engine: Any, launcher: Any
 ) -> None:
     turn = ask(opened, qtbot, fake_engine, "tell me")
     turn.text("half an ans")
     qtbot.waitUntil(lambda: opened.said()[1:] == ["half an ans"])
+    fake_engine.die()
+    again = fake_engine.resume(turn.answer_id)  # the next engine does so as soon as it has its model
+    launcher.children[0].status = -9
+    qtbot.waitUntil(lambda: bool(again.listeners))
+    window = opened.window
+    assert window.notices.sentences() == ["The engine stopped; the answer went on where it was."]
+    again.text("wer")
+    again.end()
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    assert opened.said() == ["tell me", "half an answer"]
+    assert len(launcher.children) == 2
+
+
+def test_an_engine_that_cannot_be_replaced_is_one_sentence_and_a_button(
+    opened: Opened, qtbot: QtBot, fake_engine: Any, launcher: Any
+) -> None:
+    turn = ask(opened, qtbot, fake_engine, "tell me")
+    turn.text("half an ans")
+    qtbot.waitUntil(lambda: opened.said()[1:] == ["half an ans"])
+    launcher.next_child = stillborn
     fake_engine.die()
     launcher.children[0].status = -9
     window = opened.window
@@ -135,6 +156,8 @@ def test_a_killed_engine_is_one_sentence_and_a_button_and_the_answer_goes_on(
     assert notice is not None
     assert notice.button is not None
     assert notice.button.text() == "Restart"
+    qtbot.waitUntil(lambda: not opened.desk.running)
+    launcher.next_child = lambda: FakeChild(fake_engine)
     notice.button.click()
     opened.ready(qtbot)
     assert window.notices.sentences() == []
@@ -268,6 +291,13 @@ def test_a_model_dropped_before_the_engine_is_ready_waits_for_it(
     assert fake_engine.asked("POST", "/api/models/add") == [{"path": "/somewhere/new.gguf"}]
 
 
+def stillborn() -> Any:
+    """An engine that dies before it is at work."""
+    child = FakeChild(None)
+    child.status = 4
+    return child
+
+
 @pytest.mark.parametrize("asked", ["send", "settings", "delete", "drop"])
 def test_what_is_asked_of_a_stopped_engine_says_again_why(
     opened: Opened, qtbot: QtBot, fake_engine: Any, launcher: Any, asked: str
@@ -276,9 +306,11 @@ def test_what_is_asked_of_a_stopped_engine_says_again_why(
     opened.desk.open_conversation(session_id)
     qtbot.waitUntil(lambda: not opened.desk.conversation.is_opening)
     window = opened.window
+    launcher.next_child = stillborn
     fake_engine.die()
     launcher.children[0].status = -9
     qtbot.waitUntil(lambda: opened.desk.watch.state == EngineState.STOPPED)
+    launcher.next_child = lambda: FakeChild(fake_engine)
     [sentence] = window.notices.sentences()
     window.notices.dismiss("engine")
     if asked == "drop":
@@ -411,13 +443,13 @@ def test_a_mode_is_chosen_sent_and_remembered(open_window: Any, qtbot: QtBot, fa
     assert [window.actions_by_id[f"mode_{m}"].isChecked() for m in ("non_think", "high", "max")] == [
         True, False, False,
     ]  # fmt: skip
-    qtbot.waitUntil(lambda: "rereads 1,240 of 3,100 tokens" in window.status.text())
+    qtbot.waitUntil(lambda: "reads 1,240 of 3,100 tokens again" in window.status.text())
     fake_engine.tell_status()
     qtbot.wait(30)
-    assert "rereads" in window.status.text()
+    assert "again" in window.status.text()
     opened.do("retry")
     qtbot.waitUntil(lambda: len(fake_engine.turns) == 2)
-    qtbot.waitUntil(lambda: "rereads" not in window.status.text())
+    qtbot.waitUntil(lambda: "again" not in window.status.text())
     fake_engine.turns[-1].text("Half of")
     fake_engine.turns[-1].end("interrupted", "interrupted")
     qtbot.waitUntil(lambda: not opened.desk.running)
@@ -565,8 +597,8 @@ def test_the_menu_of_modes_tells_costs_of_a_conversation(
     turn.end()
     qtbot.waitUntil(lambda: not opened.desk.running)
     menu = opened.window.switch.fill()
-    qtbot.waitUntil(lambda: "rereads 1,240 of 3,100 tokens" in menu.actions()[0].text())
-    qtbot.waitUntil(lambda: "keeps all 3,100" in menu.actions()[1].text())
+    qtbot.waitUntil(lambda: "reads 1,240 of 3,100 tokens again" in menu.actions()[0].text())
+    qtbot.waitUntil(lambda: "instant" in menu.actions()[1].text())
 
 
 def test_every_action_is_in_a_menu_with_its_keys(opened: Opened) -> None:
