@@ -130,10 +130,6 @@ class ConversationState(QObject):
         """The shown messages with their texts of this moment."""
         return [self._message_now(message.id) for message in self._shown]
 
-    def shown_now(self) -> list[ShownMessage]:
-        """The branch with the running answer as it is at this moment."""
-        return self._branch_now()
-
     def new(self) -> None:
         """Begin a conversation that is stored with its first question."""
         self._leave()
@@ -197,7 +193,7 @@ class ConversationState(QObject):
         changed = self._turns.take(status)
         # An answer that is not running as far as is known here may have gone on by itself.
         gone_on = self._stream is None and self._turns.active_answer_id == self._leaf_id
-        if self._lost is not None or (changed and (self._leaf_is_unwatched() or gone_on)):
+        if self._lost is not None or (changed and (self._unwatched_leaf() or gone_on)):
             self._reload_soon.start()
 
     def engine_left(self, *, for_good: bool) -> None:
@@ -317,16 +313,15 @@ class ConversationState(QObject):
 
     # --- following ----------------------------------------------------------------------------------
 
-    def _leaf_is_unwatched(self) -> bool:
+    def _unwatched_leaf(self) -> Message | None:
+        """The answer that the shown branch ends in, if it is being written and nobody here follows it."""
         leaf = self._messages.get(self._leaf_id or "")
-        return leaf is not None and leaf.status == "running" and self._stream is None
+        return leaf if leaf is not None and leaf.status == "running" and self._stream is None else None
 
     def _follow_running_leaf(self) -> None:
-        leaf = self._messages.get(self._leaf_id or "")
-        if leaf is None or not self._leaf_is_unwatched():
-            return
-        turn_id = self._turns.turn_of(leaf.id)
-        if turn_id:
+        leaf = self._unwatched_leaf()
+        turn_id = self._turns.turn_of(leaf.id) if leaf is not None else None
+        if leaf is not None and turn_id is not None:
             lost, self._lost = self._lost, None
             self._follow(turn_id, leaf)
             if lost is not None:
@@ -461,12 +456,12 @@ class ConversationState(QObject):
     def _replace(self, summary: SessionSummary | None, leaf_id: str | None, messages: list[Message]) -> None:
         self._summary, self._leaf_id = summary, leaf_id
         self._messages = {message.id: message for message in messages}
-        self._shown = self._branch_now()
+        self._shown = self.shown_now()
         self.branch_replaced.emit(self._shown)
 
     def _show(self) -> None:
         """Tell the differences between what is shown and what should be."""
-        before, self._shown = self._shown, self._branch_now()
+        before, self._shown = self._shown, self.shown_now()
         if [m.id for m in self._shown[: len(before)]] != [m.id for m in before]:
             self.branch_replaced.emit(self._shown)
             return
@@ -476,7 +471,8 @@ class ConversationState(QObject):
         for message in self._shown[len(before) :]:
             self.message_added.emit(message)
 
-    def _branch_now(self) -> list[ShownMessage]:
+    def shown_now(self) -> list[ShownMessage]:
+        """The branch with the running answer as it is at this moment."""
         if self._summary is None:
             return []
         messages = [self._message_now(message_id) for message_id in self._messages]

@@ -153,6 +153,7 @@ class MessageFoot(QWidget):
         self._costs = {}
         for _, button, line in self._priced:
             self._show_cost(button, line, "")
+        self.arrange()
         self._ask_costs()
 
     def _ask_costs(self) -> None:
