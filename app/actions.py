@@ -10,8 +10,8 @@ from typing import Literal
 from PySide6.QtGui import QKeySequence
 
 Standard = QKeySequence.StandardKey
-Menu = Literal["Conversation", "Answer", "Model", "View", "Help"]
-MENUS: tuple[Menu, ...] = ("Conversation", "Answer", "Model", "View", "Help")
+Menu = Literal["Conversation", "Answer", "Model", "Data", "View", "Help"]
+MENUS: tuple[Menu, ...] = ("Conversation", "Answer", "Model", "Data", "View", "Help")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ ACTIONS: tuple[ActionRow, ...] = (
               "Open the conversation above in the list", "previous_conversation"),
     ActionRow("copy_conversation", "&Copy conversation", ("Ctrl+Alt+C",), "Conversation",
               "Copy the shown messages as Markdown", "copy_conversation", separated=True),
+    ActionRow("export", "&Export…", ("Ctrl+Shift+S",), "Conversation",
+              "Write the open conversation to a file: Markdown to read, or JSON with everything in it",
+              "export_conversation"),
+    ActionRow("import", "I&mport…", ("Ctrl+Shift+O",), "Conversation",
+              "Take in a conversation that was exported as JSON", "import_conversation"),
     ActionRow("tools", "&Tools…", ("Ctrl+T",), "Conversation",
               "What the model may call in this conversation", "show_tools", separated=True),
     ActionRow("settings", "Sett&ings…", ("Ctrl+,",), "Conversation",
@@ -102,6 +107,12 @@ ACTIONS: tuple[ActionRow, ...] = (
               "The model thinks as long as it takes", "mode_max", checkable=True),
     ActionRow("restart_engine", "&Restart engine", ("Ctrl+Shift+F5",), "Model",
               "Start the process that runs the model anew", "restart_engine", separated=True),
+    ActionRow("back_up", "&Back up…", ("Ctrl+Shift+B",), "Data",
+              "Write conversations, settings and choices into one file", "back_up"),
+    ActionRow("restore", "&Restore…", ("Ctrl+Alt+B",), "Data",
+              "Put a backup in the place of what is here", "restore_backup"),
+    ActionRow("encryption", "&Encryption…", ("Ctrl+Alt+E",), "Data",
+              "Encrypt the conversations on this disk, or take that back", "show_encryption", separated=True),
     ActionRow("toggle_sidebar", "&Conversations", ("Ctrl+B",), "View",
               "Show or hide the list of conversations", "toggle_sidebar", checkable=True),
     ActionRow("zoom_in", "Zoom &in", (Standard.ZoomIn, "Ctrl++", "Ctrl+="), "View", "Larger text", "zoom_in",

@@ -81,6 +81,12 @@ class EngineApi(QObject):
 
         self._start(method, path, body, parse, failed, timeout_s)
 
+    def fetch(
+        self, path: str, ok: Callable[[bytes], None], failed: Failed, timeout_s: float | None = None
+    ) -> None:
+        """`GET path` → `ok(content)`, for what is a file and no shape."""
+        self._start("GET", path, None, ok, failed, timeout_s)
+
     def command(
         self,
         method: str,

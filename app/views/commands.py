@@ -54,7 +54,7 @@ class Commands:
                 return answer is not None
             case "copy_conversation":
                 return bool(conversation.shown)
-            case "rename" | "delete":
+            case "rename" | "delete" | "export":
                 return conversation.session_id is not None
             case "undo_delete":
                 return self._catalogue.can_undo

@@ -29,8 +29,10 @@ from app.views.cost_desk import CostDesk
 from app.views.first_run import FirstRun
 from app.views.library_desk import LibraryDesk
 from app.views.placement_desk import PlacementDesk
+from app.views.storage_desk import StorageDesk
 from app.views.turn_setup import TurnSetup
 from app.window_state import WindowState
+from engine.errors import KeyMissing
 from engine.paths import DataFolder
 from engine.protocol import EngineStatus, ErrorBody, Settings
 
@@ -100,6 +102,10 @@ class Desk(QObject):
         self.commands = Commands(
             self.conversation, self.catalogue, self.setup, parts.sidebar, parts.transcript, parts.notices
         )
+        self.storage = StorageDesk(
+            self.api, self.catalogue, lambda: self.conversation.session_id, self.open_conversation, parts.notices,
+            parts.theme, self.restart_engine, self,
+        )  # fmt: skip
         self._asking = Asking(parts.composer, self.conversation, self.watch, memory.session_id, self)
         self.first_run = FirstRun(
             memory, self.library_shelf, self.shelf, self.catalogue, self.conversation, self.library,
@@ -236,6 +242,7 @@ class Desk(QObject):
             self.jobs.refresh()
             self.first_run.begin()
             self.library.library_changed()
+            self.storage.engine_ready()
             first, self._first_session_id = self._first_session_id, None
             if not self._was_ready and first and self.conversation.session_id is None:
                 self.conversation.open(first)
@@ -326,6 +333,8 @@ class Desk(QObject):
 
     def _model_refused(self, error: ErrorBody) -> None:
         self._rest()
+        if error.code == KeyMissing.code:
+            return  # it is the conversations that are locked; the desk of what is kept says so
         self._tell_stopped()
         if self.watch.state == EngineState.READY:
             self.parts.notices.tell(

@@ -1,5 +1,5 @@
 """The settings: what the model is told first, how it draws its words, how much it may hold, how it is downloaded,
-and with which llama.cpp it computes.
+what is kept of its work, and with which llama.cpp it computes.
 
 Owns: the form and the values in it. Does not send anything; `applied` carries the Settings.
 """
@@ -26,6 +26,7 @@ from PySide6.QtWidgets import (
 
 from app.placement_words import CACHE_TYPES
 from app.views.download_fields import DownloadFields
+from app.views.kept_fields import KeptFields
 from app.views.machine_fields import MachineFields
 from engine.conversation import clean_text
 from engine.protocol import LoadedModel, Sampling, Settings
@@ -91,12 +92,14 @@ class SettingsDialog(QDialog):
         self.titles.setChecked(settings.model_titles)
         self.downloads = DownloadFields(settings)
         self.machine = MachineFields(settings)
+        self.kept = KeptFields(settings)
         self.suits.toggled.connect(self._show_sampling)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.tabBar().setDrawBase(False)
         self.tabs.addTab(_FormArea(self._form(self._rows(model))), "&Answers")
         self.tabs.addTab(_FormArea(self._form(list(self.downloads.rows))), "&Downloads")
+        self.tabs.addTab(_FormArea(self._form(list(self.kept.rows))), "K&ept")
         self.tabs.addTab(_FormArea(self._form(list(self.machine.rows))), "Machi&ne")
         self.message = QLabel()
         self.message.setWordWrap(True)
@@ -221,6 +224,7 @@ class SettingsDialog(QDialog):
                 "cache_type": self.cache.currentData(),
                 **self.downloads.values(),
                 **self.machine.values(),
+                **self.kept.values(),
             }
         )
 

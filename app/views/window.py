@@ -196,7 +196,14 @@ class MainWindow(QMainWindow):
     def _do(self, row: ActionRow) -> None:
         """Carry out an action, here or at the desk."""
         desk = self.desk
-        for doer in (self, self.look, desk, desk and desk.commands, desk and desk.library):
+        for doer in (
+            self,
+            self.look,
+            desk,
+            desk and desk.commands,
+            desk and desk.library,
+            desk and desk.storage,
+        ):
             method = getattr(doer, row.slot, None)
             if method is not None:
                 method()
@@ -361,6 +368,7 @@ class MainWindow(QMainWindow):
             desk.apply_settings(wanted, stored, refused)
 
         dialog.applied.connect(apply)
+        desk.storage.fill(dialog.kept)
         desk.shelf.fetch_llama_builds(
             lambda found: dialog.machine.show(found) if isValid(dialog) else None,
             lambda error: dialog.machine.show_failure(error) if isValid(dialog) else None,

@@ -152,6 +152,15 @@ class FakeEngine:
         """What each mode would cost, by mode."""
         self.costs: dict[tuple[str, str | None], dict[str, Any]] = {}
         """What a step costs, by its kind and message; goes before what the mode would."""
+        self.usage: dict[str, Any] = {
+            "sessions_bytes": 90_000, "journals_bytes": 1_000, "states_bytes": 1_200_000_000, "states_count": 14,
+            "states_damaged": 0, "states_budget_bytes": 20_000_000_000, "free_bytes": 800_000_000_000,
+        }  # fmt: skip
+        self.task: dict[str, Any] = {}
+        """The storage task, once one was begun."""
+        self.encryption: dict[str, Any] = {"on": False}
+        self.queries: list[dict[str, list[str]]] = []
+        """Of the conversations that were exported."""
         self.refuse_patches: tuple[int, dict[str, Any]] | None = None
         """What every change of a session is answered with."""
         self.break_after: int | None = None
@@ -326,6 +335,13 @@ class FakeEngine:
             "results": [self.messages[result_id] for result_id in result_ids],
         }
 
+    def change_encryption(self, asked: Any) -> dict[str, Any]:
+        """As the engine does: a change waits for the next start, and one to on has a key."""
+        changes = asked["on"] != self.encryption["on"]
+        pending = ("on" if asked["on"] else "off") if changes else None
+        self.encryption.update(pending=pending, restart_needed=changes)
+        return {"state": self.encryption, "recovery_key": "abcd-efgh" if changes and asked["on"] else None}
+
     def resume(self, answer_id: str) -> FakeTurn:
         """Go on with an answer that the engine's end cut off, as it does by itself; tells nobody yet."""
         session_id = next(name for name, ids in self.tree.items() if answer_id in ids)
@@ -445,7 +461,7 @@ class _Handler(BaseHTTPRequestHandler):
                 session_id = engine.add_session(body["title"])
                 engine.tell_session(session_id, "created")
                 self._send(201, engine.sessions[session_id])
-            case (_, "sessions", session_id, *_) if session_id not in engine.sessions:
+            case (_, "sessions", session_id, *_) if session_id not in (*engine.sessions, "import"):
                 self._send(404, {"error": {"code": "not_found", "text": "It is not here."}})
             case ("GET", "sessions", session_id):
                 self._send(200, engine.session(session_id))
@@ -499,6 +515,40 @@ class _Handler(BaseHTTPRequestHandler):
                     "tensor_bytes": 1, "free_bytes": 9,
                     "results": [{"dense": "q8_0", "model_bytes": 4, "draft_bytes": 1}],
                 })  # fmt: skip
+            case ("GET", "storage"):
+                self._send(200, engine.usage)
+            case ("POST", "storage", "forget"):
+                engine.usage.update(states_bytes=0, states_count=0)
+                self._send(200, engine.usage)
+            case ("POST", "storage", "tasks"):
+                engine.task = {"id": "k1", "kind": body["kind"], "state": "running"}
+                self._send(202, engine.task)
+            case ("GET", "storage", "task"):
+                self._send(200, engine.task)
+            case ("DELETE", "storage", "task"):
+                engine.task["state"] = "stopped"
+                self._send(202, engine.task)
+            case ("POST", "storage", "restore"):
+                prepared = {
+                    "created_at": 1_700_000_000.0,
+                    "sessions_bytes": 5,
+                    "aside": "/data/before-restore",
+                }
+                self._send(202, prepared)
+            case ("DELETE", "storage", "restore"):
+                self._send(204, None)
+            case ("GET", "sessions", session_id, "export"):
+                engine.queries.append(query)
+                self._send(200, engine.session(session_id))
+            case ("POST", "sessions", "import"):
+                self._send(201, engine.sessions[engine.add_session("Taken in")])
+            case ("GET", "encryption"):
+                self._send(200, engine.encryption)
+            case ("PUT", "encryption"):
+                self._send(200, engine.change_encryption(body))
+            case ("POST", "encryption", "recover"):
+                engine.encryption["restart_needed"] = True
+                self._send(200, engine.encryption)
             case ("POST", "reuse"):
                 self._send(
                     200, engine.costs.get((body["kind"], body["message_id"])) or engine.reuse[body["mode"]]

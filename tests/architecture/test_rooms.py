@@ -134,6 +134,7 @@ def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
             "paths",
             "protocol",
             "protocol_base",
+            "protocol_encryption",
             "protocol_jobs",
             "protocol_library",
             "protocol_placement",
