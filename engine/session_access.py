@@ -30,6 +30,7 @@ from engine.store.encryption import stored_key_id
 from engine.store.export_json import document_of, json_of
 from engine.store.export_markdown import markdown_of
 from engine.store.import_json import add_document, parsed, read_document_file
+from engine.store.journals import Journals
 from engine.store.keys import Keys
 from engine.store.sealing import Ciphers
 from engine.store.sessions import SessionStore
@@ -176,10 +177,14 @@ class _ByHand:
             from engine.store.snapshots import SnapshotStore
 
             ciphers = self._ciphers()
-            sealed = ciphers.snapshots if ciphers else None
-            states = SnapshotStore(self._folder.snapshots, budget_bytes, sealed)
+            states = SnapshotStore(self._folder.snapshots, budget_bytes, ciphers and ciphers.snapshots)
             self._stack.callback(states.close)
-            housekeeping.states = states
+            # Made shorter they are by an engine, which knows what the store has of them.
+            journals = Journals(
+                self._folder.journals, lambda: settings.journal_sync_ms, ciphers and ciphers.journals
+            )
+            self._stack.callback(journals.close)
+            housekeeping.states, housekeeping.journals = states, journals
         result = housekeeping.carry_out(asked, Progress(told))
         return StorageTask(id="", kind=asked.kind, state="done", lines=result.lines, problems=result.problems)
 
@@ -189,7 +194,7 @@ class _ByHand:
 
     def _database(self) -> Database:
         ciphers = self._ciphers()
-        return Database.open(self._folder.sessions_db, cipher=ciphers.rows if ciphers else None)
+        return Database.open(self._folder.sessions_db, cipher=ciphers and ciphers.rows)
 
     def _store(self) -> SessionStore:
         if self._opened is None:

@@ -131,11 +131,11 @@ class _Import:
         number = self._connection.execute(
             "INSERT INTO message (id, session, parent, role, status, created_at, model_id, finish_reason,"
             " error_code, error_text, usage, sampling, text, token_ids, mode, reasoning, thinking_tokens,"
-            " thinking_s, tool_calls, call_text, tool_call_id, notices)"
+            " thinking_s, tool_calls, call_text, tool_call_id, notices, continued)"
             " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, seal(?10, 'message.error_text', ?1), ?11, ?12,"
             " seal(?13, 'message.text', ?1), seal(?14, 'message.token_ids', ?1), ?15,"
             " seal(?16, 'message.reasoning', ?1), ?17, ?18, seal(?19, 'message.tool_calls', ?1),"
-            " seal(?20, 'message.call_text', ?1), ?21, seal(?22, 'message.notices', ?1)",
+            " seal(?20, 'message.call_text', ?1), ?21, seal(?22, 'message.notices', ?1), ?23",
             (
                 self._ids[message.id],
                 session,
@@ -159,6 +159,7 @@ class _Import:
                 "" if calls else _clean(message.unfinished_call),
                 None if call_id is None else self._call_ids[call_id],
                 _stored_list(message.notices),
+                message.continued,
             ),
         ).lastrowid
         assert number is not None, "an INSERT always has a row"  # noqa: S101

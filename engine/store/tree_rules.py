@@ -83,7 +83,13 @@ def _content(message: Message) -> str | None:
         return _answer(message)
     if message.status != "complete":
         return "it is not an answer and can only be complete"
-    if message.tool_calls or message.reasoning or message.unfinished_call or message.thought:
+    if (
+        message.tool_calls
+        or message.reasoning
+        or message.unfinished_call
+        or message.thought
+        or message.continued
+    ):
         return "it is not an answer, but holds what only an answer has"
     return None
 

@@ -138,6 +138,7 @@ def documents(draw: st.DrawFn) -> SessionDocument:
                     for each in made
                 ],
                 "unfinished_call": "" if made else draw(_TEXT),
+                "continued": draw(st.sampled_from([None, "identical", "different"])),
                 "notices": draw(st.lists(_TEXT, max_size=2)),
                 "sampling": draw(st.none() | _SAMPLING),
                 "token_ids": draw(_IDS),
