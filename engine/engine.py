@@ -47,7 +47,6 @@ from engine.turns import Turns
 from engine.version import version
 
 if TYPE_CHECKING:
-    from engine.store.sealing import Ciphers
     from engine.store.snapshots import SnapshotStore
 
 _logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ class StatesUsage(Protocol):
     """What the states of models take."""
 
     @property
-    def size_bytes(self) -> int:
+    def bytes(self) -> int:
         """Of those that are used."""
         ...
 
@@ -90,7 +90,7 @@ class Housekeeping:
         open_database: Callable[[], Database],
         *,
         database: Database | None = None,
-        states: KeptStates | None = None,
+        states: Callable[[], KeptStates] | None = None,
         journals: KeptJournals | None = None,
         budget_bytes: Callable[[], int],
         is_writing: Callable[[], bool] = lambda: False,
@@ -101,22 +101,22 @@ class Housekeeping:
         self._folder = folder
         self._open_database = open_database
         self._database = database
-        self.states = states
-        self.journals = journals
+        self._states = states
+        self._journals = journals
         self._budget_bytes = budget_bytes
         self._is_writing = is_writing
         self.notice: str | None = None
 
     def usage(self) -> StorageUsage:
         """What everything takes now. Raises DataFolderError."""
-        states = self.states.usage() if self.states else None
+        states = self._states().usage() if self._states else None
         database = self._folder.sessions_db
         log = database.with_name(f"{database.name}-wal")
         try:
             return StorageUsage(
                 sessions_bytes=_size(database) + _size(log),
                 journals_bytes=sum(_size(path) for path in (self._folder.root / JOURNALS).glob("*/*")),
-                states_bytes=states.size_bytes if states else 0,
+                states_bytes=states.bytes if states else 0,
                 states_count=states.count if states else 0,
                 states_damaged=states.damaged if states else 0,
                 states_budget_bytes=self._budget_bytes(),
@@ -132,8 +132,8 @@ class Housekeeping:
 
     def forget_states(self) -> None:
         """Remove what models have read; they read it anew when it is needed."""
-        if self.states is not None:
-            self.states.forget_all()
+        if self._states is not None:
+            self._states().forget_all()
 
     def carry_out(self, asked: StartStorageTask, progress: Progress) -> Result:
         """Verify, compact or back up. Raises SeamountError and its kinds, TaskStopped."""
@@ -174,10 +174,12 @@ class Housekeeping:
                 finally:
                     database.close()
                 problems += found
-        for kept, name in ((self.journals, "journals"), (self.states, "kept states")):
-            if kept is not None:
-                progress.add(0, name)
-                problems += kept.verify()
+        if self._journals is not None:
+            progress.add(0, "journals")
+            problems += self._journals.verify()
+        if self._states is not None:
+            progress.add(0, "what models have read")
+            problems += self._states().verify()
         counted = f"{sessions:,} conversations with {messages:,} messages"
         if problems:
             return Result(
@@ -203,10 +205,10 @@ class Housekeeping:
             finally:
                 if database is not self._database:
                     database.close()
-            if self.journals is not None:
+            if self._journals is not None:
                 for session_id in sessions:
-                    self.journals.compact(session_id)
-        won_of_states = 0 if self.states is None else self.states.compact()
+                    self._journals.compact(session_id)
+        won_of_states = 0 if self._states is None else self._states().compact()
         after = self.usage()
         named = (
             ("conversations", before.sessions_bytes, after.sessions_bytes),

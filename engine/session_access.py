@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from engine.engine_client import EngineClient, EngineSaidNo
 from engine.errors import EngineRunning, EngineUnreachable
 from engine.folder_lock import locked
-from engine.housekeeping import Housekeeping
+from engine.housekeeping import Housekeeping, KeptStates
 from engine.launch import running_engine
 from engine.paths import DataFolder
 from engine.protocol import Session, SessionList, SessionSummary
@@ -172,19 +172,27 @@ class _ByHand:
         def budget_bytes() -> int:
             return round(settings.snapshots_gb * 1e9)
 
-        housekeeping = Housekeeping(self._folder, self._database, budget_bytes=budget_bytes)
+        states: KeptStates | None = None
+        journals: Journals | None = None
         if asked.kind != "backup":  # which needs no key
             from engine.store.snapshots import SnapshotStore
 
             ciphers = self._ciphers()
-            states = SnapshotStore(self._folder.snapshots, budget_bytes, ciphers and ciphers.snapshots)
-            self._stack.callback(states.close)
+            kept = SnapshotStore(self._folder.snapshots, budget_bytes, ciphers and ciphers.snapshots)
+            self._stack.callback(kept.close)
+            states = kept
             # Made shorter they are by an engine, which knows what the store has of them.
             journals = Journals(
                 self._folder.journals, lambda: settings.journal_sync_ms, ciphers and ciphers.journals
             )
             self._stack.callback(journals.close)
-            housekeeping.states, housekeeping.journals = states, journals
+        housekeeping = Housekeeping(
+            self._folder,
+            self._database,
+            states=None if states is None else lambda: states,
+            journals=journals,
+            budget_bytes=budget_bytes,
+        )
         result = housekeeping.carry_out(asked, Progress(told))
         return StorageTask(id="", kind=asked.kind, state="done", lines=result.lines, problems=result.problems)
 
