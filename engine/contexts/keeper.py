@@ -123,7 +123,7 @@ class ContextKeeper:
         self._unproved: KeptState | None = None
         self._proved: set[str] = set()
         self._cuts = backend.facts.states_rewind
-        self._protected: list[str] = []
+        self._needed: list[StateFile] = []
 
     @property
     def keeps(self) -> bool:
@@ -135,7 +135,6 @@ class ContextKeeper:
         answer earlier."""
         from engine.contexts.turn_context import TurnContext
 
-        self._protected.clear()
         return TurnContext(self, journal, before)
 
     def finish(self, *, whole: bool, aside: Callable[[], None] | None = None) -> None:
@@ -270,7 +269,8 @@ class ContextKeeper:
                 self._snapshots.quarantine(start.found.id, error.text)
             return None
         self._states.add(kept)
-        self.protect(kept.file)
+        self._needed = [kept.file]
+        self._protect()
         return Base(start.tokens, kept.file)
 
     def _empty(self) -> None:
@@ -438,8 +438,11 @@ class ContextKeeper:
             file.digest = digest
             if digest is not None:
                 self._proved.add(digest)
+                self._protect()
             file.settled.set()
 
+        # What the running turn began with, and the last two states of it.
+        self._needed = [*self._needed[:1], *self._needed[1:][-1:], file]
         about = About(facts.state_key, facts.exact_key, cost_s, facts.states_rewind)
         try:
             store.put(kept.state, probe, about, done)
@@ -447,10 +450,9 @@ class ContextKeeper:
             _logger.warning("a state of the context is not on the disk: %s", error)
             file.settled.set()
 
-    def protect(self, file: StateFile) -> None:
-        """What the running turn rests on is not deleted to make room."""
+    def _protect(self) -> None:
+        """What the turn rests on, and the conversation goes on from, is not deleted to make room. Any thread."""
         store = self._snapshots
-        found = store.by_digest(file.digest) if store is not None and file.digest is not None else None
-        if store is not None and found is not None:
-            self._protected.append(found.id)
-            store.protect(self._protected)
+        if store is not None:
+            digests = [file.digest for file in list(self._needed) if file.digest is not None]
+            store.protect([found.id for digest in digests if (found := store.by_digest(digest)) is not None])

@@ -251,7 +251,6 @@ class TurnContext:
                 self._unwritten.remove(each)
                 if file.digest is not None:
                     digest = file.digest
-                    self._keeper.protect(file)
                     self._tell(lambda journal, at=position, digest=digest: journal.snapshot(at, digest))
 
     # --- the journal --------------------------------------------------------------------------------------
