@@ -215,6 +215,9 @@ class TurnJob(Job):
 
         def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
             if isinstance(event, NewText):
+                if context.exact is not None and len(self._written) == len(self._already):
+                    # Before anything of it is shown: an answer that is cut off again remembers.
+                    self._note_continued(exact=context.exact)
                 self._written.extend(event.token_ids)
                 groups.add(event.text, event.token_ids)
             elif not isinstance(event, PrefillProgress):
@@ -232,6 +235,7 @@ class TurnJob(Job):
             outcome = generate(context, request, emit, self.cancelled.is_set)
         finally:
             groups.flush()
+            context.ended()
         if self._storing_failed:
             self._fail(self._storing_failed)
             return None
