@@ -7,6 +7,7 @@ import pytest
 from engine.contexts.costs import LOADED_BYTES_PER_S, Cost, Speeds, foretold_pace
 from engine.placement.forecast import Turn, foretold_rates
 from engine.placement.hardware_record import write_record
+from engine.placement.model_sizes import ModelSizes
 from engine.placement.planner import Wishes, plan
 from tests.engine.placement.models import flash
 from tests.engine.placement.test_forecast import LITTLE, RECORD
@@ -45,7 +46,10 @@ def test_what_is_read_again_is_what_is_not_kept() -> None:
 def test_reading_is_foretold_by_what_was_measured_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.placement.present_plan.sizes_of_file", lambda _path: flash())
+    def sizes(_path: Path) -> ModelSizes:
+        return flash()
+
+    monkeypatch.setattr("engine.placement.present_plan.sizes_of_file", sizes)
     placed = plan(flash(), LITTLE, Wishes(8192))
     assert foretold_pace(tmp_path / "m.gguf", None, tmp_path) is None
     assert foretold_pace(tmp_path / "m.gguf", placed, None) is None

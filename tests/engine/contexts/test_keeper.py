@@ -1,12 +1,13 @@
 """From where a context begins, what is kept of it, and what is trusted."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from engine.contexts.costs import Pace
 from engine.contexts.keeper import ContextKeeper
 from engine.contexts.schedule import Schedule
 from engine.errors import GenerationError
@@ -24,8 +25,22 @@ def ids(count: int, seed: int = 1) -> Ids:
     return tuple(chosen.randrange(1, 64) for _ in range(count))
 
 
-def keeper_of(shelf: Shelf | None, backend: SensitiveBackend | None = None, **more: Any) -> ContextKeeper:
-    return ContextKeeper(backend or SensitiveBackend(), cast(Any, shelf), schedule=SHORT, **more)
+def keeper_of(
+    shelf: Shelf | None,
+    backend: SensitiveBackend | None = None,
+    *,
+    pace: Pace | None = None,
+    wanted: Callable[[], bool] = lambda: True,
+    waits: Callable[[], bool] = lambda: False,
+) -> ContextKeeper:
+    return ContextKeeper(
+        backend or SensitiveBackend(),
+        cast(Any, shelf),
+        schedule=SHORT,
+        pace=pace,
+        wanted=wanted,
+        waits=waits,
+    )
 
 
 def read(keeper: ContextKeeper, tokens: Sequence[int]) -> int:
