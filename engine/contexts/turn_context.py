@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.backends.base import Cancelled, Logits, ModelFacts
 from engine.contexts.context import Prepared
 from engine.contexts.keeper import Base, ContextKeeper, Path
-from engine.errors import SeamountError
+from engine.errors import GenerationError, SeamountError
 from engine.store.journal import ids_digest
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _logger = logging.getLogger(__name__)
 BASE_WAIT_S = 5.0
 """So long is waited for the base's file before the first token is drawn. Without it an answer that is cut off goes on,
 but not exactly."""
+MOST_TRIES = 2
+"""So often it is tried in vain to go on exactly: where that ends the process every time, another way may not."""
 REPLAY_TOLD_TOKENS = 16
 """While written tokens are evaluated again, progress is told after so many."""
 
@@ -86,19 +88,18 @@ class TurnContext:
         if not self._keeper.keeps:
             return self._prepare_plainly(prefix, len(prompt), on_progress, cancelled)
         path = self._way_back(prefix, len(prompt))
-        exact = path is not None if already else None
+        repeated = False
+        if path is not None:
+            try:
+                repeated = self._go(path, prefix, on_progress, cancelled)
+            except GenerationError as error:
+                # What failed once may fail there every time; read as a prompt it may not.
+                _logger.warning("an answer does not go on as it came: %s", error.text)
+                path = None
         if path is None:
-            path = Path.behind(self._keeper.begin(prefix), len(prefix))
-        start = len(self._backend.held)
-        self._keeper.path = path
-        self._tell_base(path.base, wait_s=0.0)
-        try:
-            repeated = self._evaluate(path, prefix, start, on_progress, cancelled)
-        except BaseException:
-            self._keeper.path = None
-            raise
-        self._tell_base(path.base, wait_s=BASE_WAIT_S)
-        return Prepared(self._read_tokens, self._reading_s, exact and repeated)
+            self._go(Path.behind(self._keeper.begin(prefix), len(prefix)), prefix, on_progress, cancelled)
+        self.exact = repeated if already else None
+        return Prepared(self._read_tokens, self._reading_s, self.exact)
 
     def step(self, token_id: int) -> Logits:
         """Append a token that was generated, and have a relay where one is due; see `Context.step`."""
@@ -115,6 +116,20 @@ class TurnContext:
     def ended(self) -> None:
         """The answer has ended: note what was written of it meanwhile, while the journal is open."""
         self._note_written()
+
+    def _go(
+        self, path: Path, prefix: Sequence[int], on_progress: Progress, cancelled: Callable[[], bool]
+    ) -> bool:
+        """Go a way up to all of `prefix`, and note its base; as `_evaluate`."""
+        self._keeper.path = path
+        self._tell_base(path.base, wait_s=0.0)
+        try:
+            repeated = self._evaluate(path, prefix, len(self._backend.held), on_progress, cancelled)
+        except BaseException:
+            self._keeper.path = None
+            raise
+        self._tell_base(path.base, wait_s=BASE_WAIT_S)
+        return repeated
 
     # --- before the first token ---------------------------------------------------------------------------
 
@@ -142,6 +157,8 @@ class TurnContext:
         known or not to be had."""
         before, keeper = self._before, self._keeper
         if before is None or before.prompt is None or before.base is None:
+            return None
+        if before.resumes >= MOST_TRIES:
             return None
         told, base = before.prompt, Base(before.base.tokens, known=before.base.digest)
         if (

@@ -8,6 +8,7 @@ import pytest
 from engine.backends.base import Cancelled
 from engine.contexts.keeper import ContextKeeper
 from engine.contexts.schedule import Schedule
+from engine.errors import GenerationError
 from engine.generation import GenerationRequest, NewText, Outcome, generate
 from engine.protocol import Sampling
 from engine.store.journal_turns import Turn
@@ -293,3 +294,32 @@ def test_completions_have_no_relays_in_their_answers() -> None:
     context = machine.keeper.turn()
     generate(context, request, lambda _event: None, lambda: False)
     assert machine.backend.loads == 2  # from nothing, and at the prompt's end
+
+
+def test_what_fails_where_it_failed_before_is_gone_round() -> None:
+    prompt = ids(150)
+    machine = Machine()
+    part, _, turn = machine.answer(prompt, killed_after=20)
+    turn.snapshots.clear()
+    step = machine.backend.step
+
+    def failing(token: int) -> Any:
+        if len(machine.backend.held) == 160:
+            raise GenerationError("The answer stopped", "this token fails", "continue")
+        return step(token)
+
+    machine.backend.step = failing  # type: ignore[method-assign]
+    written, outcome, _ = machine.answer(prompt, already=part, before=turn)
+    assert outcome
+    assert outcome.exact is False
+    assert written[: len(part)] == part
+
+
+def test_what_was_tried_in_vain_is_not_tried_for_ever() -> None:
+    prompt = ids(150)
+    machine = Machine()
+    part, _, turn = machine.answer(prompt, killed_after=20)
+    turn.begun = turn.begun.model_copy(update={"resumes": 1})
+    assert machine.keeper.turn(None, turn).prepare(prompt, part, untold, lambda: False).exact is True
+    turn.begun = turn.begun.model_copy(update={"resumes": 2})
+    assert machine.keeper.turn(None, turn).prepare(prompt, part, untold, lambda: False).exact is False
