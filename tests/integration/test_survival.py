@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from engine.contexts.turn_context import MOST_TRIES
 from engine.launch import EngineProcess, running_engine
 from engine.paths import DataFolder
 from tests.integration.conftest import StartEngine
@@ -101,8 +102,13 @@ def test_a_model_that_takes_the_process_with_it(start_engine: StartEngine) -> No
             shown += event.get("text", "")
     assert first.process.wait(10) == 70
     assert "status 70" in first.process.failure()
-    second = start_engine()
-    assert finish_after_restart(second, turn, shown) == "This engine dies somewhere."
+    for _ in range(MOST_TRIES):  # it goes on just as it came, and so to the same end
+        second = start_engine()
+        second.continue_answer(turn["session_id"], turn["answer"]["id"])
+        assert second.process.wait(20) == 70
+    last = start_engine()
+    assert finish_after_restart(last, turn, shown) == "This engine dies somewhere."
+    assert last.message(turn["session_id"], turn["answer"]["id"])["continued"] == "different"
 
 
 def test_an_engine_that_is_asked_to_end_stores_and_says_goodbye(start_engine: StartEngine) -> None:
