@@ -64,6 +64,8 @@ IDS_HELD = 1 << 24
 """So many token ids of snapshots are held in memory."""
 LONGEST_WRITE_S = 60.0
 """So long `forget_all` waits for the one that is just being written."""
+WRITERS_NICENESS = 5
+"""Beside threads that compute without a pause the writer's gets a quarter of a processor."""
 REFINED = 8
 """So many of the longest common beginnings are looked at id by id."""
 _logger = logging.getLogger(__name__)
@@ -411,7 +413,7 @@ def _yield_to_others() -> None:
     """Let the threads that compute go first, where a thread can have a priority of its own (Linux)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WRITERS_NICENESS)
 
 
 def _damaged(why: str) -> SnapshotDamaged:
