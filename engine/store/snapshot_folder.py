@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import fault_points
 from engine.store.snapshot_catalogue import Entry
 from engine.store.snapshot_file import NewerSnapshotError, OtherSealError, SnapshotFileError, read_index
 from engine.store.snapshot_room import PART_SUFFIX
@@ -113,12 +114,15 @@ class SnapshotFolder:
             self.delete(each)
         return sum(strangers.values())
 
-    def delete(self, path: Path) -> None:
-        """Delete a file of the folder. Raises nothing: one that stays is found at the next start."""
+    def delete(self, path: Path) -> bool:
+        """Delete a file of the folder; whether it is gone. One that stays is found at the next start."""
         try:
+            fault_points.at("snapshot-evict")
             path.unlink(missing_ok=True)
         except OSError as error:
             _logger.warning("the snapshot %s cannot be deleted: %s", path.name, error)
+            return False
+        return True
 
     def _entry(self, path: Path, size_bytes: int, used_at_s: float) -> list[Entry]:
         try:

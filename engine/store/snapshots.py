@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import fault_points
 from engine.atomic_file import is_disk_full
 from engine.backends.base import ContextState
 from engine.errors import DataFolderError, DiskFull, SeamountError, SnapshotDamaged, SnapshotRefused
@@ -316,7 +315,7 @@ class SnapshotStore:
         try:
             index = write_snapshot(part, job.state, job.probe, job.about, cipher=self._cipher)
         except OSError as error:
-            if not is_disk_full(error) or not self._make_room(job.size_bytes):
+            if not is_disk_full(error) or not self._evict(self._size_bytes() - job.size_bytes):
                 raise
             index = write_snapshot(part, job.state, job.probe, job.about, cipher=self._cipher)
         try:
@@ -358,10 +357,11 @@ class SnapshotStore:
             return 0
         freed = self._folder.drop_strangers()
         for each in self._catalogue.take_to_evict(room_bytes):
-            fault_points.at("snapshot-evict")
             self._ids.pop(each.id, None)
-            self._folder.delete(each.path)
-            freed += each.size_bytes
+            if self._folder.delete(each.path):
+                freed += each.size_bytes
+            else:
+                self._catalogue.add(each)
         return freed
 
     def _size_bytes(self) -> int:

@@ -240,6 +240,28 @@ def test_a_disk_that_fills_up_in_the_middle_costs_others_their_place_once(
     assert files_in(folder) == [f"{new}.kv"]
 
 
+def test_one_that_cannot_be_deleted_stays_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = [AMPLE]
+    store = SnapshotStore(folder, lambda: budget[0], leaves_free=lambda disk_bytes: 0)  # noqa: ARG005
+    one, two = kept_id(store, noise(1)), kept_id(store, noise(2))
+    budget[0] = 0
+    full_at(monkeypatch, "snapshot-evict", 1)
+    assert store.keep_to_budget() == store.usage().bytes
+    (left,) = files_in(folder)
+    assert left in (f"{one}.kv", f"{two}.kv")
+    assert store.usage().count == 1
+    store.close()
+
+
+def test_what_little_may_go_is_tried_when_the_disk_fills_up(
+    store: SnapshotStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_id(store, noise(1, 5000))
+    full_at(monkeypatch, "snapshot-write", 1)
+    new = kept_id(store, noise(2, 90_000))
+    assert files_in(folder) == [f"{new}.kv"]
+
+
 @pytest.mark.parametrize("point", ["snapshot-write", "snapshot-written", "snapshot-renamed"])
 def test_a_disk_that_stays_full_is_told_and_leaves_no_temporary(
     store: SnapshotStore, folder: Path, monkeypatch: pytest.MonkeyPatch, point: str
