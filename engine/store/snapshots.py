@@ -280,21 +280,26 @@ class SnapshotStore:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if not self._waiting:
                     return
-                job = self._waiting.pop(0)
-            digest, error = None, None
-            try:
-                digest = self._kept(job)
-            except SeamountError as failure:
-                error = failure
-            except OSError as failure:
-                error = _not_written(self._folder.path, failure)
-            except Exception as failure:  # whatever it is, the next one must be written
-                _logger.exception("a snapshot could not be written")
-                error = failure
-            self._tell(job, digest, error)
-            del job  # its memory, while the next one is waited for
+                jobs = [self._waiting.pop(0)]
+            # Nothing here may hold on to a state while the next one is waited for.
+            self._write(jobs.pop())
             self._catalogue.settled()
             self._settled()
+
+    def _write(self, job: _Waiting) -> None:
+        digest, error = None, None
+        try:
+            digest = self._kept(job)
+        except SeamountError as failure:
+            error = failure
+        except OSError as failure:
+            error = _not_written(self._folder.path, failure)
+        except Exception as failure:  # whatever it is, the next one must be written
+            _logger.exception("a snapshot could not be written")
+            error = failure
+        self._tell(job, digest, error)
+        # An error knows the frames that it came through, and these the state: let go of one to let go of the other.
+        del error
 
     def _kept(self, job: _Waiting) -> str:
         """Write a state, or find it here; its digest. Raises OSError, SeamountError, ValueError."""

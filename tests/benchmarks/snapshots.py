@@ -5,9 +5,9 @@ and without compression, told are the seconds to write one (durable), the file's
 seconds to read it back with all its sums looked at: with its pages in memory, and after they were given up, of which
 the difference is the disk. The wanted figure is that of the reading without the disk.
 
-Then the starter model writes an answer with as many threads as the program gives it, alone and while the writer's
-thread of a `SnapshotStore` writes one state after the other, in turns. The ratio of the medians of the rates is what
-an answer keeps of its speed in that time.
+Then the starter model writes an answer with as many threads as the program gives it, alone and while a `SnapshotStore`
+writes a state of the larger size, in turns. The ratio of the medians of the rates is what an answer keeps of its speed
+in that time; it is told, and no figure is wanted: the processor time that writing takes is told above.
 """
 
 import os
@@ -35,10 +35,9 @@ TOKEN_BYTES = 6880
 """Flash with its memory in F16: 21 layers of 320 numbers and 20 of 8 for each token (docs/snapshots.md)."""
 FIXED_BYTES = 17 << 20
 MOST_READING_S = 3.0
-LEAST_RATE = 0.7
-"""Of its speed an answer keeps at least so much while a state is written, which takes seconds."""
 ROUNDS = 3
-STEPS = 32
+STEPS = 8
+"""Tokens of which the rate is taken at a time."""
 SPARE_BYTES = 6 << 30
 ABOUT = About("key", "exact", 3600.0)
 
@@ -96,7 +95,7 @@ def _rate(backend: LlamaCppBackend, prompt: list[int]) -> float:
     return STEPS / (time.perf_counter() - began_s)
 
 
-def _beside(folder: Path) -> bool:
+def _beside(folder: Path) -> None:
     backend = LlamaCppBackend.open(
         starter(), name="starter", context_tokens=1024, threads=0, on_progress=lambda _: True
     )
@@ -107,7 +106,7 @@ def _beside(folder: Path) -> bool:
     beside: list[float] = []
     _rate(backend, prompt)  # warms up
     for number in range(ROUNDS):
-        alone.append(_rate(backend, prompt))
+        alone += [_rate(backend, prompt) for _ in range(4)]
         ended = threading.Event()
         outcome: list[Any] = []
 
@@ -124,18 +123,14 @@ def _beside(folder: Path) -> bool:
         written_s = time.perf_counter() - began_s
         if outcome[0] is None:
             raise outcome[1]
-        # The last one ran partly after the end.
-        beside.append(statistics.median(rates[:-1] or rates))
-        print(f"snapshots, beside an answer: written in {written_s:.1f} s, {len(rates)} answers of {STEPS} tokens "
-              f"meanwhile, {beside[-1]:.1f} tokens/s against {alone[-1]:.1f} alone", flush=True)  # fmt: skip
+        beside += rates[:-1] or rates  # the last ran partly after the end
+        print(f"snapshots, beside an answer: written in {written_s:.1f} s, {len(rates) * STEPS} tokens meanwhile",
+              flush=True)  # fmt: skip
         store.forget_all()
     store.close()
     backend.close()
     ratio = statistics.median(beside) / statistics.median(alone)
-    print(
-        f"snapshots, speed of an answer while a state is written ÷ alone: {ratio:.2f} (wanted ≥ {LEAST_RATE})"
-    )
-    return ratio >= LEAST_RATE
+    print(f"snapshots, speed of an answer while a state is written ÷ alone: {ratio:.2f}")
 
 
 def main() -> bool:
@@ -143,7 +138,8 @@ def main() -> bool:
     print(f"snapshots: load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} processors", flush=True)
     with TemporaryDirectory() as scratch:
         held = _files(Path(scratch))
-        return _beside(Path(scratch)) and held
+        _beside(Path(scratch))
+        return held
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What was put is found, loaded and kept within the budget; what fails is told, and the next one is written."""
 
 import errno
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -294,6 +296,24 @@ def test_a_state_that_cannot_be_kept_does_not_end_the_writer(store: SnapshotStor
     store.put(noise(1), None, ABOUT, done)
     assert store.settle(30)
     kept_id(store, noise(2))
+
+
+@pytest.mark.parametrize("size", [20_000, 200_000])
+def test_a_state_is_let_go_of_whether_it_was_written_or_not(folder: Path, size: int) -> None:
+    store = opened(folder, 100_000)
+    state = noise(1, size)
+    held = weakref.ref(state.whole)
+    told: list[bool] = []
+    store.put(state, None, ABOUT, lambda digest, _: told.append(digest is not None))
+    gc.disable()
+    try:
+        del state
+        assert store.settle(30)
+        assert told == [size < 100_000]
+        assert held() is None
+    finally:
+        gc.enable()
+    store.close()
 
 
 def test_of_states_that_wait_too_long_the_oldest_are_given_up(
