@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.contexts.turn_context import MOST_TRIES
 from engine.paths import DataFolder
 from tests.integration.live_engine import LiveEngine, write_script
 from tests.integration.v4_script import BROAD_CONTEXT, TOOLS, V4_MODEL, V4_SCRIPT
@@ -180,7 +181,7 @@ def test_a_question_keeps_the_context_that_it_can(engine: LiveEngine) -> None:
     assert cost["kept"] > 0
     most = engine.post("/api/reuse", {"session_id": session_id, "mode": "max"})
     assert most["total"] > cost["total"]
-    assert most["kept"] == 1
+    assert most["kept"] < most["total"]
     following = engine.finish(engine.ask("And?", session_id, mode="high")["id"])
     assert following["message"]["usage"]["reused_tokens"] >= cost["kept"]
 
@@ -236,6 +237,10 @@ def test_after_a_crash_an_answer_goes_on_in_any_part(
         turn = live.ask(question, session_id, mode="high")
         answer_id = turn["answer"]["id"]
         assert live.process.wait(20) == 70
+    for _ in range(MOST_TRIES):  # it goes on just as it came, and so to the same end
+        for live in started(tmp_path, 8192):
+            live.continue_answer(session_id, answer_id)
+            assert live.process.wait(20) == 70
     for live in started(tmp_path, 8192):
         message = live.message(session_id, answer_id)
         assert message["status"] == "interrupted"
