@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -424,3 +425,56 @@ def test_a_state_that_is_not_taken_back_leaves_an_empty_context(
         backend.step(ids[0])
     assert list(backend.held) == []
     assert backend.sync(ids, quiet, never) == SyncReport(0, 20)
+
+
+def room(size_bytes: int) -> Any:
+    return np.empty(size_bytes, np.uint8)
+
+
+def test_a_state_brings_the_context_back_with_its_logits(backend: Any) -> None:
+    assert (backend.save(room), backend.state_bytes()) == (None, 0)
+    tokens = backend.tokenize(TEXT)[:40]
+    backend.sync(tokens, quiet, never)
+    state = backend.save(room)
+    assert state.tokens == tuple(tokens)
+    assert state.whole.nbytes == backend.state_bytes()
+    first = backend.step(5).copy()
+    for copied in (state, replace(state, whole=state.whole.copy())):  # what is held, and what is put in anew
+        backend.load(copied)
+        assert np.array_equal(backend.logits(), state.logits)
+        assert backend.sync(tokens, quiet, never) == SyncReport(40, 0)
+        assert np.array_equal(backend.step(5), first)
+    backend.load(state, 30)
+    with pytest.raises(ValueError, match="no logits"):
+        backend.logits()
+    assert backend.sync(tokens, quiet, never) == SyncReport(30, 10)
+
+
+def test_a_fork_gives_back_the_logits_too(backend: Any) -> None:
+    tokens = backend.tokenize(TEXT)[:40]
+    backend.sync(tokens, quiet, never)
+    before = backend.logits().copy()
+    with backend.fork():
+        backend.sync([*tokens, 5, 6, 7], quiet, never)
+        backend.step(8)
+    assert np.array_equal(backend.logits(), before)
+    backend.step(9)
+    assert not np.array_equal(backend.logits(), before)
+
+
+def test_a_state_there_is_no_memory_for_leaves_an_empty_context(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.sync(backend.tokenize(TEXT)[:20], quiet, never)
+    state = backend.save(room)
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(llama_memory, "check_state", full)
+    with pytest.raises(GenerationError, match="not enough memory"):
+        backend.load(replace(state, whole=state.whole.copy()))
+    assert list(backend.held) == []
+    backend.sync(state.tokens, quiet, never)
+    with pytest.raises(MemoryError):
+        backend.save(full)
