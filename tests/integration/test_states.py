@@ -77,12 +77,17 @@ def places(backend: Any, state: ContextState) -> list[int | None]:
 
 
 @pytest.mark.parametrize(
-    ("model", "kv_type"), [*((model, kind) for model in MODELS for kind in KV_TYPES), ("starter", "f16")]
+    ("model", "kv_type", "threads"),
+    [
+        *((model, kind, 1) for model in MODELS for kind in KV_TYPES),
+        ("starter", "f16", 1),
+        ("flash", "f16", 2),
+    ],
 )
 def test_another_process_goes_on_to_the_bit(
-    paths: Callable[[str], Path], tmp_path: Path, model: str, kv_type: str
+    paths: Callable[[str], Path], tmp_path: Path, model: str, kv_type: str, threads: int
 ) -> None:
-    backend = opened(paths(model), kv_type=kv_type)
+    backend = opened(paths(model), kv_type=kv_type, threads=threads)
     state = begun(backend)
     orders = places(backend, state)
     assert len(orders) == {"gemma3": 1, "flash": 3, "pro": 3}.get(model, 2)
@@ -94,7 +99,7 @@ def test_another_process_goes_on_to_the_bit(
     orders.reverse()
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.state_process", str(paths(model)), str(tmp_path / "state"),
-         kv_type, "1", "1024", *arguments(orders)],
+         kv_type, str(threads), "1024", *arguments(orders)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
