@@ -10,9 +10,12 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine import fault_points
 from engine.backends.base import ContextState
@@ -21,7 +24,7 @@ from engine.store import snapshots
 from engine.store.sealing import Ciphers, MasterKey
 from engine.store.snapshot_file import SnapshotFileError
 from engine.store.snapshot_index import About
-from engine.store.snapshots import SnapshotStore
+from engine.store.snapshots import Found, SnapshotStore
 from tests.support.context_states import ABOUT, files_in, kept_id, probe_of, put, same_state, state_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -471,6 +474,66 @@ def test_an_engine_killed_at_any_point_leaves_whole_snapshots(folder: Path, poin
     for seed in range(3):
         for found in store.find(ABOUT.state_key, [seed] * 300, any_prefix=False):
             assert same_state(store.load(found.id)[0], noise(seed))
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("put"), st.integers(0, 5)),
+    st.tuples(st.just("load"), st.integers(0, 5)),
+    st.tuples(st.just("protect"), st.integers(0, 5)),
+    st.tuples(st.just("damage"), st.integers(0, 5)),
+    st.tuples(st.just("budget"), st.integers(0, 70_000)),
+    st.tuples(st.just("restart"), st.just(0)),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(STEPS, max_size=14))
+def test_whatever_happens_what_is_there_is_whole_known_and_within_the_budget(
+    steps: list[tuple[str, int]],
+) -> None:
+    """States 0 to 5 have sizes of their own; whatever is found of one is exactly it, and nothing damaged is."""
+    budget = [45_000]
+
+    def started() -> SnapshotStore:
+        return SnapshotStore(folder, lambda: budget[0], leaves_free=lambda disk_bytes: 0)  # noqa: ARG005
+
+    def found(number: int) -> Found | None:
+        return next(iter(store.find(ABOUT.state_key, [number] * 300, any_prefix=False)), None)
+
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        store = started()
+        protected: set[str] = set()
+        for step, value in steps:
+            here = None if step in ("budget", "restart") else found(value)
+            if step == "put":
+                digest, _ = put(store, noise(value, 5000 + 3000 * value))
+                assert digest is None or found(value) is not None
+            elif step == "load" and here is not None:
+                assert same_state(store.load(here.id)[0], noise(value, 5000 + 3000 * value))
+            elif step == "protect":
+                protected = set() if here is None else {here.id}
+                store.protect(protected)
+            elif step == "damage" and here is not None:
+                path = folder / f"{here.id}.kv"
+                path.write_bytes(path.read_bytes()[:-1] + b"0")
+                with pytest.raises(SnapshotDamaged):
+                    store.load(here.id)
+                assert found(value) is None
+            elif step == "budget":
+                budget[0] = value
+                store.keep_to_budget()
+            elif step == "restart":
+                store.close()
+                store, protected = started(), set[str]()
+            files = files_in(folder)
+            sizes = {name: (folder / name).stat().st_size for name in files}
+            assert sum(sizes.values()) == store.usage().bytes
+            assert len(files) == store.usage().count
+            spared = sum(size for name, size in sizes.items() if name.removesuffix(".kv") in protected)
+            assert sum(sizes.values()) <= max(budget[0], spared)
+        assert store.verify() == []
+        store.close()
 
 
 def test_another_about_of_the_same_bits_takes_the_place_of_the_first(store: SnapshotStore) -> None:
