@@ -146,9 +146,9 @@ class Housekeeping:
         made = write_backup(
             self._folder.root, Path(asked.path), with_states=asked.with_states, progress=progress
         )
-        files = f"{made.files:,} file{'s' if made.files != 1 else ''}"
-        what = f"{files} of the data folder, {size_text(made.content_bytes)}, are in {asked.path}"
-        return Result((f"{what} ({size_text(made.size_bytes)}).",))
+        files, size = counted_text(made.files, "file"), bytes_text(made.content_bytes)
+        what = f"{files} of the data folder, {size}, are in {asked.path}"
+        return Result((f"{what} ({bytes_text(made.size_bytes)}).",))
 
     def _verify(self, progress: Progress) -> Result:
         problems: list[str] = []
@@ -180,12 +180,12 @@ class Housekeeping:
         if self._states is not None:
             progress.add(0, "what models have read")
             problems += self._states().verify()
-        counted = f"{sessions:,} conversations with {messages:,} messages"
+        counted = f"{counted_text(sessions, 'conversation')} with {counted_text(messages, 'message')}"
         if problems:
-            return Result(
-                (f"{counted} were read; {len(problems):,} things are not as they should be:",),
-                tuple(problems),
-            )
+            wrong = "one thing is not as it should be"
+            if len(problems) > 1:
+                wrong = f"{len(problems):,} things are not as they should be"
+            return Result((f"{counted}: {wrong}.",), tuple(problems))
         return Result((f"{counted}: all is as it should be.",))
 
     def _compact(self) -> Result:
@@ -216,13 +216,23 @@ class Housekeeping:
             ("what models have read", after.states_bytes + won_of_states, after.states_bytes),
         )
         won = sum(max(0, old - new) for _, old, new in named)
-        parts = [f"{name} {size_text(old)} → {size_text(new)}" for name, old, new in named]
-        return Result((f"{size_text(won)} won: {', '.join(parts)}.",))
+        parts = [f"{name} {bytes_text(old)} → {bytes_text(new)}" for name, old, new in named]
+        return Result((f"{bytes_text(won)} won: {', '.join(parts)}.",))
 
     @staticmethod
     def _session_ids(database: Database) -> list[str]:
         with database.reading() as connection:
             return [str(row[0]) for row in connection.execute("SELECT id FROM session ORDER BY number")]
+
+
+def counted_text(count: int, noun: str) -> str:
+    """`count` of them: "1 message", "2,000 messages"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def bytes_text(size_bytes: int) -> str:
+    """As `size_text`, and small sizes to the byte."""
+    return size_text(size_bytes) if size_bytes >= 10_000 else counted_text(size_bytes, "byte")
 
 
 def _size(path: Path) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.atomic_file import is_disk_full, write_atomically
 from engine.errors import BadRequest, Conflict, DataFolderError, DiskFull, NotFound
 from engine.folder_lock import locked
-from engine.model_table import size_text
+from engine.housekeeping import bytes_text, counted_text
 from engine.paths import DataFolder
 from engine.progress_line import ProgressLine
 from engine.protocol import SessionSummary
@@ -43,7 +43,7 @@ def list_sessions(folder: DataFolder, query: str | None, *, as_json: bool) -> in
         return 0
     shown = _short_ids([each.id for each in found])
     for each in found:
-        count = f"{each.message_count:,} message{'s' if each.message_count != 1 else ''}"
+        count = counted_text(each.message_count, "message")
         print(f"{shown[each.id]}  {_date(each.updated_at)}  {count:>14}  {_title(each)}")
     return 0
 
@@ -81,7 +81,7 @@ def export(folder: DataFolder, named: Sequence[str], *, kind: Kind, to: Path | N
                 continue
             path = to / _file_name(each, kind) if into else to
             _write_new(path, content)
-            print(f"{path} ({size_text(len(content))})")
+            print(f"{path} ({bytes_text(len(content))})")
     if to is not None:
         print(
             "What is exported is plain text: whoever can read the file can read the conversation.",
@@ -95,7 +95,7 @@ def import_files(folder: DataFolder, files: Sequence[Path]) -> int:
     with kept_in(folder) as kept:
         for file in files:
             summary = kept.imported(file)
-            count = f"{summary.message_count:,} message{'s' if summary.message_count != 1 else ''}"
+            count = counted_text(summary.message_count, "message")
             print(f"{summary.id}  {count}  {_title(summary)}")
     return 0
 
@@ -129,11 +129,9 @@ def restore(folder: DataFolder, file: Path, *, only_check: bool) -> int:
                 reader.check(Progress(told))
                 manifest = reader.manifest
                 line.clear()
+                files, size = counted_text(len(manifest.members), "file"), bytes_text(reader.content_bytes)
                 states = "" if manifest.with_states else ", without what models have read"
-                print(
-                    f"{file} is whole: {len(manifest.members):,} files, {size_text(reader.content_bytes)}, "
-                    f"of {_date(manifest.created_at)}{states}."
-                )
+                print(f"{file} is whole: {files}, {size}, of {_date(manifest.created_at)}{states}.")
             return 0
         folder.create()
         remedy = "close its windows, or end it, and try again; nothing was changed"
