@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.api import EngineApi, Failed
+from app.lost_answer import LostAnswer
 from app.running_answer import RunningAnswer
 from app.running_turns import BACK, LOST, RunningTurns, busy
 from app.session_tools import SessionTools
@@ -86,8 +87,7 @@ class ConversationState(QObject):
         self._stop_asked = False
         self._was_running = False
         self._turns = RunningTurns()
-        self._lost: RunningAnswer | None = None
-        """An answer that broke off; whether it goes on by itself is not known yet."""
+        self._lost = LostAnswer()
         self._reload_soon = QTimer(self)
         self._reload_soon.setSingleShot(True)
         self._reload_soon.setInterval(RELOAD_PAUSE_MS)
@@ -108,7 +108,7 @@ class ConversationState(QObject):
     @property
     def running(self) -> bool:
         """An answer is being written or asked for in the open conversation, or broke off and may go on by itself."""
-        return self._is_busy or self._lost is not None
+        return self._is_busy or self._lost.id is not None
 
     @property
     def _is_busy(self) -> bool:
@@ -193,13 +193,13 @@ class ConversationState(QObject):
         changed = self._turns.take(status)
         # An answer that is not running as far as is known here may have gone on by itself.
         gone_on = self._stream is None and self._turns.active_answer_id == self._leaf_id
-        if self._lost is not None or (changed and (self._unwatched_leaf() or gone_on)):
+        if self._lost.id is not None or (changed and (self._unwatched_leaf() or gone_on)):
             self._reload_soon.start()
 
     def engine_left(self, *, for_good: bool) -> None:
         """There is no engine now. Another one is being started, unless `for_good`."""
         self._turns.engine_left(for_good=for_good)
-        self._give_up_lost()
+        self._break_off_lost()
 
     # --- turns --------------------------------------------------------------------------------------
 
@@ -267,11 +267,10 @@ class ConversationState(QObject):
         """Show the newest branch through `message_id`, and remember it."""
         if self._summary is None or message_id not in self._messages:
             return
-        leaf_id = self.newest_leaf(message_id)
-        self._leaf_id = leaf_id
+        self._leaf_id = self.newest_leaf(message_id)
         self._show()
         path = f"/api/sessions/{self._summary.id}"
-        change = ChangeSession(leaf_id=leaf_id)
+        change = ChangeSession(leaf_id=self._leaf_id)
         self._api.send("PATCH", path, change, SessionSummary, lambda _: None, self.refused.emit)
 
     def newest_leaf(self, message_id: str) -> str:
@@ -284,6 +283,7 @@ class ConversationState(QObject):
             self.refused.emit(busy())
         if self.running or self._summary is None:
             return None
+        self._lost.forget()
         self._set_beginning(True)
         return self._summary.id
 
@@ -322,45 +322,42 @@ class ConversationState(QObject):
         leaf = self._unwatched_leaf()
         turn_id = self._turns.turn_of(leaf.id) if leaf is not None else None
         if leaf is not None and turn_id is not None:
-            lost, self._lost = self._lost, None
+            went_on = self._lost.goes_on(leaf.id)
             self._follow(turn_id, leaf)
-            if lost is not None:
+            if went_on:
                 self.went_on.emit()
             if self._stop_asked:
                 self.stop()
 
     def _look_for_lost(self) -> None:
         """The store has told the conversation anew: is the answer that broke off written again, or not any more?"""
-        if self._lost is None:
-            return
-        stored = self._messages.get(self._lost.id)
-        if stored is not None and self._leaf_id == stored.id and stored.status == "running":
-            return
-        if stored is None or stored.status != "interrupted" or self._turns.is_settled:
-            self._forget_lost()
-        else:
-            # Shown as it was until the model is there, with which it may go on.
+        lost_id = self._lost.id
+        stored = self._messages.get(lost_id or "") if lost_id == self._leaf_id else None
+        if stored is None or not self._lost.is_waited_for(stored, settled=self._turns.is_settled):
+            self._give_up_lost()
+        elif stored.status == "interrupted":
+            # Shown as it was until it goes on, or has had the time to.
             self._messages[stored.id] = stored.model_copy(update={"status": "running", "finish_reason": None})
             self.progress_changed.emit(stored.id, BACK)
+            if self._turns.is_settled:
+                self._reload_soon.start()
 
-    def _give_up_lost(self) -> None:
-        """Without an engine, and without one to come, it does not go on."""
-        if self._turns.is_over and self._lost is not None:
-            self._messages[self._lost.id] = self._lost.broken_off()
-            self._forget_lost()
-            self._show()
-
-    def _forget_lost(self) -> None:
-        lost, self._lost = self._lost, None
-        self._stop_asked = False
-        if lost is not None:
-            self.progress_changed.emit(lost.id, "")
+    def _give_up_lost(self) -> Message | None:
+        answer, self._stop_asked = self._lost.give_up(), False
+        if answer is not None:
+            self.progress_changed.emit(answer.id, "")
             self._tell_running()
+        return answer
+
+    def _break_off_lost(self) -> None:
+        """Without an engine, and without one to come, it does not go on."""
+        if self._turns.is_over and (answer := self._give_up_lost()) is not None:
+            self._messages[answer.id] = answer
+            self._show()
 
     def _follow(self, turn_id: str, answer: Message) -> None:
         self._answer = RunningAnswer(answer)
-        stream = TurnStream(self._api, turn_id, answer)
-        self._stream = stream
+        stream = self._stream = TurnStream(self._api, turn_id, answer)
         stream.text_added.connect(self._take_text)
         stream.reasoning_added.connect(self._take_reasoning)
         stream.thought_ended.connect(self._take_thought)
@@ -422,12 +419,12 @@ class ConversationState(QObject):
         answer = self._answer
         if answer is not None and answer.id in self._messages:
             self._messages[answer.id] = answer.now()
-            self._lost = answer
+            self._lost.lose(answer)
         self._end_stream()
-        if self._lost is not None:
+        if self._lost.id is not None:
             self._show()
             self.progress_changed.emit(self._lost.id, LOST)
-        self._give_up_lost()
+        self._break_off_lost()
         self._reload_soon.start()
 
     def _end_stream(self) -> None:
@@ -444,7 +441,7 @@ class ConversationState(QObject):
         """Before another conversation is shown: the answer goes on, unwatched."""
         self._opening = None
         self._beginning = self._stop_asked = False
-        self._lost = None
+        self._lost.forget()
         self._reload_soon.stop()
         if self._stream is not None:
             self._shown = []

@@ -237,7 +237,7 @@ def test_after_a_restart_the_answer_is_continued_from_the_store(page: Page, qtbo
     qtbot.waitUntil(lambda: bool(page.progress.get(turn.answer_id)))
     page.engine.messages[turn.answer_id]["text"] = "half an answ"  # one token more was stored than shown
     revive(page)
-    qtbot.waitUntil(lambda: page.said()[1] == "half an answ")
+    qtbot.waitUntil(lambda: page.said()[1] == "half an answ" and not page.state.running)
     page.state.continue_answer(turn.answer_id)
     qtbot.waitUntil(lambda: bool(page.engine.turns) and bool(page.engine.turns[-1].listeners))
     page.engine.turns[-1].text("er")
