@@ -24,6 +24,10 @@ def encrypt(folder: DataFolder, asked: Asked | None, *, remove_plain_files: bool
 
     0, or 1 where a change could not be made. Raises SeamountError and its kinds, KeyMissing where all is locked.
     """
+    if remove_plain_files and asked != "on":
+        raise BadRequest(
+            "Nothing was changed", "copies are removed when conversations are encrypted", "add --on"
+        )
     folder.create()
     encryption = Encryption(folder)
     if asked == "recover":

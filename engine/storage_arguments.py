@@ -14,7 +14,9 @@ COMMANDS = ("sessions", "backup", "restore")
 
 def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands; docs/sessions.md tells what they do."""
-    sessions = add(COMMANDS[0], help="the conversations: list, show, export, import, verify, compact")
+    sessions = add(
+        COMMANDS[0], help="the conversations: list, show, export, import, verify, compact, encrypt"
+    )
     actions = sessions.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", help="all of them, the most recently used first (the default)")
     listing.add_argument("query", metavar="TEXT", nargs="?", help="only those that hold this")
@@ -36,6 +38,8 @@ def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
     actions.add_parser("verify", help="read everything that is kept and check it; status 1 if it is not well")
     actions.add_parser("compact", help="give back to the disk what deleted conversations have left")
 
+    _add_encrypt(actions.add_parser)
+
     backup = add(COMMANDS[1], help="everything but the models into one file")
     backup.add_argument("file", metavar="FILE", help="the file to write; it must not be there yet")
     backup.add_argument(
@@ -48,6 +52,21 @@ def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
     restore.add_argument("--check", action="store_true", help="only see whether it is whole")
 
 
+def _add_encrypt(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """docs/encryption.md tells what is encrypted and what is not."""
+    encrypt = add("encrypt", help="encrypt what is kept, or take that back; alone: what is so")
+    what = encrypt.add_mutually_exclusive_group()
+    for asked, text in (
+        ("on", "encrypt; the recovery key is shown this once"),
+        ("off", "decrypt"),
+        ("recover", "read the recovery key from stdin, where the keyring has lost the key"),
+    ):
+        what.add_argument(f"--{asked}", dest="asked", action="store_const", const=asked, help=text)
+    encrypt.add_argument(
+        "--remove-plain-files", action="store_true", help="with --on: delete older copies without encryption"
+    )
+
+
 def run(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
     """Do what is asked; the exit status. Raises SeamountError and its kinds."""
     from engine import sessions_command as commands
@@ -57,6 +76,10 @@ def run(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
     if command == "restore":
         return commands.restore(folder, _path(options.file), only_check=options.check)
     action = options.action
+    if action == "encrypt":
+        from engine.encryption_command import encrypt
+
+        return encrypt(folder, options.asked, remove_plain_files=options.remove_plain_files)
     if action == "show":
         return commands.show(folder, options.name, as_json=options.json)
     if action == "export":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine import encryption_command
+from engine.cli import main
 from engine.encryption_command import encrypt
 from engine.errors import BadRequest, EngineRunning, KeyMissing
 from engine.folder_lock import locked
@@ -49,6 +50,26 @@ def test_on_off_and_what_is_so(
     assert encrypt(folder, "off") == 0
     assert "are not encrypted" in capsys.readouterr().out
     assert b"quixotic" in folder.sessions_db.read_bytes()
+
+
+def test_as_it_is_typed(folder: DataFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    def seamount(*arguments: str) -> int:
+        command = ["--data", str(folder.root), "sessions", "encrypt", *arguments]
+        return main(command, open_window=lambda _: 9)
+
+    (folder.root / "sessions.db.backup-v1-20250101").write_bytes(folder.sessions_db.read_bytes())
+    assert seamount("--remove-plain-files") != 0
+    assert "add --on" in capsys.readouterr().err
+    assert seamount("--on") == 0
+    assert "sessions.db.backup-v1-20250101" in capsys.readouterr().out
+    assert seamount("--on", "--remove-plain-files") == 0
+    assert "backup" not in capsys.readouterr().out
+    assert not (folder.root / "sessions.db.backup-v1-20250101").exists()
+    assert seamount() == 0
+    assert seamount("--off") == 0
+    assert stored_key_id(folder.sessions_db) is None
+    with pytest.raises(SystemExit):
+        seamount("--on", "--off")
 
 
 def test_a_lost_key_is_given_back(
