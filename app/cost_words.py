@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 INSTANT_S = 1.0
 """What takes less is not waited for."""
+FEW_TOKENS = 8
+"""Nor are so many where nobody knows how long they take: the last token before a question is always read again."""
 COUNTED_S = 5400
 """Up to here seconds are told."""
 
 
 def cost_words(cost: Reuse) -> str:
     """How long until an answer begins, and what is read for it: "reads 2,100 of 9,400 tokens again, about 38 s"."""
-    if cost.reread <= 0 if cost.seconds is None else cost.seconds < INSTANT_S:
+    if cost.reread <= FEW_TOKENS if cost.seconds is None else cost.seconds < INSTANT_S:
         return "instant"
-    if cost.reread <= 0:
-        what = f"{token_count(cost.from_disk or cost.kept)} from the disk"
+    if cost.reread <= FEW_TOKENS and cost.from_disk:
+        what = f"{token_count(cost.from_disk)} from the disk"
     elif cost.kept <= 0:
         what = token_count(cost.reread)
     else:

@@ -10,6 +10,11 @@ from engine.protocol import Reuse
     ("cost", "words"),
     [
         (Reuse(total=3100, kept=3100, reread=0), "instant"),
+        (Reuse(total=126, kept=125, reread=1), "instant"),
+        (
+            Reuse(total=9400, kept=9399, reread=1, seconds=3.4, from_disk=9000),
+            "9,000 tokens from the disk, about 3 s",
+        ),
         (Reuse(total=0, kept=0, reread=0), "instant"),
         (Reuse(total=3100, kept=3000, reread=100, seconds=0.4), "instant"),
         (Reuse(total=2100, kept=0, reread=2100, seconds=38.2), "2,100 tokens, about 38 s"),
