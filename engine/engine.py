@@ -75,6 +75,8 @@ class Engine:
             folder,
             store.database.another,
             database=store.database,
+            states=lambda: self.snapshots,
+            journals=self.journals,
             budget_bytes=lambda: round(self.settings().snapshots_gb * 1e9),
             is_writing=lambda: bool(self.thread.active or self.thread.waiting),
         )
