@@ -16,7 +16,7 @@ import psutil
 from PySide6.QtCore import QCoreApplication, QEventLoop, QSize
 from PySide6.QtWidgets import QApplication, QDialog, QWidget
 
-from tests.end_to_end import library_screenshots, v4_screenshots
+from tests.end_to_end import durable_screenshots, library_screenshots, v4_screenshots
 from tests.end_to_end.live_window import LiveWindow, end_engine, scripted_folder
 from tests.end_to_end.virtual_display import virtual_display
 
@@ -105,13 +105,9 @@ def _tour(window: LiveWindow, take: Callable[..., None]) -> None:
     window.ask("Tell me slowly about mountains under the sea")
     window.wait_for_text(500)
     take("4-streaming")
-    psutil.Process(window.engine().pid).kill()
-    window.wait(lambda: bool(window.sentences()))
-    window.wait(lambda: window.answer().status == "interrupted")
-    take("5-engine-killed")
-    window.do("restart_engine")
-    window.ready()
-    window.wait(lambda: window.desk.commands.can("delete"))
+    window.do("stop")
+    window.wait_for_end()
+    take("5-stopped")
     window.do("delete")
     window.wait(lambda: bool(window.sentences()))
     take("6-deleted")
@@ -126,6 +122,10 @@ def _tour(window: LiveWindow, take: Callable[..., None]) -> None:
     window.do("toggle_sidebar")
 
 
+def _durable_tour(window: LiveWindow, take: Callable[..., None]) -> None:
+    durable_screenshots.tour(window, take, lambda: psutil.Process(window.engine().pid).kill())
+
+
 def _pictures(scale: int) -> None:
     os.environ["QT_SCALE_FACTOR"] = str(scale)
     with virtual_display():
@@ -134,6 +134,7 @@ def _pictures(scale: int) -> None:
         for theme in ("light", "dark"):
             for script, context_tokens, tour in (
                 (SCRIPT, 8192, _tour),
+                (durable_screenshots.TALK, 65_536, _durable_tour),
                 (v4_screenshots.V4_TALK, v4_screenshots.CONTEXT_TOKENS, v4_screenshots.tour),
                 (v4_screenshots.V4_TALK, 8192, v4_screenshots.small_tour),
             ):
