@@ -88,9 +88,7 @@ class ConversationState(QObject):
         self._was_running = False
         self._turns = RunningTurns()
         self._lost = LostAnswer()
-        self._reload_soon = QTimer(self)
-        self._reload_soon.setSingleShot(True)
-        self._reload_soon.setInterval(RELOAD_PAUSE_MS)
+        self._reload_soon = QTimer(self, singleShot=True, interval=RELOAD_PAUSE_MS)
         self._reload_soon.timeout.connect(self.reload)
 
     # --- what is open -------------------------------------------------------------------------------
@@ -108,7 +106,12 @@ class ConversationState(QObject):
     @property
     def running(self) -> bool:
         """An answer is being written or asked for in the open conversation, or broke off and may go on by itself."""
-        return self._is_busy or self._lost.id is not None
+        return self._is_busy or self.is_lost
+
+    @property
+    def is_lost(self) -> bool:
+        """The answer broke off, and whether it goes on is not known yet."""
+        return self._lost.id is not None
 
     @property
     def _is_busy(self) -> bool:

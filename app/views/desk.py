@@ -459,8 +459,8 @@ class Desk(QObject):
         self.parts.meter.show_use(use.tokens, self.shelf.context_tokens, overflowed=use.overflowed)
 
     def _rest(self) -> None:
-        """The status line while no turn is running."""
-        if not self.conversation.running:
+        """The status line while no turn is running, or nobody knows whether one is."""
+        if not self.conversation.running or self.conversation.is_lost:
             answer = self.conversation.last("assistant")
             words = resting_words(self.watch.state, self.shelf, self._asking.is_held, answer)
             self.parts.status.show_rest(self.setup.words or words)

@@ -5,12 +5,14 @@ Does not change anything; it says what is wanted.
 """
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import (
     QCheckBox,
     QDialog,
     QDialogButtonBox,
     QLabel,
     QLineEdit,
+    QPlainTextEdit,
     QVBoxLayout,
     QWidget,
 )
@@ -28,6 +30,8 @@ from engine.protocol import ErrorBody
 from engine.protocol_encryption import ChangeEncryption, EncryptionChange, EncryptionState
 
 WIDTH_PX = 600
+KEY_LINES = 2
+KEY_FRAME_PX = 32
 
 
 class EncryptionDialog(QDialog):
@@ -49,9 +53,11 @@ class EncryptionDialog(QDialog):
         self.plain = QLabel()
         self.remove_plain = QCheckBox("&Delete these copies once the conversations are encrypted")
         self.advice = QLabel(KEY_ADVICE)
-        self.key = QLineEdit()
+        self.key = QPlainTextEdit()
         self.key.setReadOnly(True)
+        self.key.setTabChangesFocus(True)
         self.key.setFont(theme.code_font(1.0))
+        self.key.setFixedHeight(QFontMetrics(theme.code_font(1.0)).lineSpacing() * KEY_LINES + KEY_FRAME_PX)
         self.key.setAccessibleName("Recovery key")
         self.written = QCheckBox("I have &written it down")
         self.caption = QLabel("Recovery &key")
@@ -74,6 +80,8 @@ class EncryptionDialog(QDialog):
         self.restart_button = buttons.addButton("Restart the engine", QDialogButtonBox.ButtonRole.ActionRole)
         for button in (self.change_button, self.restart_button):
             button.setAutoDefault(False)
+        self.close_button.setAutoDefault(False)
+        self.restart_button.setDefault(True)
         self.written.toggled.connect(self._show)
         self.given.textChanged.connect(self._show)
         self.change_button.clicked.connect(self._change)
@@ -100,8 +108,7 @@ class EncryptionDialog(QDialog):
 
     def show_change(self, change: EncryptionChange) -> None:
         """A change was asked for; a key that comes with it is shown now and not again."""
-        self.key.setText(change.recovery_key or "")
-        self.key.setCursorPosition(0)
+        self.key.setPlainText(_in_lines(change.recovery_key or ""))
         self.written.setChecked(False)
         self.show_state(change.state)
         if change.recovery_key:
@@ -114,7 +121,7 @@ class EncryptionDialog(QDialog):
 
     def done(self, result: int) -> None:
         """However it ends, no key stays in it. Without the key written down, nothing is encrypted with it."""
-        unwritten = bool(self.key.text()) and not self.written.isChecked()
+        unwritten = bool(self.key.toPlainText()) and not self.written.isChecked()
         for field in (self.key, self.given):
             field.clear()
         if unwritten:
@@ -130,7 +137,7 @@ class EncryptionDialog(QDialog):
         state = self._state
         locked = state is not None and state.locked is not None
         asks = locked and state is not None and not state.restart_needed
-        shows_key = bool(self.key.text())
+        shows_key = bool(self.key.toPlainText())
         if state is not None:
             self.state.setText(breakable(encryption_words(state)))
             self.plain.setText(breakable(plain_words(state)))
@@ -149,7 +156,15 @@ class EncryptionDialog(QDialog):
         self.change_button.setEnabled(not asks or bool(self.given.text().strip()))
         self.restart_button.setVisible(state is not None and state.restart_needed)
         self.restart_button.setEnabled(not shows_key or self.written.isChecked())
-        self.adjustSize()
+        self._fit()
+
+    def _fit(self) -> None:
+        """As high as what is shown now: of a layout that breaks lines, Qt remembers the highest."""
+        layout = self.layout()
+        if layout is not None:
+            layout.activate()
+            width = max(self.width(), WIDTH_PX)
+            self.resize(width, max(layout.totalHeightForWidth(width), layout.totalMinimumSize().height()))
 
     def _change(self) -> None:
         state = self._state
@@ -166,3 +181,10 @@ class EncryptionDialog(QDialog):
     def _restart(self) -> None:
         self.restart_requested.emit()
         self.accept()
+
+
+def _in_lines(key: str) -> str:
+    """A recovery key in lines of equal length, so that all of it is seen; spaces and hyphens in one do not count."""
+    groups = key.split("-")
+    per_line = -(-len(groups) // KEY_LINES)
+    return "\n".join("-".join(groups[at : at + per_line]) for at in range(0, len(groups), per_line))

@@ -31,7 +31,7 @@ TALK: dict[str, Any] = {
     "context_tokens": 65_536,
     "replies": [{"match": "slowly", "text": ANSWER * 3, "delay_s": 0.03}, {"text": ANSWER}],
 }
-KEY = "k7wq-3m9f-x2dn-84ht-p6vc-jz5r-e1ya-bs0g-4q8u-nk3w-7tfd-m2xh-9rjc"
+KEY = "K7WQ-3MNF-X2DN-A4HT-P6VC-JZ5R-E3YA-BS2G-4QCU-NK3W-7TFD-M2XH-BRJC-QZ2L"
 
 
 def tour(window: LiveWindow, take: Take, kill: Callable[[], None]) -> None:
