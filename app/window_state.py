@@ -118,7 +118,18 @@ class WindowState:
 
     @draft.setter
     def draft(self, value: str) -> None:
-        self._ini.setValue("conversation/draft", value)
+        self._ini.setValue("conversation/draft", value if self.keeps_draft else "")
+
+    @property
+    def keeps_draft(self) -> bool:
+        """Whether drafts are written here; they are not while conversations are encrypted, for this file is not."""
+        return self._text("conversation/keeps_draft") != "no"
+
+    @keeps_draft.setter
+    def keeps_draft(self, value: bool) -> None:
+        self._ini.setValue("conversation/keeps_draft", "" if value else "no")
+        if not value:
+            self.draft = ""
 
     def _text(self, key: str) -> str:
         # An INI value with a comma comes back as a list when it was written by hand without quotes.

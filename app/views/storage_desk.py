@@ -7,7 +7,7 @@ writes no file but an exported one.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QDir, QObject, Qt
+from PySide6.QtCore import QDir, QObject, Qt, Signal
 from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 from shiboken6 import isValid
 
@@ -33,6 +33,9 @@ BACKUP_SUFFIX = "seamount-backup"
 class StorageDesk(QObject):
     """`theme` gives the look of the moment; dialogs stand in the window of the notices."""
 
+    encryption_told = Signal(bool)
+    """Whether conversations are encrypted: an engine has said so."""
+
     def __init__(
         self,
         api: EngineApi,
@@ -54,6 +57,7 @@ class StorageDesk(QObject):
         """An engine is there: conversations that it cannot open, and a restore that it has finished, are told."""
 
         def locked(state: EncryptionState) -> None:
+            self.encryption_told.emit(state.on)
             trouble = state.locked or state.problem
             if trouble is not None:
                 self._notices.tell(

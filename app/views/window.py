@@ -247,6 +247,7 @@ class MainWindow(QMainWindow):
         self.desk.changed.connect(self.update_actions)
         self.desk.library.opened.connect(self._show_library)
         self.desk.library.left.connect(self._show_conversation)
+        self.desk.storage.encryption_told.connect(self._keep_or_drop_drafts)
         self.update_actions()
         self.desk.begin()
         self.setWindowIcon(application_icon())
@@ -418,6 +419,11 @@ class MainWindow(QMainWindow):
     def _keep_draft(self) -> None:
         self.memory.draft = self.composer.draft.text
         self.memory.save()
+
+    def _keep_or_drop_drafts(self, encrypted: bool) -> None:
+        if self.memory.keeps_draft == encrypted:
+            self.memory.keeps_draft = not encrypted
+            self._keep_draft()
 
     def _show_sidebar(self, shown: bool) -> None:
         self.sidebar.setVisible(shown)

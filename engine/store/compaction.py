@@ -39,7 +39,13 @@ def compact(database: Database) -> Compacted:
         )
     try:
         with database.reading() as connection:
-            connection.execute("VACUUM")
+            # An encrypted store is sorted in memory, but the copy that is made here is encrypted, and may be large.
+            sorting = connection.execute("PRAGMA temp_store").fetchone()[0]
+            connection.execute("PRAGMA temp_store = DEFAULT")
+            try:
+                connection.execute("VACUUM")
+            finally:
+                connection.execute(f"PRAGMA temp_store = {sorting}")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except DiskFull as error:
         why = "the disk that holds the data folder, or the one for temporary files, is full"

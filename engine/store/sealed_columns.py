@@ -63,7 +63,9 @@ class SealedColumns:
         return self._cipher
 
     def add_to(self, connection: sqlite3.Connection) -> None:
-        """Register the functions."""
+        """Register the functions. What SQLite sorts of an encrypted store it sorts in memory, never in a file."""
+        if self._cipher is not None:
+            connection.execute("PRAGMA temp_store = MEMORY")
         connection.create_function("seal", 3, self.seal)
         connection.create_function("unseal", 3, self.unseal_told)
         connection.create_function("unseal_or_null", 3, self._unseal_or_none)

@@ -25,6 +25,28 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
 
 
+def test_while_conversations_are_encrypted_no_draft_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "window.ini"
+    state = WindowState(path)
+    assert state.keeps_draft
+    state.draft = "quixotic"
+    state.save()
+    assert b"quixotic" in path.read_bytes()
+    state.keeps_draft = False
+    state.save()
+    assert b"quixotic" not in path.read_bytes()
+    # Also by the next window, before any engine has said so again.
+    again = WindowState(path)
+    again.draft = "quixotic"
+    again.save()
+    assert again.draft == ""
+    assert b"quixotic" not in path.read_bytes()
+    again.keeps_draft = True
+    again.draft = "quixotic"
+    assert WindowState(path).keeps_draft
+    assert again.draft == "quixotic"
+
+
 def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
     state = WindowState(tmp_path / "none.ini")
     assert (state.theme, state.zoom, state.session_id, state.draft) == ("system", 1.0, None, "")

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QDialog, QFileDialog
 from pytestqt.qtbot import QtBot
 
 from app import storage_shelf
+from app.composer_text import draft_of
 from app.engine_watch import EngineState
 from app.views.backup_dialog import BackupDialog
 from app.views.encryption_dialog import EncryptionDialog
@@ -191,7 +192,12 @@ def test_locked_conversations_are_told_and_opened_with_the_key(
     qtbot.addWidget(window)
     with qtbot.waitSignal(window.shown_first):
         window.show()
+    assert window.memory.keeps_draft
+    window.composer.set_draft(draft_of("quixotic"))
     qtbot.waitUntil(lambda: notices(window) == "Their key is not here.")
+    assert not window.memory.keeps_draft
+    window.memory.save()
+    assert "quixotic" not in folder.window_state.read_text()
     notice = window.notices.notice("encryption")
     assert notice is not None
     assert notice.button is not None

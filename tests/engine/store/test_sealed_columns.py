@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import DataFolderError, KeyMissing, SealBroken
 from engine.protocol import ErrorBody, Sampling, Thought, Tool, ToolCall
+from engine.store.compaction import compact
 from engine.store.resealing import reseal
 from engine.store.sealed_columns import SEALED
 from engine.store.sealing import AesCipher, MasterKey
@@ -154,6 +155,15 @@ def test_a_value_that_was_moved_does_not_open(
             for message in store.session(session).messages:
                 store.token_ids(message.id)
     assert "one" not in caught.value.text.split()
+
+
+def test_an_encrypted_store_sorts_nothing_into_files(store: SessionStore) -> None:
+    talk(store, "one")
+    for _ in range(2):
+        with store.database.reading() as connection:
+            assert connection.execute("PRAGMA temp_store").fetchone()[0] == 2
+        compact(store.database)
+    assert [each.title for each in store.list_sessions()] == ["title one"]
 
 
 def test_a_damaged_search_text_does_not_stop_the_search(store: SessionStore, path: Path) -> None:
