@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion", "fetching", "reuse")
+BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion", "fetching", "reuse", "journalling")
 
 
 def main() -> int:

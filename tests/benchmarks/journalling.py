@@ -1,0 +1,100 @@
+"""What journalling costs while an answer is written: tokens a second with it ÷ without, on the starter model.
+
+One answer is written token by token, as the engine writes it: a step of the model, a draw, and the piece kept. In
+blocks of `BLOCK` tokens, in turn, it is kept by the store alone and by journal and store, every piece for itself, with
+the thread that syncs at its ordinary `journal_sync_ms`; the order within a pair of blocks changes from pair to pair,
+so that the growing context slows both alike. The figure is the median of the pairs' ratios. Beside it stands what one
+piece takes in the journal by itself, as a share of the time of a token where that is fastest (the quickest tenth of the
+steps): other work on the machine disturbs that less. The threads are those that the engine would take; given as an
+argument, so many.
+"""
+
+import statistics
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from engine.backends.llamacpp import LlamaCppBackend
+from engine.protocol import Sampling, Settings
+from engine.sampling import draw
+from engine.store.journals import Journals
+from engine.store.sessions import SessionStore
+from tests.benchmarks.against_sweep import starter
+
+BLOCK = 16
+PAIRS = 40
+CONTEXT_TOKENS = 4096
+COSTLY = 0.01
+"""The share of the speed that journalling may cost."""
+PROMPT = "Write a long story about a ship that sails to the south and does not come back."
+SAMPLING = Sampling(temperature=0.8, seed=7)
+
+
+def main() -> bool:
+    """Print the figures; True when both hold."""
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 else max(1, (psutil.cpu_count(logical=False) or 2) - 1)
+    backend = LlamaCppBackend.open(
+        starter(), name="starter", context_tokens=CONTEXT_TOKENS, threads=threads, on_progress=lambda _: True
+    )
+    with TemporaryDirectory() as scratch, closing(backend):
+        store = SessionStore.open(Path(scratch) / "sessions.db")
+        journals = Journals(Path(scratch) / "sessions", lambda: Settings().journal_sync_ms)
+        journals.recover(store)
+        session = store.create_session()
+        _, answer = store.begin_turn(
+            session.id, parent_id=None, question=PROMPT, model_id="starter", sampling=SAMPLING
+        )
+        journal = journals.turn(session.id, answer, model_id="starter", sampling=SAMPLING)
+        backend.sync(backend.tokenize(PROMPT), lambda *_: None, lambda: False)
+        steps: list[float] = []
+        pieces: list[float] = []
+
+        def block(*, journalled: bool) -> float:
+            """Tokens a second."""
+            began = time.perf_counter()
+            for _ in range(BLOCK):
+                token_id = draw(backend.logits(), SAMPLING, len(backend.held))
+                text = backend.token_bytes(token_id).decode("utf-8", "replace")
+                if journalled:
+                    piece = time.perf_counter()
+                    journal.tokens([token_id], text, "text")
+                    pieces.append(time.perf_counter() - piece)
+                store.append(answer.id, text, [token_id])
+                step = time.perf_counter()
+                backend.step(token_id)
+                steps.append(time.perf_counter() - step)
+            return BLOCK / (time.perf_counter() - began)
+
+        block(journalled=True), block(journalled=False)  # warms both up
+        ratios: list[float] = []
+        speeds: list[float] = []
+        for number in range(PAIRS):
+            with_first = number % 2 == 0
+            first, second = block(journalled=with_first), block(journalled=not with_first)
+            ours, alone = (first, second) if with_first else (second, first)
+            ratios.append(ours / alone)
+            speeds.append(alone)
+        journal.close(settled=True)
+        journals.close()
+        store.close()
+    ratio, quick_s = statistics.median(ratios), sorted(steps)[len(steps) // 10]
+    piece_s = statistics.median(pieces)
+    share = piece_s / quick_s
+    print(
+        f"journalling: {statistics.median(speeds):.1f} tok/s without, ratio with it {ratio:.4f} "
+        f"(wanted ≥ {1 - COSTLY}), middle half {statistics.quantiles(ratios)[0]:.4f} to {statistics.quantiles(ratios)[2]:.4f}; "
+        f"{threads} thread(s), load {psutil.getloadavg()[0]:.1f}"
+    )
+    print(
+        f"journalling: a piece takes {piece_s * 1e6:.0f} µs, a token {quick_s * 1e3:.2f} ms at its fastest: "
+        f"{100 * share:.2f} % (wanted ≤ {100 * COSTLY:.0f} %)"
+    )
+    return ratio >= 1 - COSTLY and share <= COSTLY
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)
