@@ -36,6 +36,7 @@ def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
     take_in = actions.add_parser("import", help="conversations that were exported as JSON")
     take_in.add_argument("files", metavar="FILE", nargs="+", help="a file that `export --format json` wrote")
     actions.add_parser("verify", help="read everything that is kept and check it; status 1 if it is not well")
+    _add_encrypt(actions.add_parser)
     actions.add_parser("compact", help="give back to the disk what deleted conversations have left")
 
     _add_encrypt(actions.add_parser)
@@ -53,17 +54,19 @@ def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_encrypt(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """docs/encryption.md tells what is encrypted and what is not."""
-    encrypt = add("encrypt", help="encrypt what is kept, or take that back; alone: what is so")
-    what = encrypt.add_mutually_exclusive_group()
-    for asked, text in (
-        ("on", "encrypt; the recovery key is shown this once"),
-        ("off", "decrypt"),
-        ("recover", "read the recovery key from stdin, where the keyring has lost the key"),
+    """docs/encryption.md."""
+    encrypt = add("encrypt", help="encryption of what is kept: what is so, on, off, or its recovery key")
+    wish = encrypt.add_mutually_exclusive_group()
+    for name, text in (
+        ("on", "encrypt everything; a recovery key is shown once"),
+        ("off", "store everything as plain text again"),
+        ("recover", "take the recovery key, a line of stdin"),
     ):
-        what.add_argument(f"--{asked}", dest="asked", action="store_const", const=asked, help=text)
+        wish.add_argument(f"--{name}", dest="asked", action="store_const", const=name, help=text)
     encrypt.add_argument(
-        "--remove-plain-files", action="store_true", help="with --on: delete older copies without encryption"
+        "--remove-plain-files",
+        action="store_true",
+        help="with --on: delete older copies that are not encrypted",
     )
 
 
@@ -91,6 +94,10 @@ def run(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
         return commands.verify(folder)
     if action == "compact":
         return commands.compact(folder)
+    if action == "encrypt":
+        from engine.encryption_command import encrypt
+
+        return encrypt(folder, options.asked, remove_plain_files=options.remove_plain_files)
     query, as_json = getattr(options, "query", None), getattr(options, "json", False)
     return commands.list_sessions(folder, query, as_json=as_json)
 
