@@ -159,6 +159,7 @@ class MortalEngine:
     def follow(self, turn_id: str, session_id: str, answer_id: str, cut: Cut | None = None) -> Json:
         """Listen to a turn to its end, noting what is shown; the answer's message. Raises Died."""
         seen: Counter[str] = Counter()
+        killed = False
         live, shown = self.live, self.shown[answer_id]
         events = f"/api/turns/{turn_id}/events"
         with (
@@ -173,11 +174,13 @@ class MortalEngine:
                 elif event["kind"] in ("done", "error"):
                     assert event["kind"] == "done", event
                     self.note(session_id, event["message"], whole=True)
-                    return event["message"]
-                if cut and cut.kind == event["kind"] and seen[event["kind"]] >= cut.at:
+                    if not killed:
+                        return event["message"]
+                if cut and not killed and cut.kind == event["kind"] and seen[event["kind"]] >= cut.at:
                     # What still lies in the connection was told too, and is read before the end is met.
+                    killed = True
                     live.process.kill()
-        raise self._death(cut.kind if cut and seen[cut.kind] >= cut.at else None)
+        raise self._death(cut.kind if cut and killed else None)
 
     def revive(self, fault: str = "") -> None:
         """Start it again after its death, and look whether all that was shown is there."""
