@@ -42,6 +42,8 @@ from engine.settings import load_settings, save_settings
 from engine.storage_tasks import StorageTasks
 from engine.store import restore
 from engine.store.encryption import Encryption
+from engine.store.journals import Journals, Unfinished
+from engine.store.sealing import Ciphers
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
 from engine.version import version
@@ -127,7 +129,7 @@ class Engine:
         if opened.ciphers or opened.locked:
             say_less()
         if opened.locked is not None:
-            engine._locked = opened.locked.text
+            engine._locked = ErrorBody(code=opened.locked.code, text=opened.locked.text)
         engine._first_model = first
         engine.housekeeping.notice = restored
         engine._settings_problem = problem

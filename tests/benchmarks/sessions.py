@@ -222,12 +222,13 @@ def _kept(
     stepping.longest_s, stepping.tokens = 0.0, 0
     began_s = time.perf_counter()
     stepping.until(ended.is_set, keep)
+    kept_s = time.perf_counter() - began_s
     ((digest, error),) = outcome
     if digest is None:
         raise error or RuntimeError("nothing was written")
-    print(f"sessions, {memory.size / 1e6:,.0f} MB at {STATE_TOKENS:,} tokens kept in {time.perf_counter() - began_s:.1f} s, "
+    print(f"sessions, {memory.size / 1e6:,.0f} MB at {STATE_TOKENS:,} tokens kept in {kept_s:.1f} s, "
           f"{stepping.tokens:,} tokens generated meanwhile, at most {stepping.longest_s:.2f} s between two (wanted ≤ "
-          f"{LONGEST_PAUSE_S}), saving and loading {relay_s:.2f} s ({relay_cpu_s:.2f} of it computing)", flush=True)  # fmt: skip
+          f"{LONGEST_PAUSE_S}), to save and load {relay_s:.2f} s ({relay_cpu_s:.2f} working)", flush=True)  # fmt: skip
     return digest, stepping.longest_s
 
 

@@ -133,14 +133,22 @@ class World:
         engine = self.engine
         if step.kind == "kill":
             engine.kill("idle")
-            engine.revive()
+            self._revive()
         elif step.kind == "restart":
             engine.stop()
-            engine.revive()
+            self._revive()
         elif step.kind == "new" or not self.talks:
             self.talks.append(Talk(engine.ask("POST", "/api/sessions", {})["id"]))
         else:
             self._in(self.talks[step.session % len(self.talks)], step)
+
+    def _revive(self) -> None:
+        """A start purges what was deleted before it."""
+        for talk in self.talks:
+            if talk.deleted:
+                self.engine.forget(talk.id)
+        self.talks = [talk for talk in self.talks if not talk.deleted]
+        self.engine.revive()
 
     def _in(self, talk: Talk, step: Step) -> None:
         path = f"/api/sessions/{talk.id}"
@@ -148,7 +156,6 @@ class World:
             self.engine.ask("DELETE", path)
             talk.deleted = True
         elif step.kind == "restore" or talk.deleted:
-            # What is deleted is purged by the next start: it is brought back before anything is done in it.
             self.engine.ask("POST", f"{path}/restore")
             talk.deleted = False
         elif step.kind == "switch":
@@ -184,7 +191,7 @@ class World:
             answer_id = begun["answer"]["id"]
             engine.follow(begun["id"], talk.id, answer_id, Cut("text", step.cut) if step.cut else None)
         except Died:
-            engine.revive()
+            self._revive()
             message = engine.stored(talk.id, answer_id)
             if message["status"] != "complete":
                 engine.go_on(talk.id, answer_id, by_itself=self.by_itself)
@@ -222,7 +229,7 @@ def _titles(talk: Talk) -> set[str]:
     suppress_health_check=list(HealthCheck),
     derandomize="SEAMOUNT_MODEL_EXAMPLES" not in os.environ,
 )
-@given(steps=STEPS, resume=st.sampled_from(["offer"]))
+@given(steps=STEPS, resume=st.sampled_from(["offer", "continue"]))
 @pytest.mark.timeout(60 * EXAMPLES)
 def test_what_must_be_there_is_there(steps: list[Step], resume: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -197,6 +197,10 @@ class MortalEngine:
                     assert id_ in stored, f"the message {id_} was shown and is gone"
                     _compare(shown, stored[id_])
 
+    def forget(self, session_id: str) -> None:
+        """Expect no more of a session: it was removed for good."""
+        self.shown = {id_: each for id_, each in self.shown.items() if each.session_id != session_id}
+
     def unknown(self, session_id: str) -> list[Json]:
         """Messages of a session that nobody was told of: what a cut request may have left."""
         session = self.ask("GET", f"/api/sessions/{session_id}")

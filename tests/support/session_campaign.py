@@ -95,10 +95,12 @@ class Count:
 
 @dataclass
 class Told:
-    """How an act came out. `parted`: a kill came after the answer's end, before its state was surely kept."""
+    """How an act came out. `parted`: a kill came after the answer's end, before its state was surely kept.
+    `written`: when a kill came, something of the answer was there to go on from."""
 
     message: Json | None = None
     cuts: int = 0
+    written: bool = False
     parted: bool = False
 
 
@@ -164,6 +166,7 @@ class Course:
                     answer_id = self._left_behind(session_id, turn)
                 if answer_id:
                     stored = self._again(lambda at=answer_id: engine.stored(session_id, at))
+                    told.written |= bool(stored["text"] or stored["reasoning"])
                     if stored["status"] == "complete":
                         engine.note(session_id, stored)
                         told.message, told.parted = stored, True
@@ -242,7 +245,7 @@ def _turn(act: Act, session_id: str, branch: list[Json]) -> tuple[Json, list[Jso
 def _acts(chance: random.Random, which: str, count: int) -> list[Act]:
     acts: list[Act] = []
     for _ in range(count):
-        long = chance.random() < 0.08
+        long = chance.random() < 0.05
         characters = LONG_CHARACTERS[which] if long else 30 + int(chance.expovariate(1 / 150))
         words = " ".join(chance.choice(WORDS) for _ in range(characters // 5))
         how: Json = {
@@ -263,7 +266,7 @@ def _cuts(chance: random.Random, told: Told, seconds: float) -> list[Cut]:
     if told.message is None:
         return []
     cuts: list[Cut] = []
-    while chance.random() < (0.85 if not cuts else 0.4):
+    while chance.random() < (0.9 if not cuts else 0.6):
         kind = chance.choice(("timer", "timer", "text", "prefill"))
         if kind == "timer":
             cuts.append(Cut("timer", chance.uniform(0, seconds * 1.2)))
@@ -309,7 +312,7 @@ def _begun(root: Path, which: str, made: Path | None, chance: random.Random) -> 
         (data.models / V4_FILE).hardlink_to(made)
     data.settings.write_text(
         f"format = 1\ncontext_tokens = {CONTEXT_TOKENS[which]}\n"
-        f"answer_tokens = {chance.choice((60, 120, 600) if which == 'v4' else (40, 80))}\nthinking_tokens = 25\n"
+        f"answer_tokens = {chance.choice((60, 120, 320) if which == 'v4' else (40, 80))}\nthinking_tokens = 25\n"
         f'resume = "{chance.choice(("offer", "continue"))}"\n'
         f"journal_sync_ms = {chance.choice((0, 100))}\nthreads = 1\n"
     )
@@ -317,7 +320,7 @@ def _begun(root: Path, which: str, made: Path | None, chance: random.Random) -> 
 
 
 def _episode(course: Course, which: str, chance: random.Random, count: Count, where: str) -> None:
-    acts = _acts(chance, which, 4)
+    acts = _acts(chance, which, 6)
     engine = course.engine
     twin_root = engine.root.with_name(f"{engine.root.name}-twin-{count.episodes}")
     shutil.copytree(engine.root, twin_root)
@@ -345,8 +348,8 @@ def _episode(course: Course, which: str, chance: random.Random, count: Count, wh
         count.turns += 1
         count.tokens += len(mine)
         count.cut_turns += told.cuts > 0
-        said = told.message["continued"] or ("not said" if told.cuts and not told.parted else "not cut")
-        if said != "not cut":
+        said = told.message["continued"] or ("begun again" if told.cuts else "not cut")
+        if told.written and not told.parted:
             count.continued[said] += 1
         if parted:
             count.apart += 1
