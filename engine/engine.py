@@ -43,7 +43,6 @@ from engine.storage_tasks import StorageTasks
 from engine.store import restore
 from engine.store.encryption import Encryption
 from engine.store.journals import Journals, Unfinished
-from engine.store.sealing import Ciphers
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
 from engine.version import version
@@ -124,12 +123,14 @@ class Engine:
             store = SessionStore.open(folder.sessions_db, rows)
         else:
             store = SessionStore.locked(folder.sessions_db, opened.locked)
-        engine = cls(folder, store, library, settings)
+        engine = cls(folder, store, library, settings, opened)
         engine.encryption = encryption
         if opened.ciphers or opened.locked:
             say_less()
-        if opened.locked is not None:
-            engine._locked = ErrorBody(code=opened.locked.code, text=opened.locked.text)
+        if opened.locked is None:
+            engine._unfinished = engine.journals.recover(store)
+        else:
+            engine._locked = opened.locked.text
         engine._first_model = first
         engine.housekeeping.notice = restored
         engine._settings_problem = problem
