@@ -16,6 +16,7 @@ an engine does, and what comes out must be what went in:
 """
 
 import argparse
+import logging
 import random
 import shutil
 import struct
@@ -29,15 +30,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.store.journal_records import HEADER_BYTES, Reading
-from engine.store.journals import Journals
-from engine.store.snapshot_file import PREAMBLE, TRAILER, read_index, state_digest
-from engine.store.snapshots import SnapshotStore
-
 from engine.errors import SeamountError, SnapshotDamaged
 from engine.paths import DataFolder
 from engine.settings import load_settings
+from engine.store.journal_records import HEADER_BYTES, Reading
+from engine.store.journals import Journals
 from engine.store.sessions import SessionStore
+from engine.store.snapshot_file import PREAMBLE, TRAILER, read_index, state_digest
+from engine.store.snapshots import SnapshotStore
 from tests.integration.live_engine import write_script
 from tests.support.mortal_engine import Cut, Died, MortalEngine
 
@@ -245,21 +245,27 @@ def run(
     all_cases = list(cases(whole))
     chance = random.Random(seed)
     if most is not None and most < len(all_cases):
-        # Every file has its share: a long one would else leave nothing to the others.
-        by_file: dict[str, list[Case]] = {}
+        # Every kind of file has its share: a long one would else leave nothing to the others.
+        by_kind: dict[str, list[Case]] = {}
         for case in chance.sample(all_cases, len(all_cases)):
-            by_file.setdefault(Path(case.file).name, []).append(case)
-        share = -(-most // len(by_file))
-        all_cases = [case for each in by_file.values() for case in each[:share]]
+            by_kind.setdefault(_kind(case), []).append(case)
+        share = -(-most // len(by_kind))
+        all_cases = [case for each in by_kind.values() for case in each[:share]]
     count: Counter[str] = Counter()
+    told(f"{len(all_cases)} cases")
     for number, case in enumerate(all_cases):
-        count[f"{Path(case.file).suffix or Path(case.file).name}: {attempt(whole, case, folder)}"] += 1
+        count[f"{_kind(case)}: {attempt(whole, case, folder)}"] += 1
         if number % 200 == 199:
             told(f"{number + 1} of {len(all_cases)}")
     return count
 
 
+def _kind(case: Case) -> str:
+    return Path(case.file).suffix or Path(case.file).name
+
+
 def main() -> int:
+    logging.disable()  # what is damaged is told there, each time
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
