@@ -16,7 +16,6 @@ was continued and is said to be identical must be so, token for token. Those tha
 import argparse
 import random
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
@@ -29,7 +28,11 @@ from typing import Any, Literal
 
 from convert.conversion import convert
 from engine.paths import DataFolder
+from engine.store.database import Database
+from engine.store.inspection import Inspection
+from engine.store.journals import Journals
 from engine.store.sessions import SessionStore
+from engine.store.snapshots import SnapshotStore
 from tests.convert.conversions import checkpoint, job
 from tests.support.mortal_engine import Cut, Died, Json, MortalEngine, placed_points
 
@@ -245,7 +248,7 @@ def _turn(act: Act, session_id: str, branch: list[Json]) -> tuple[Json, list[Jso
 def _acts(chance: random.Random, which: str, count: int) -> list[Act]:
     acts: list[Act] = []
     for _ in range(count):
-        long = chance.random() < 0.05
+        long = chance.random() < 0.03
         characters = LONG_CHARACTERS[which] if long else 30 + int(chance.expovariate(1 / 150))
         words = " ".join(chance.choice(WORDS) for _ in range(characters // 5))
         how: Json = {
@@ -283,6 +286,7 @@ def run(folder: Path, *, kills: int, seed: int, which: str = "v4", log: bool = F
     made = _model(folder) if which == "v4" else None
     engine = MortalEngine(folder, "")
     course: Course | None = None
+    began_s = time.monotonic()
     while sum(count.kills.values()) < kills:
         if count.episodes % FOLDER_EPISODES == 0:
             engine = _begun(folder / f"data-{count.episodes}", which, made, chance)
@@ -292,7 +296,7 @@ def run(folder: Path, *, kills: int, seed: int, which: str = "v4", log: bool = F
         _episode(course, which, chance, count, f"seed {seed}, episode {count.episodes}")
         count.episodes += 1
         if log:
-            print(f"{count.episodes} episodes, {sum(count.kills.values())} kills, {dict(count.continued)}, "
+            print(f"{time.monotonic() - began_s:.0f} s: {count.episodes} episodes, {count.turns} turns, {sum(count.kills.values())} kills, {dict(count.continued)}, "
                   f"{count.compared} compared, {dict(count.not_alike)} not alike", flush=True)  # fmt: skip
         if count.episodes % FOLDER_EPISODES == 0 and not count.wrong:
             shutil.rmtree(engine.root)
@@ -381,9 +385,16 @@ def _token_ids(root: Path, course: Sequence[Told]) -> list[list[int]]:
 
 
 def verify(root: Path) -> None:
-    """Every file of an engine that does not run is in order. Raises AssertionError."""
-    with closing(sqlite3.connect(DataFolder(root).sessions_db)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    """Every file of an engine that does not run is in order, and no kill has left a damaged one. AssertionError."""
+    folder = DataFolder(root)
+    with closing(Database.open(folder.sessions_db)) as database:
+        problems = Inspection(database).problems()
+    with closing(Journals(folder.journals, lambda: 0)) as journals:
+        problems += journals.verify()
+    with closing(SnapshotStore(folder.snapshots, lambda: 1 << 40)) as snapshots:
+        problems += snapshots.verify()
+        assert snapshots.usage().damaged == 0, f"{root}: a snapshot was set aside"
+    assert problems == [], f"{root}: {problems}"
 
 
 def report(count: Count, seconds: float) -> str:
