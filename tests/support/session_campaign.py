@@ -296,8 +296,9 @@ def run(folder: Path, *, kills: int, seed: int, which: str = "v4", log: bool = F
         _episode(course, which, chance, count, f"seed {seed}, episode {count.episodes}")
         count.episodes += 1
         if log:
-            print(f"{time.monotonic() - began_s:.0f} s: {count.episodes} episodes, {count.turns} turns, {sum(count.kills.values())} kills, {dict(count.continued)}, "
-                  f"{count.compared} compared, {dict(count.not_alike)} not alike", flush=True)  # fmt: skip
+            print(f"{time.monotonic() - began_s:.0f} s: {count.episodes} episodes, {count.turns} turns, "
+                  f"{sum(count.kills.values())} kills, {dict(count.continued)}, {count.compared} compared, "
+                  f"{dict(count.not_alike)} not alike", flush=True)  # fmt: skip
         if count.episodes % FOLDER_EPISODES == 0 and not count.wrong:
             shutil.rmtree(engine.root)
     return count
