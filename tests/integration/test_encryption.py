@@ -17,8 +17,10 @@ import httpx
 import pytest
 
 from engine.paths import DataFolder
-from engine.store.encryption import stored_key_id
+from engine.protocol_encryption import ChangeEncryption
+from engine.store.encryption import Encryption, stored_key_id
 from engine.store.keys import KEY_FILE_VARIABLE
+from engine.store.sessions import SessionStore
 from engine.store.snapshot_file import SnapshotFileError, read_ids
 from tests.integration.live_engine import LiveEngine, write_script
 from tests.integration.v4_script import V4_MODEL, block, call
@@ -199,6 +201,73 @@ def test_what_a_search_of_all_files_finds(start: Callable[[], LiveEngine], encry
         assert any("int32 ids" in each for marks in searches["ended"].values() for each in marks)
         for place in ("sessions.db", "sessions/", "snapshots/"):
             assert any(file.startswith(place) for file in searches["killed"]), place
+
+
+def varint(number: int) -> bytes:
+    """LEB128."""
+    written = bytearray()
+    while number >= 128:
+        written.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*written, number])
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_no_run_of_a_real_models_tokens_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "key"))
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    if encrypted:
+        Encryption(folder).change(ChangeEncryption(on=True))
+    engine = LiveEngine(folder.root)
+    try:
+        engine.wait_model()
+        turn = engine.ask("Write a story about a ship that sails south.", max_tokens=60)
+        answer = engine.finish(turn["id"])["message"]["id"]
+        contents = files_of(folder)
+    finally:
+        engine.close()
+    contents += files_of(folder)
+    opened = Encryption(folder).opened()
+    assert (opened.ciphers is not None) == encrypted
+    with contextlib.closing(SessionStore.open(folder.sessions_db, opened.rows)) as store:
+        ids = store.token_ids(answer)
+    assert len(ids) >= 10
+    runs = {
+        form: [pack(ids[at : at + 4]) for at in range(len(ids) - 3)]
+        for form, pack in {
+            "int16": lambda run: struct.pack("<4H", *run),
+            "int32": lambda run: struct.pack("<4I", *run),
+            "int32, big": lambda run: struct.pack(">4I", *run),
+            "int64": lambda run: struct.pack("<4Q", *run),
+            "varint": lambda run: b"".join(map(varint, run)),
+            "JSON": lambda run: json.dumps(run)[1:-1].encode(),
+            "JSON, dense": lambda run: json.dumps(run, separators=(",", ":"))[1:-1].encode(),
+        }.items()
+    }
+    # Four tokens in a row come by chance in no file of this size, but for the shortest form of small numbers.
+    there = {
+        form
+        for form, written in runs.items()
+        if any(len(run) >= 8 and run in content for content in contents for run in written)
+    }
+    if encrypted:
+        assert there == set()
+    else:
+        assert "int32" in there
+
+
+def files_of(folder: DataFolder) -> list[bytes]:
+    """What is in all files, the ids of kept states too where they can be had without a key."""
+    contents: list[bytes] = []
+    for path in folder.root.rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, SnapshotFileError):
+            contents.append(path.read_bytes())
+            if path.suffix == ".kv":
+                contents.append(read_ids(path).astype("<u4").tobytes())
+    return contents
 
 
 def test_what_was_said_before_is_encrypted_too_and_comes_back_plain(start: Callable[[], LiveEngine]) -> None:
