@@ -25,7 +25,9 @@ from tests.integration.live_engine import LiveEngine, read_events
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 150.0
 """After so long without an end something hangs."""
-_POLL_S = 0.02
+GIVEN_UP = "without getting any further; it waits"
+"""What the engine's log says of an answer that it does not go on with by itself."""
+_POLL_S = 0.05
 Json = dict[str, Any]
 
 
@@ -71,6 +73,9 @@ class MortalEngine:
     kills: Counter[str] = field(default_factory=Counter[str])
     """How many there were, by kind; those of fault points by the point's name."""
     starts: int = 0
+    left_to_a_person: int = 0
+    """Answers that no engine went on with by itself any more, because one after the other was killed over them."""
+    _log_start: int = 0
     _live: LiveEngine | None = None
     _fault: str = ""
 
@@ -86,6 +91,8 @@ class MortalEngine:
         while True:
             self.starts += 1
             self._fault = fault
+            log = self.root / "logs" / "engine.log"
+            self._log_start = len(log.read_text("utf-8", "replace")) if log.exists() else 0
             try:
                 with _fault_set(fault):
                     self._live = LiveEngine(self.root, "--model", self.model)
@@ -213,6 +220,10 @@ class MortalEngine:
             return self.follow(self.begin({"turn": turn})["id"], session_id, answer_id, cut)
         deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
+            if GIVEN_UP in self.live.folder.engine_log.read_text("utf-8", "replace")[self._log_start :]:
+                # It got no further in several lives, as if it were what ends them: a person has to ask.
+                self.left_to_a_person += 1
+                return self.go_on(session_id, answer_id, by_itself=False, cut=cut)
             status = self.ask("GET", "/api/status")
             if status["active_answer_id"] == answer_id and status["active_turn_id"]:
                 return self.follow(status["active_turn_id"], session_id, answer_id, cut)

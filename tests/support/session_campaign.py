@@ -94,6 +94,8 @@ class Count:
     apart: int = 0
     """Answers not compared: they came after one that a kill had parted from its kept state, or that was not alike."""
     wrong: list[str] = field(default_factory=list[str])
+    left_to_a_person: int = 0
+    """Answers that no engine went on with by itself any more, because three were killed over them in a row."""
 
 
 @dataclass
@@ -295,6 +297,8 @@ def run(folder: Path, *, kills: int, seed: int, which: str = "v4", log: bool = F
         assert course is not None
         _episode(course, which, chance, count, f"seed {seed}, episode {count.episodes}")
         count.episodes += 1
+        count.left_to_a_person += engine.left_to_a_person
+        engine.left_to_a_person = 0
         if log:
             print(f"{time.monotonic() - began_s:.0f} s: {count.episodes} episodes, {count.turns} turns, "
                   f"{sum(count.kills.values())} kills, {dict(count.continued)}, {count.compared} compared, "
@@ -406,7 +410,8 @@ def report(count: Count, seconds: float) -> str:
         f"tokens) of {count.episodes} episodes, {seconds:.0f} s: nothing shown was lost\n"
         f"kills: {kinds}\n"
         f"continued: {dict(count.continued)}; not like the undisturbed ones, of {count.compared} compared: "
-        f"{dict(count.not_alike)}; {count.apart} not compared\n" + "\n".join(count.wrong)
+        f"{dict(count.not_alike)}; {count.apart} not compared; {count.left_to_a_person} left to a person\n"
+        + "\n".join(count.wrong)
     )
 
 
