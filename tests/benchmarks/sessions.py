@@ -140,12 +140,12 @@ class _Stepping:
     def until(self, ended: Callable[[], bool], between: Callable[[], None] = lambda: None) -> None:
         """Write until `ended`; `between` is called once, after the first token."""
         if not self._last_s:
-            self._backend.sync(self._prompt, lambda *_: None, lambda: False)
+            self._backend.sync(self._prompt, lambda _done, _total, _reused: None, lambda: False)
             self._last_s = time.perf_counter()
         due = True
         while not ended():
             if len(self._backend.held) >= self._backend.facts.context_tokens - 1:
-                self._backend.sync(self._prompt, lambda *_: None, lambda: False)
+                self._backend.sync(self._prompt, lambda _done, _total, _reused: None, lambda: False)
                 self._last_s = time.perf_counter()
             self._backend.step(int(np.argmax(self._backend.logits())))
             now_s = time.perf_counter()

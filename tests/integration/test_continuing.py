@@ -25,9 +25,7 @@ from tests.support.turn_records import TurnRecords
 
 pytestmark = pytest.mark.slow
 
-SHORT = Schedule(
-    prefill_tokens=96, prompt_tokens=32, least_gap_tokens=8, bytes_per_token=2**40, end_tokens=8
-)
+SHORT = Schedule(prefill_tokens=96, prompt_tokens=32, least_gap_tokens=8, bytes_per_token=2**40, end_tokens=8)
 TEXT = "The deep sea begins where the light of day ends, and it is older than the land. "
 WRITTEN = 40
 Ids = tuple[int, ...]

@@ -63,7 +63,10 @@ WORDS = (
     "and",
 )
 Kind = Literal["ask", "retry", "edit", "switch", "new", "delete"]
-KINDS: tuple[Kind, ...] = ("ask",) * 5 + ("retry",) * 3 + ("edit",) * 3 + ("switch",) * 2 + ("new", "delete")
+KINDS: tuple[tuple[Kind, int], ...] = (
+    ("ask", 5), ("retry", 3), ("edit", 3), ("switch", 2), ("new", 1), ("delete", 1)
+)  # fmt: skip
+"""And how often each is drawn."""
 
 
 @dataclass(frozen=True)
@@ -247,8 +250,11 @@ def _turn(act: Act, session_id: str, branch: list[Json]) -> tuple[Json, list[Jso
     return turn, branch[: branch.index(chosen)]
 
 
-def _acts(chance: random.Random, which: str, count: int) -> list[Act]:
+def drawn_acts(chance: random.Random, which: str, count: int) -> list[Act]:
+    """What is done in an episode."""
     acts: list[Act] = []
+    kinds: list[Kind] = [kind for kind, _ in KINDS]
+    weights = [weight for _, weight in KINDS]
     for _ in range(count):
         long = chance.random() < 0.03
         characters = LONG_CHARACTERS[which] if long else 30 + int(chance.expovariate(1 / 150))
@@ -262,7 +268,8 @@ def _acts(chance: random.Random, which: str, count: int) -> list[Act]:
             },
             "mode": chance.choice(("high", "high", "non-think")) if which == "v4" else None,
         }
-        acts.append(Act(chance.choice(KINDS), chance.random(), chance.random(), words, how))
+        kind = chance.choices(kinds, weights)[0]
+        acts.append(Act(kind, chance.random(), chance.random(), words, how))
     return acts
 
 
@@ -329,7 +336,7 @@ def _begun(root: Path, which: str, made: Path | None, chance: random.Random) -> 
 
 
 def _episode(course: Course, which: str, chance: random.Random, count: Count, where: str) -> None:
-    acts = _acts(chance, which, 6)
+    acts = drawn_acts(chance, which, 6)
     engine = course.engine
     twin_root = engine.root.with_name(f"{engine.root.name}-twin-{count.episodes}")
     shutil.copytree(engine.root, twin_root)
