@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from engine import fault_points
 from engine.conversation import clean_text
 from engine.errors import BadRequest, Conflict, DiskFull, SeamountError
 from engine.protocol import (
@@ -318,6 +319,7 @@ class SessionStore:
         writer = Writer(model_id, sampling, mode)
         with self._database.transaction() as connection:
             begun = answers.begin_turn(connection, session_id, parent_id, question, writer)
+            fault_points.at("branch-storing")
         self._database.keep_reserve()
         return begun
 

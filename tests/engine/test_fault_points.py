@@ -74,5 +74,5 @@ def placed() -> set[str]:
     return names
 
 
-def test_every_point_that_is_placed_has_a_name_here() -> None:
-    assert placed() <= set(fault_points.NAMES)
+def test_every_point_that_is_placed_has_a_name_here_and_every_name_a_place() -> None:
+    assert placed() == set(fault_points.NAMES)
