@@ -157,13 +157,15 @@ class ContextKeeper:
                 self.prove()
         except SeamountError as error:
             _logger.warning("what the context holds is not kept: %s", error.text)
+        except Exception:  # the answer is there, and nothing that comes after it may seem to be its failure
+            _logger.exception("what the context holds is not kept")
 
     def release(self) -> None:
         """Keep what is not kept yet: the model is about to be freed, or will answer something else. Raises nothing."""
         try:
             self._keep_held(self.schedule.end_tokens)
-        except SeamountError as error:
-            _logger.warning("what the context holds is not kept: %s", error.text)
+        except Exception:
+            _logger.exception("what the context holds is not kept")
 
     def relieve(self) -> None:
         """Let go of the states in memory that are on the disk too. Any thread."""
@@ -374,6 +376,11 @@ class ContextKeeper:
         self.proved_by(token, self.backend.step(token))
         self._saved_tokens = len(self.backend.held)  # the token that was tried is worth nothing
 
+    def forget(self) -> None:
+        """Nothing is known of how the context came to be, nor that anything of it is kept."""
+        self.path = self._at = self._unproved = None
+        self._saved_tokens = 0
+
     def touched(self) -> None:
         """The context no longer is what was loaded."""
         self._at = None
@@ -389,13 +396,17 @@ class ContextKeeper:
         """What is held is about to be given up: keep it, if `least` tokens of it are kept nowhere."""
         if not self.keeps:
             return
-        if self._unproved is not None:
+        try:
             self.prove()
-        kept = self._save(least)
-        if kept is not None:
-            self._load(kept, kept.tokens)
-            self._unproved = kept
-            self.prove()
+            kept = self._save(least)
+            if kept is not None:
+                self._load(kept, kept.tokens)
+                self._unproved = kept
+                self.prove()
+        except GenerationError as error:
+            # The context is empty then, and something else takes its place anyway.
+            _logger.warning("what the context held is not kept: %s", error.text)
+            self.forget()
 
     def _save(self, least: int) -> KeptState | None:
         """The context's state, if it holds `least` tokens more than the last one that was kept of it."""

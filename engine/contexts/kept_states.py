@@ -98,12 +98,12 @@ class KeptStates:
 
 
 def thinned(state: ContextState) -> ContextState:
-    """The state with as many marks as take no more room than the rest of it, and `LEAST_MARKS` at least.
+    """The state with as many marks as take half the room of the rest of it, and `LEAST_MARKS` at least.
 
     The cheapest to miss go first, as in `backends.checkpoints`: those nearest to the one before them.
     """
     marks = list(state.marks)
-    room = state.whole.nbytes
+    room = state.whole.nbytes // 2
     total = sum(mark.state.nbytes for mark in marks)
     while len(marks) > LEAST_MARKS and total > room:
         before = [0, *(mark.tokens for mark in marks)]

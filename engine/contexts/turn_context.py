@@ -144,7 +144,7 @@ class TurnContext:
             on_progress(start, len(prefix), start)
             self._write_again(prefix, start, start, on_progress, cancelled)
             return Prepared(0, 0.0, True)
-        keeper.path = None
+        keeper.forget()
         began_s = keeper.speeds.clock()
         report = self._backend.sync(prefix, on_progress, cancelled)
         took_s = keeper.speeds.clock() - began_s

@@ -51,8 +51,8 @@ def test_when_memory_is_short_what_is_on_the_disk_goes() -> None:
     assert states.of("d") is None
 
 
-def test_marks_take_no_more_room_than_the_rest() -> None:
-    many = state(1000, *range(10, 1000, 10), size=100, mark_size=10)
+def test_marks_take_half_the_room_of_the_rest() -> None:
+    many = state(1000, *range(10, 1000, 10), size=200, mark_size=10)
     left = thinned(many)
     assert len(left.marks) == 10
     places = [mark.tokens for mark in left.marks]
