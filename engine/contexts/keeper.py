@@ -175,7 +175,7 @@ class ContextKeeper:
         """What it would take to have `tokens` in the context, as things stand. `more`: with others behind them."""
         total = len(tokens)
         best = self.starts(tokens, total if more else total - 1)[0] if self.keeps and total else Start()
-        live = self.backend.reusable(tokens)
+        live = self._live(tokens, total if more else total - 1)
         if live > best.tokens and (not self.keeps or self._would_save(live - best.tokens)):
             best = Start(live)
         load_s = 0.0 if best.found is None else self.speeds.loading_s(best.found.bytes)
@@ -223,7 +223,7 @@ class ContextKeeper:
     def begin(self, tokens: Sequence[int]) -> Base:
         """Bring the context to the best beginning of `tokens` there is, and say which."""
         most = len(tokens) - 1
-        gain = self.backend.reusable(tokens) - self.starts(tokens, most)[0].tokens
+        gain = self._live(tokens, most) - self.starts(tokens, most)[0].tokens
         self._keep_held(1 if gain > 0 and self._would_save(gain) else self.schedule.waited_for_tokens)
         for start in self.starts(tokens, most):
             if (base := self._begin_at(start)) is not None:
@@ -388,6 +388,11 @@ class ContextKeeper:
     @property
     def _least_tokens(self) -> int:
         return self.schedule.waited_for_tokens if self._waits() else self.schedule.end_tokens
+
+    def _live(self, tokens: Sequence[int], most: int) -> int:
+        """How many of the first `most` of `tokens` are held and could be gone back to; all of them if no more are."""
+        live = self.backend.reusable(tokens)
+        return live if live == len(tokens) == len(self.backend.held) else min(live, most)
 
     def _would_save(self, gain: int) -> bool:
         return gain >= self.schedule.end_tokens or self.backend.state_bytes() <= SMALL_STATE_BYTES

@@ -239,3 +239,30 @@ def test_the_status_names_the_message_that_is_being_written(start_engine: StartE
     assert status["active_answer_id"] == turn["answer"]["id"]
     live.client.delete(f"/api/turns/{turn['id']}")
     assert live.wait_status(lambda status: status["active_turn_id"] is None)["active_answer_id"] is None
+
+
+def test_what_a_turn_would_cost_is_what_it_then_does(engine: LiveEngine) -> None:
+    session_id = engine.new_session()
+    turn = engine.ask("Hello", session_id)
+    engine.finish(turn["id"])
+    answer_id, question_id = turn["answer"]["id"], turn["question"]["id"]
+
+    def cost(kind: str, message_id: str | None) -> Any:
+        asked = {"session_id": session_id, "mode": "high", "kind": kind, "message_id": message_id}
+        return engine.client.post("/api/reuse", json=asked)
+
+    again = cost("retry", answer_id).json()
+    assert again["kept"] + again["reread"] == again["total"] > 0
+    assert again["reread"] <= 1
+    retry = {"kind": "retry", "session_id": session_id, "message_id": answer_id}
+    usage = engine.finish(engine.post("/api/turns", {"turn": retry})["id"])["message"]["usage"]
+    assert (usage["prompt_tokens"], usage["reused_tokens"]) == (again["total"], again["kept"])
+    assert cost("edit", question_id).json()["total"] < again["total"]
+    below = cost("ask", answer_id).json()
+    assert below["total"] > again["total"]
+    assert below["kept"] > 0
+    for kind, message_id in (("retry", question_id), ("edit", answer_id), ("edit", None)):
+        refused = cost(kind, message_id)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "bad_request"
+    assert cost("retry", "nothing").status_code == 404
