@@ -135,7 +135,7 @@ def generate(
     began_s = time.perf_counter()
     prefix = request.prompt + request.already
     context_tokens = context.facts.context_tokens
-    if len(prefix) >= context_tokens:
+    if len(prefix) >= context_tokens and request.max_tokens != 0:
         raise _too_long(len(prefix), context.facts)
     progress = PrefillProgress(0, len(prefix), 0)
     first_s = last_s = 0.0
@@ -174,6 +174,9 @@ def generate(
     text = _Text(context, request, emit)
     if cancelled():
         return outcome("cancelled")
+    if request.max_tokens == 0:
+        # An answer that was cut off behind the last token it may have: nothing is evaluated for it.
+        return outcome("length")
     try:
         prepared = context.prepare(request.prompt, request.already, report, cancelled)
     except Cancelled:

@@ -231,7 +231,11 @@ def explaining(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except JournalUnreadable as error:
-        raise _unusable(path, str(error)) from error
+        raise DataFolderError(
+            f"The journal {path} cannot be used",
+            str(error),
+            "it was left as it is; use the Seamount and the key that wrote it, or move the file elsewhere",
+        ) from error
     except OSError as error:
         raise journal_trouble(error, path) from error
 

@@ -58,7 +58,7 @@ class HeaderDamaged(JournalUnreadable):
     """A file that does not begin like any journal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One record. `turn` is the sequence number of the record that began its turn; `payload` is in the clear."""
 
@@ -68,7 +68,7 @@ class Record:
     payload: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A piece of an answer: its tokens from the `first`-th of the answer on, and its text, which stands at character
     `offset` of its `part`. One of the two may be empty."""

@@ -32,6 +32,9 @@ FILE_NAME = "journal"
 COMPACTED_ABOVE_BYTES = 64 << 10
 """A longer one is made shorter when no turn writes to it any more; a shorter one when the engine ends or starts."""
 
+_END_S = 10.0
+"""How long the end of an engine waits for a disk that does not answer."""
+
 _SESSION_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -391,7 +394,7 @@ class _Syncing:
             self._closing = True
             self._condition.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_END_S)
 
     def _wake(self) -> None:
         if self._thread is None:

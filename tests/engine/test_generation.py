@@ -112,6 +112,16 @@ def test_max_tokens_ends_with_length_and_is_not_evaluated_further(scripted: Scri
     assert (outcome.reason, heard.text, outcome.usage.generated_tokens) == ("length", "abc", 3)
 
 
+def test_an_answer_that_has_all_its_tokens_ends_without_reading_anything(scripted: Scripted) -> None:
+    backend = scripted({"text": "abc"})
+    room = backend.facts.context_tokens - len(PROMPT)
+    for already in (tuple(b"ab"), tuple(b"a" * room)):
+        outcome, heard = run(backend, already=already, max_tokens=0)
+        assert (outcome.reason, outcome.usage.generated_tokens, heard.events) == ("length", 0, [])
+        assert outcome.usage.prompt_tokens == len(PROMPT) + len(already)
+        assert list(backend.held) == []
+
+
 def test_a_full_context_ends_with_length(scripted: Scripted) -> None:
     outcome, heard = run(scripted({"text": "x" * 100}, context=20))
     assert outcome.reason == "length"

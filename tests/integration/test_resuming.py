@@ -54,6 +54,16 @@ def test_it_is_no_longer_than_it_would_have_been(start_engine: StartEngine) -> N
     assert message["text"].startswith(shown) and LONG_TOKENS > 60
 
 
+def test_a_crash_releases_the_folder_and_only_a_crash_does(start_engine: StartEngine) -> None:
+    first = start_engine()
+    refused = EngineProcess.start(first.folder, linger_s=None)
+    assert refused.wait(30) == 3 and "already serves" in refused.failure()
+    first.process.kill()
+    assert first.process.wait(10) == -9
+    second = start_engine()
+    assert second.get("/api/status")["pid"] != first.address.pid
+
+
 def test_a_window_finds_the_answer_that_goes_on(start_engine: StartEngine) -> None:
     first = start_engine(resume="continue")
     turn, _ = kill_mid_answer(first, "Take your time", 20)
