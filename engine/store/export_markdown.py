@@ -1,30 +1,20 @@
 """A conversation as Markdown that reads well: title, date, model, questions, answers, calls and their results.
 
 Owns: that text (CommonMark with `<details>`), and that nothing in a message can break out of its place: what a person
-or a tool wrote is quoted or fenced, and what an answer leaves open is closed behind it. Pure. Shows the branch that
-is shown, and says how many messages stand in others; the whole tree is in the JSON (`export_json`).
+or a tool wrote is quoted or fenced; what an answer leaves open is closed behind it, or the answer is quoted too. Pure.
+Shows the branch that is shown, and says how many messages stand in others; the whole tree is in the JSON
+(`export_json`).
 """
 
 import datetime
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from engine.protocol import Message, Session, ToolCall
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+_FENCE = re.compile(r"(`{3,}|~{3,})(.*)")
 _BACKTICKS = re.compile(r"`+")
 _LINE_ENDS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-# CommonMark 0.31, section 4.6: HTML blocks that go on over empty lines, and what ends them.
-_HTML_BLOCKS = (
-    (
-        re.compile(r" {0,3}<(?:script|pre|style|textarea)(?:\s|>|$)", re.I),
-        ("</script>", "</pre>", "</style>", "</textarea>"),
-    ),
-    (re.compile(r" {0,3}<!--"), ("-->",)),
-    (re.compile(r" {0,3}<\?"), ("?>",)),
-    (re.compile(r" {0,3}<![A-Za-z]"), (">",)),
-    (re.compile(r" {0,3}<!\[CDATA\["), ("]]>",)),
-)
 _MODES = {"non-think": "without reasoning", "high": "reasoning high", "max": "reasoning max"}
 _STATUS = {"interrupted": "cut off", "failed": "failed", "running": "being written"}
 
@@ -92,7 +82,7 @@ def _answer(message: Message) -> Iterator[str]:
         yield fenced(message.reasoning, "text")
         yield "</details>"
     if message.text:
-        yield _closed(message.text)
+        yield _placed(message.text)
     for call in message.tool_calls:
         yield from _call(call)
     if message.unfinished_call:
@@ -123,27 +113,30 @@ def _quoted(text: str) -> str:
     return "\n".join(f"> {line}".rstrip(" ") for line in _lines(text).split("\n"))
 
 
-def _closed(text: str) -> str:
-    """`text` with what it leaves open, a code block or a block of HTML, closed behind it."""
-    fence, ends = "", ()
+def _placed(text: str) -> str:
+    """An answer's text, with a code block that it leaves open closed behind it.
+
+    Quoted where it may hold open what only a parser of Markdown could tell: HTML, and code blocks in lists.
+    """
+    fence = ""
     for line in _lines(text).split("\n"):
         if fence:
-            found = _FENCE.fullmatch(line)
-            if found and found[1][0] == fence[0] and len(found[1]) >= len(fence) and not found[2].strip():
+            indent = len(line) - len(line.lstrip(" "))
+            found = _FENCE.fullmatch(line.lstrip(" ")) if indent <= 3 else None
+            if (
+                found
+                and found[1][0] == fence[0]
+                and len(found[1]) >= len(fence)
+                and not found[2].strip(" \t")
+            ):
                 fence = ""
-        elif ends:
-            ends = _still_open(line, ends)
-        elif (found := _FENCE.fullmatch(line)) and not (found[1][0] == "`" and "`" in found[2]):
+            continue
+        found = _FENCE.fullmatch(line)
+        if found and not (found[1][0] == "`" and "`" in found[2]):
             fence = found[1]
-        else:
-            begun = next((ends for start, ends in _HTML_BLOCKS if start.match(line)), ())
-            ends = _still_open(line, begun)
-    return "\n".join([_lines(text), *([fence] if fence else ends[:1])])
-
-
-def _still_open(line: str, ends: Sequence[str]) -> tuple[str, ...]:
-    lower = line.lower()
-    return () if any(end in lower for end in ends) else tuple(ends)
+        elif "```" in line or "~~~" in line or line.lstrip().startswith("<"):
+            return _quoted(text)
+    return "\n".join([_lines(text), fence] if fence else [_lines(text)])
 
 
 def _lines(text: str) -> str:

@@ -14,14 +14,12 @@ from engine.store.sessions import SessionStore
 from tests.engine.store.conversations import fill
 
 SUMMARY = SessionSummary(id="s", title="Named", created_at=0, updated_at=0)
-MARKED = st.lists(
-    st.sampled_from(
-        ["```", "~~~~", "`````", "<details>", "</details>", "<!--", "-->", "<pre>", "</pre>", "<script>", "# h", "> q",
-         "<?php", "?>", "<![CDATA[", "]]>", "<!X", ">", "    code", "- item", "***", "a b", "", "`x`", "\t```", "``` `",
-         "1. one", "| a | b |", "[x]: y", "  ~~~ info", "\\"]
-    ),
-    max_size=8,
-).map("\n".join)  # fmt: skip
+MARKS = (
+    "```|~~~~|`````|``` `|``` py|~~~ ``` x|  ~~~ info|\t```|  ```|   ```|- ```|> ```|\t- ```|1. ~~~|`x`|"
+    "<details>|</details>|<!--|-->|<pre>|</pre>|<script>|<?php|?>|<![CDATA[|]]>|<!X|>|- <pre>|<div>|</div>|<b>x</b>|  <!--|"
+    "# h|> q|    code|- item|- a|  b|***|a b||1. one|[x]: y|\\"
+).split("|")
+MARKED = st.lists(st.sampled_from(MARKS), max_size=8).map("\n".join)
 
 
 def conversation(**more: Any) -> Session:
@@ -75,10 +73,13 @@ def test_all_of_a_branch_is_there(tmp_path: Path) -> None:
     assert text.endswith("*This answer was cut off*\n")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(question=MARKED, answer=MARKED, reasoning=MARKED)
 @example(question="```", answer="<!-- x", reasoning="```\n</details>")
 @example(question="", answer="````\n```", reasoning="")
+@example(question="", answer="<details>\n```\n", reasoning="")
+@example(question="", answer="- ```\n  x\n  ```\n", reasoning="")
+@example(question="", answer="1. a\n   ```\n```\n", reasoning="")
 @example(question="<pre>", answer="<pre>\n```\n</pre>\n```", reasoning="~~~")
 def test_nothing_breaks_out_of_its_place(question: str, answer: str, reasoning: str) -> None:
     text = markdown_of(conversation(question=question, answer=answer, reasoning=reasoning))
@@ -130,6 +131,14 @@ def test_the_shown_branch_ends_where_the_tree_does_not_hold() -> None:
         "q2",
     ]
     assert shown_branch(session.model_copy(update={"leaf_id": None})) == []
+
+
+def test_an_answer_is_as_it_was_written_wherever_that_is_safe() -> None:
+    plain = "Do *this*:\n\n```sh\nls <dir>\n   ```\n\n- one\n- two <b>x</b>"
+    assert f"## Answer\n\n{plain}\n\n## Question" in markdown_of(conversation(answer=plain))
+    listed = "1. Do this:\n   ```sh\n   ls\n   ```"
+    quoted = "> 1. Do this:\n>    ```sh\n>    ls\n>    ```"
+    assert f"## Answer\n\n{quoted}\n\n## Question" in markdown_of(conversation(answer=listed))
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\u2028", "\x0b"])
