@@ -14,11 +14,53 @@ from engine.store.sessions import SessionStore
 from tests.engine.store.conversations import fill
 
 SUMMARY = SessionSummary(id="s", title="Named", created_at=0, updated_at=0)
-MARKS = (
-    "```|~~~~|`````|``` `|``` py|~~~ ``` x|  ~~~ info|\t```|  ```|   ```|- ```|> ```|\t- ```|1. ~~~|`x`|"
-    "<details>|</details>|<!--|-->|<pre>|</pre>|<script>|<?php|?>|<![CDATA[|]]>|<!X|>|- <pre>|<div>|</div>|<b>x</b>|  <!--|"
-    "# h|> q|    code|- item|- a|  b|***|a b||1. one|[x]: y|\\"
-).split("|")
+MARKS = [
+    "```",
+    "~~~~",
+    "`````",
+    "``` `",
+    "``` py",
+    "~~~ ``` x",
+    "  ~~~ info",
+    "\t```",
+    "  ```",
+    "   ```",
+    "- ```",
+    "> ```",
+    "\t- ```",
+    "1. ~~~",
+    "`x`",
+    "<details>",
+    "</details>",
+    "<!--",
+    "-->",
+    "<pre>",
+    "</pre>",
+    "<script>",
+    "<?php",
+    "?>",
+    "<![CDATA[",
+    "]]>",
+    "<!X",
+    ">",
+    "- <pre>",
+    "<div>",
+    "</div>",
+    "<b>x</b>",
+    "  <!--",
+    "# h",
+    "> q",
+    "    code",
+    "- item",
+    "- a",
+    "  b",
+    "***",
+    "a b",
+    "",
+    "1. one",
+    "[x]: y",
+    "\\",
+]
 MARKED = st.lists(st.sampled_from(MARKS), max_size=8).map("\n".join)
 
 
