@@ -78,7 +78,7 @@ class TurnCosts(QObject):
         conversation = self._conversation
         # A model without modes takes the question as it is.
         mode = conversation.mode or "high"
-        if step in ("edit", "retry"):
+        if step != "version":
             return ReuseRequest(session_id=session_id, mode=mode, kind=step, message_id=message_id)
-        beneath = conversation.newest_leaf(message_id) if step == "version" else message_id
-        return ReuseRequest(session_id=session_id, mode=mode, kind="ask", message_id=beneath)
+        leaf_id = conversation.newest_leaf(message_id)
+        return ReuseRequest(session_id=session_id, mode=mode, kind="ask", message_id=leaf_id)

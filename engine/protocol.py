@@ -314,12 +314,13 @@ class ReuseRequest(Wire):
     """`POST /api/reuse`: what a turn would cost in `mode` before its first token. Answers with a Reuse.
 
     ask: the next question, beneath `message_id` (None: the shown branch's end). retry: another answer in the place of
-    the answer `message_id`. edit: another question in the place of the question `message_id`.
+    the answer `message_id`. edit: another question in the place of the question `message_id`. continue: the answer
+    `message_id` goes on, in the mode that it was begun in.
     """
 
     session_id: str
     mode: ReasoningMode
-    kind: Literal["ask", "retry", "edit"] = "ask"
+    kind: Literal["ask", "retry", "edit", "continue"] = "ask"
     message_id: str | None = None
 
 

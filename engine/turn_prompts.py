@@ -87,10 +87,12 @@ def cost_of_mode(
     mode: ReasoningMode,
     *,
     answered: bool = False,
+    already: Sequence[int] = (),
 ) -> Reuse:
     """What the next question after `branch` would cost in `mode`: the tokens before it, and those kept.
 
-    `answered`: the branch ends with a question, and what another answer to it would cost is asked.
+    `answered`: the branch ends with a question, and what an answer to it would cost is asked, of which there are these
+    tokens `already`.
     """
     from engine.encoding.prompt import encode_chat
     from engine.encoding.reasoning import style_of
@@ -99,13 +101,20 @@ def cost_of_mode(
     chat = v4_chat(keeper.backend, settings.release)
     if chat is None:
         ids = encode_chat(keeper.backend, prompt_messages(settings.system_message, branch)) if branch else []
-        return reuse(keeper, ids, more=not answered)
+        return _of_answer(keeper, ids, already) if answered else reuse(keeper, ids)
     tokens = store.branch_tokens(branch)
     messages = v4_messages(settings.system_message, tools, branch, tokens, model_id)
     if answered:
-        return reuse(keeper, chat.prompt(messages, style_of(chat.release, mode)), more=False)
+        return _of_answer(keeper, chat.prompt(messages, style_of(chat.release, mode)), already)
     # A question to come: it decides what reasoning is dropped. What begins with its own token is not counted.
     ids = chat.prompt([*messages, PromptMessage("user", "?")], style_of(chat.release, mode))
     user = chat.control[chat.release.tokens.user]
     before = len(ids) - 1 - ids[::-1].index(user)
     return reuse(keeper, ids[:before])
+
+
+def _of_answer(keeper: "ContextKeeper", prompt: Sequence[int], already: Sequence[int]) -> Reuse:
+    """What it takes until an answer goes on. What it wrote already is not read as a prompt is, but a token at a time,
+    as it was written: nothing is foretold of how long that takes."""
+    cost = reuse(keeper, [*prompt, *already], more=False)
+    return cost.model_copy(update={"seconds": None}) if min(cost.reread, len(already)) > 1 else cost

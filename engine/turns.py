@@ -145,22 +145,32 @@ class Turns:
         Raises NotFound, NoModel, BadRequest for what cannot be asked, Conflict while the model is busy.
         """
         session = self.store.session(request.session_id)
-        above_id = session.leaf_id
+        above_id, mode, already = session.leaf_id, request.mode, list[int]()
         if request.message_id is not None:
             message = self.store.message(request.session_id, request.message_id)
             above_id = message.id
             if request.kind != "ask":
-                _require_role(message, "assistant" if request.kind == "retry" else "user")
+                _require_role(message, "user" if request.kind == "edit" else "assistant")
                 above_id = message.parent_id
+            if request.kind == "continue":
+                mode, already = message.mode or mode, self.store.token_ids(message.id)
         elif request.kind != "ask":
             raise BadRequest("The cost cannot be told", "no message is named", "choose the message again")
         branch = [] if above_id is None else self.store.branch(request.session_id, above_id)
-        model_id, answered = self.model_id(), request.kind == "retry"
+        model_id, answered = self.model_id(), request.kind in ("retry", "continue")
 
         def ask(keeper: "ContextKeeper") -> Reuse:
             tools, settings = session.tools, self.settings()
             return cost_of_mode(
-                settings, self.store, keeper, branch, tools, model_id, request.mode, answered=answered
+                settings,
+                self.store,
+                keeper,
+                branch,
+                tools,
+                model_id,
+                mode,
+                answered=answered,
+                already=already,
             )
 
         question = Question(model_id, ask)
