@@ -7,7 +7,17 @@ import sys
 
 import psutil
 
-BENCHMARKS = ("window", "streaming", "encoding", "formats", "conversion", "fetching", "reuse", "journalling")
+BENCHMARKS = (
+    "window",
+    "streaming",
+    "encoding",
+    "formats",
+    "conversion",
+    "fetching",
+    "reuse",
+    "journalling",
+    "encryption",
+)
 
 
 def main() -> int:

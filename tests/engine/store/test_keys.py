@@ -1,5 +1,9 @@
 """Keys lie in the system's keyring or in a named file, are found again, and never take another's place."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keyring
@@ -11,6 +15,8 @@ from engine.errors import KeyMissing, KeyNotKept
 from engine.store.keys import KEY_FILE_VARIABLE, Keys
 from engine.store.recovery_key import written
 from engine.store.sealing import MasterKey
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Ring(KeyringBackend):
@@ -98,6 +104,34 @@ def test_a_named_file_holds_it_where_there_is_no_keyring(tmp_path: Path) -> None
     assert keys.find(key.id) == key
     with pytest.raises(KeyMissing, match="not theirs"):
         keys.find(MasterKey.new().id)
+
+
+PROGRAM = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from engine.store.keys import Keys
+from engine.store.sealing import MasterKey
+key = MasterKey.new()
+print(Keys(Path("/nowhere"), {}).keep(key), Keys(Path("/nowhere"), {}).find(key.id) == key)
+"""
+
+
+def test_the_secret_service_itself(tmp_path: Path) -> None:
+    if sys.platform != "linux" or not all(map(shutil.which, ("dbus-run-session", "gnome-keyring-daemon"))):
+        pytest.skip("dbus-run-session or gnome-keyring-daemon is not here")
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
+    unlocked = "printf pw | gnome-keyring-daemon --unlock --components=secrets"
+    command = ["dbus-run-session", "--", "sh", "-c", f'{unlocked} >/dev/null 2>&1; exec "$@"', "sh"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", PROGRAM, str(ROOT)],
+        env=kept | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(runtime)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "keyring True\n", done.stderr
 
 
 def test_a_file_that_cannot_hold_a_key(tmp_path: Path) -> None:
