@@ -31,6 +31,7 @@ ROOMS_OF = {
     "torch": ("kernels/", "engine/model/", "engine/backends/native"),
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
+    "cryptography": ("engine/store/sealing.py",),
     "keyring": ("engine/doctor.py", "engine/system_keyring.py"),
     "pynvml": ("engine/placement/nvidia.py",),
     "huggingface_hub": ("engine/library/fetching/hub.py",),
