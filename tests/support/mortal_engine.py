@@ -56,11 +56,11 @@ class Shown:
     whole: bool = False
 
     def take(self, event: Json) -> None:
-        """Text that was told: it goes on at its offset."""
+        """Text that was told: it stands at its offset, goes on without a gap and contradicts nothing told before."""
         if event["part"] == "text":
-            self.text = self.text[: event["offset"]] + event["text"]
+            self.text = _joined(self.text, event["offset"], event["text"])
         elif event["part"] == "reasoning":
-            self.reasoning = self.reasoning[: event["offset"]] + event["text"]
+            self.reasoning = _joined(self.reasoning, event["offset"], event["text"])
 
 
 @dataclass
@@ -203,6 +203,8 @@ class MortalEngine:
                 if shown.session_id == session_id:
                     assert id_ in stored, f"the message {id_} was shown and is gone"
                     _compare(shown, stored[id_])
+                    # A window reads it now, and shows what it goes on from.
+                    shown.text, shown.reasoning = stored[id_]["text"], stored[id_]["reasoning"]
 
     def forget(self, session_id: str) -> None:
         """Expect no more of a session: it was removed for good."""
@@ -261,6 +263,13 @@ class MortalEngine:
         self._fault = ""
 
 
+def _joined(told: str, offset: int, more: str) -> str:
+    assert offset <= len(told), f"from character {len(told)} to {offset} nothing was told"
+    again = told[offset:]
+    assert again.startswith(more) or more.startswith(again), f"told {again!r}, and then {more!r} in its place"
+    return told if len(again) > len(more) else told[:offset] + more
+
+
 def _compare(shown: Shown, stored: Json) -> None:
     where = f"the message {stored['id']}"
     assert (stored["parent_id"], stored["role"]) == (shown.parent_id, shown.role), f"{where} has moved"
@@ -269,7 +278,7 @@ def _compare(shown: Shown, stored: Json) -> None:
         if shown.whole:
             assert kept == told, f"{where} was whole, and its {part} has changed"
         else:
-            assert kept.startswith(told), f"{where}: {part} was shown and is lost: {told[len(kept) :]!r}"
+            assert kept.startswith(told), f"{where}: {part} was shown and is lost: {told!r}, not {kept!r}"
 
 
 @contextlib.contextmanager
