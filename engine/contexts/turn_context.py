@@ -62,6 +62,9 @@ class TurnContext:
         self._backend = keeper.backend
         self._journal = journal
         self._before = before
+        self.exact: bool | None = None
+        """Whether an answer that was cut off goes on exactly, as `prepare` found; see `Prepared`."""
+        self._again = False
         self._base_told = False
         self._read_tokens = 0
         self._reading_s = 0.0
@@ -86,7 +89,10 @@ class TurnContext:
         """See `Context.prepare`. What was `already` written is evaluated token by token where that makes it exact."""
         prefix = (*prompt, *already)
         if not self._keeper.keeps:
-            return self._prepare_plainly(prefix, len(prompt), on_progress, cancelled)
+            prepared = self._prepare_plainly(prefix, len(prompt), on_progress, cancelled)
+            self.exact = prepared.exact
+            return prepared
+        self._again = bool(already)
         path = self._way_back(prefix, len(prompt))
         repeated = False
         if path is not None:
@@ -157,17 +163,14 @@ class TurnContext:
         known or not to be had."""
         before, keeper = self._before, self._keeper
         if before is None or before.prompt is None or before.base is None:
-            return None
+            return self._no_way("its journal does not tell how it began")
         if before.resumes >= MOST_TRIES:
-            return None
+            return self._no_way(f"it was tried {before.resumes} times in vain")
         told, base = before.prompt, Base(before.base.tokens, known=before.base.digest)
-        if (
-            told.exact_key != self.facts.exact_key
-            or before.base.schedule != keeper.schedule.key
-            or not prompt <= told.tokens <= len(prefix)
-            or ids_digest(prefix[: told.tokens]) != told.digest
-        ):
-            return None
+        if told.exact_key != self.facts.exact_key or before.base.schedule != keeper.schedule.key:
+            return self._no_way("the model was loaded in another way")
+        if not prompt <= told.tokens <= len(prefix) or ids_digest(prefix[: told.tokens]) != told.digest:
+            return self._no_way("its prompt is not the same")
         path = keeper.path
         if path is not None and path.read == told.tokens and path.base.is_(base) and keeper.stands_on(prefix):
             return path
@@ -177,7 +180,13 @@ class TurnContext:
                 if on_way is not None:
                     return Path(base, told.tokens, each.position, on_way.state_bytes)
         begun = keeper.begin_with(base.digest, base.tokens, prefix)
-        return None if begun is None else Path.behind(begun, told.tokens)
+        if begun is None:
+            return self._no_way(f"the state of {base.tokens:,} tokens that it began with is gone")
+        return Path.behind(begun, told.tokens)
+
+    def _no_way(self, why: str) -> None:
+        if self._again:
+            _logger.info("an answer goes on, but not exactly: %s", why)
 
     def _evaluate(
         self,
@@ -279,6 +288,8 @@ class TurnContext:
         if base.tokens and base.digest is None and base.file is not None and wait_s:
             base.file.settled.wait(wait_s)
         if base.tokens and base.digest is None:
+            if wait_s:
+                _logger.info("the state that an answer begins with is not on the disk")
             return
         self._base_told = True
         digest, key = base.digest if base.tokens else None, self._keeper.schedule.key
