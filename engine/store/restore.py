@@ -35,6 +35,9 @@ STAGING = ".restoring"
 NOTE = "restore.json"
 _FORMAT = 1
 _MOST_NOTE_BYTES = 1 << 20
+_COLUMNS = (
+    "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
+)
 _ASIDE = re.compile(r"before-restore-\d{8}-\d{6}(?:-\d{1,4})?", re.ASCII)
 _PLACES = (DATABASE, *BESIDE_DATABASE, JOURNALS, STATES, *FILES)
 """What is moved as a whole: files, and the folders of journals and of what models have read."""
@@ -172,6 +175,8 @@ def _check_database(path: Path, version: int) -> None:
             ).fetchone()[0]
             if strange:
                 raise refused("its database holds more than conversations")
+            if lacking := _columns_of_version(version) - set(connection.execute(_COLUMNS)):
+                raise refused(f"its database lacks {len(lacking)} of the columns of its version")
             verdict = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except sqlite3.Error as error:
         told = explained(error, path)
@@ -180,6 +185,15 @@ def _check_database(path: Path, version: int) -> None:
         raise refused(f"its database cannot be read ({' '.join(str(error).split())})") from error
     if verdict != "ok":
         raise refused(f"its database is damaged ({' '.join(verdict.split())})")
+
+
+def _columns_of_version(version: int) -> set[tuple[str, str]]:
+    """(table, column) of a store of that version."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for step in MIGRATIONS:
+            if step.version <= version:
+                connection.executescript(step.sql)
+        return set(connection.execute(_COLUMNS))
 
 
 def _write_note(root: Path, note: _Note) -> None:

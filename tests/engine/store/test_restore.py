@@ -120,6 +120,8 @@ def changed_database(tmp_path: Path, *statements: str) -> Path:
             BackupRefused,
             "more than",
         ),
+        ("ALTER TABLE message RENAME COLUMN notices TO other", BackupRefused, "lacks 1 of the columns"),
+        ("DROP TABLE search_text", BackupRefused, "lacks 2 of the columns"),
         ("CREATE VIEW v AS SELECT * FROM message", BackupRefused, "more than"),
     ],
 )
