@@ -16,7 +16,7 @@ BENCHMARKS = (
     "fetching",
     "reuse",
     "journalling",
-    "encryption",
+    "sessions",
 )
 
 
