@@ -91,7 +91,8 @@ class Count:
     tokens: int = 0
     cut_turns: int = 0
     continued: Counter[str] = field(default_factory=Counter[str])
-    """Answers that were cut off and went on, by what is said of them."""
+    """Answers that were cut off and went on, by what is said of them. Those that had no token yet, or all of them, say
+    nothing."""
     not_alike: Counter[str] = field(default_factory=Counter[str])
     """Answers that were not those of the undisturbed engine, by what was said of them."""
     compared: int = 0
@@ -104,12 +105,10 @@ class Count:
 
 @dataclass
 class Told:
-    """How an act came out. `parted`: a kill came after the answer's end, before its state was surely kept.
-    `written`: when a kill came, something of the answer was there to go on from."""
+    """How an act came out. `parted`: a kill came after the answer's end, before its state was surely kept."""
 
     message: Json | None = None
     cuts: int = 0
-    written: bool = False
     in_vain: bool = False
     """Two lives in a row that went on with it were killed before they got any further. The engine then takes another
     way, which is not the same token for token, lest it be the way that kills it."""
@@ -179,7 +178,6 @@ class Course:
                     answer_id = self._left_behind(session_id, turn)
                 if answer_id:
                     stored = self._again(lambda at=answer_id: engine.stored(session_id, at))
-                    told.written |= bool(stored["text"] or stored["reasoning"])
                     before, length = length, len(stored["text"]) + len(stored["reasoning"])
                     vain = vain + 1 if length == before else 0
                     told.in_vain |= vain >= 2
@@ -372,10 +370,10 @@ def _episode(course: Course, which: str, chance: random.Random, count: Count, wh
         count.turns += 1
         count.tokens += len(mine)
         count.cut_turns += told.cuts > 0
-        said = told.message["continued"] or ("begun again" if told.cuts else "not cut")
+        said = told.message["continued"] or ("nothing to go on from" if told.cuts else "not cut")
         if said == "different" and told.in_vain:
             said = "different, tried in vain"
-        if told.written and not told.parted:
+        if told.message["continued"]:
             count.continued[said] += 1
         if parted:
             count.apart += 1
