@@ -151,8 +151,6 @@ class ContextKeeper:
                 self.path = self._at = None
                 aside()
             if proves is not None and (whole or aside is not None):
-                if self._at != (proves, proves.tokens):
-                    self._load(proves, proves.tokens)
                 self._unproved = proves
                 self.prove()
         except SeamountError as error:
@@ -357,22 +355,27 @@ class ContextKeeper:
 
     def proved_by(self, token: int, logits: Logits) -> None:
         """`logits` came after `token`, written as the first behind the state that was loaded last."""
-        kept, self._unproved, self._at = self._unproved, None, None
+        kept, self._unproved = self._unproved, None
         if kept is not None:
             self._put(kept, Probe(token, logits.copy()))
 
     def prove(self, token: int | None = None) -> None:
-        """Evaluate a token behind the state that was loaded last, if it has no probe yet. The context is off its way
-        then. Raises GenerationError."""
-        if self._unproved is None:
+        """Evaluate a token behind the state that has no probe yet, if there is one. The context is off its way then.
+
+        Raises GenerationError.
+        """
+        kept = self._unproved
+        if kept is None:
             return
-        if len(self.backend.held) >= self.backend.facts.context_tokens:
-            kept, self._unproved = self._unproved, None
+        if kept.tokens >= self.backend.facts.context_tokens:
+            self._unproved = None
             self._put(kept, None)
             return
+        if self._at != (kept, kept.tokens):
+            self._load(kept, kept.tokens)
         if token is None:
             token = min(self.backend.facts.end_token_ids, default=0)
-        self.path = None
+        self.path = self._at = None
         self.proved_by(token, self.backend.step(token))
         self._saved_tokens = len(self.backend.held)  # the token that was tried is worth nothing
 
@@ -382,7 +385,7 @@ class ContextKeeper:
         self._saved_tokens = 0
 
     def touched(self) -> None:
-        """The context no longer is what was loaded."""
+        """The context is about to be no longer what was loaded."""
         self._at = None
 
     @property
@@ -405,7 +408,6 @@ class ContextKeeper:
             self.prove()
             kept = self._save(least)
             if kept is not None:
-                self._load(kept, kept.tokens)
                 self._unproved = kept
                 self.prove()
         except GenerationError as error:

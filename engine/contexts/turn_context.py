@@ -109,6 +109,7 @@ class TurnContext:
 
     def step(self, token_id: int) -> Logits:
         """Append a token that was generated, and have a relay where one is due; see `Context.step`."""
+        self._keeper.touched()
         logits = self._backend.step(token_id)
         self._keeper.proved_by(token_id, logits)
         if self._unwritten:

@@ -3,9 +3,10 @@
 import random
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from engine.backends.base import Cancelled
+from engine.backends.base import Cancelled, ContextState
 from engine.contexts.keeper import ContextKeeper
 from engine.contexts.schedule import Schedule
 from engine.errors import GenerationError
@@ -323,3 +324,28 @@ def test_what_was_tried_in_vain_is_not_tried_for_ever() -> None:
     assert machine.keeper.turn(None, turn).prepare(prompt, part, untold, lambda: False).exact is True
     turn.begun = turn.begun.model_copy(update={"resumes": 2})
     assert machine.keeper.turn(None, turn).prepare(prompt, part, untold, lambda: False).exact is False
+
+
+@pytest.mark.parametrize("rewinds", [True, False])
+def test_a_token_that_fails_just_behind_a_relay_leaves_nothing_wrong(rewinds: bool) -> None:
+    prompt = ids(160)
+    whole, _, _ = Machine(rewinds=rewinds).answer(prompt)
+    machine = Machine(rewinds=rewinds)
+    step, records = machine.backend.step, TurnRecords(prompt, "exact")
+
+    def failing(token: int) -> Any:
+        if len(machine.backend.held) < len(prompt):
+            return step(token)
+        machine.backend.load(ContextState((), np.zeros(0, np.uint8)))
+        raise GenerationError("The answer stopped", "this token fails", "continue")
+
+    machine.backend.step = failing  # type: ignore[method-assign]
+    request = GenerationRequest(prompt, Sampling(temperature=1, top_p=1, min_p=0, seed=5), 100)
+    with pytest.raises(GenerationError):
+        generate(machine.keeper.turn(records), request, lambda _event: None, lambda: False)
+    machine.backend.step = step  # type: ignore[method-assign]
+    assert machine.answer(prompt)[0] == whole  # from the state that was kept
+    machine.start()
+    assert machine.keeper.cost((*prompt, 1)).from_disk == len(prompt)
+    machine.answer((*prompt, 1), tokens=10)
+    assert not machine.shelf.quarantined
