@@ -125,6 +125,7 @@ class ContextKeeper:
         self._proved: set[str] = set()
         self._cuts = backend.facts.states_rewind
         self._needed: list[StateFile] = []
+        self._asked_digest: str | None = None
 
     @property
     def keeps(self) -> bool:
@@ -176,6 +177,9 @@ class ContextKeeper:
         live = self._live(tokens, total if more else total - 1)
         if live > best.tokens and (not self.keeps or self._would_save(live - best.tokens)):
             best = Start(live)
+        # Who asks has that conversation open.
+        self._asked_digest = _digest_of(best)
+        self._protect()
         load_s = 0.0 if best.found is None else self.speeds.loading_s(best.found.bytes)
         reading_s = self.speeds.reading_s(total - best.tokens, best.tokens)
         return Cost(
@@ -473,5 +477,12 @@ class ContextKeeper:
         """What the turn rests on, and the conversation goes on from, is not deleted to make room. Any thread."""
         store = self._snapshots
         if store is not None:
-            digests = [file.digest for file in list(self._needed) if file.digest is not None]
-            store.protect([found.id for digest in digests if (found := store.by_digest(digest)) is not None])
+            digests = {self._asked_digest, *(file.digest for file in list(self._needed))} - {None}
+            known = [store.by_digest(digest) for digest in digests if digest is not None]
+            store.protect([found.id for found in known if found is not None])
+
+
+def _digest_of(start: Start) -> str | None:
+    if start.found is not None:
+        return start.found.digest
+    return None if start.kept is None else start.kept.file.digest

@@ -228,6 +228,13 @@ def test_what_the_turn_rests_on_is_not_evicted() -> None:
     assert newest in shelf.protected
     assert len(shelf.protected) <= 3
     assert answer
+    # Nor what the conversation needs that somebody has open, and asks the cost of.
+    answered(keeper, ids(200, 7))
+    answered(keeper, ids(200, 8))
+    answered(keeper, ids(200, 9))
+    assert newest not in shelf.protected
+    keeper.cost((*shelf.files[newest].state.tokens, 3))
+    assert newest in shelf.protected
 
 
 def test_when_memory_is_short_states_come_from_the_disk() -> None:
