@@ -86,7 +86,8 @@ def write_backup(root: Path, target: Path, *, with_states: bool, progress: Progr
     label = f".{target.name}."
     with contextlib.suppress(OSError):
         for left in target.parent.iterdir():  # what a killed run left
-            if left.name.startswith(label) and left.name.endswith((".backup-part", ".database-part")):
+            # SQLite puts its journal beside the copy.
+            if left.name.startswith(label) and (".backup-part" in left.name or ".database-part" in left.name):
                 left.unlink()
     token = secrets.token_hex(6)
     part = target.with_name(f"{label}{token}.backup-part")

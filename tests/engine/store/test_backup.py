@@ -171,7 +171,8 @@ def test_when_it_is_to_stop_nothing_is_left(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_goes(tmp_path: Path) -> None:
     root = filled(tmp_path / "data")
-    for name in (".b.abc.backup-part", ".b.abc.database-part", ".c.abc.backup-part"):
+    killed = (".b.abc.backup-part", ".b.abc.database-part", ".b.abc.database-part-journal")
+    for name in (*killed, ".c.abc.backup-part"):
         (tmp_path / name).write_bytes(b"half")
     write_backup(root, tmp_path / "b", with_states=False, progress=Progress())
     assert sorted(each.name for each in tmp_path.iterdir()) == [".c.abc.backup-part", "b", "data"]
