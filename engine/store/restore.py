@@ -127,9 +127,14 @@ def finish(root: Path) -> str | None:
         for name in note.places:
             if (staging / name).exists():
                 _move(staging / name, root / name)
+        with contextlib.suppress(OSError):
+            old.rmdir()  # where nothing was here before
+        was_something = old.exists()
         (root / NOTE).unlink()
         sync_folder(root)
         shutil.rmtree(staging, ignore_errors=True)
+    if not was_something:
+        return "A backup was restored; nothing was here before."
     return f"A backup was restored; what was here before is in {old}."
 
 

@@ -15,7 +15,7 @@ from engine.store.backup_reader import BackupReader
 from engine.store.sessions import SessionStore
 from tests.engine.store.conversations import fill
 from tests.integration.conftest import StartEngine
-from tests.integration.live_engine import LiveEngine
+from tests.integration.live_engine import SLOW_TEXT, LiveEngine
 
 PATIENCE_S = 60.0
 
@@ -196,3 +196,30 @@ def test_a_backup_that_is_killed_leaves_no_file(start_engine: StartEngine, tmp_p
     engine = start_engine(root=root)
     assert finished(engine, kind="backup", path=str(backup))["state"] == "done"
     assert [each for each in tmp_path.iterdir() if each != root] == [backup], "what was left is gone"
+
+
+@pytest.mark.slow
+def test_an_answer_that_a_kill_cut_off_goes_on_by_itself_where_its_backup_is_restored(
+    start_engine: StartEngine, tmp_path: Path
+) -> None:
+    engine = start_engine(resume="continue")
+    engine.wait_model()
+    turn = engine.ask("Say it slowly")
+    for _, event in engine.events(turn["id"]):
+        if event["kind"] == "text":
+            engine.process.kill()
+            break
+    engine.process.wait(20)
+    assert command(engine, "sessions", "verify")[0] == 0
+    assert command(engine, "backup", str(tmp_path / "b"))[0] == 0
+    engine.folder.root.rename(tmp_path / "lost")
+    status, out, _ = command(engine, "restore", str(tmp_path / "b"))
+    assert (status, out) == (0, "A backup was restored; nothing was here before.\n")
+    engine = start_engine()
+    deadline = time.monotonic() + PATIENCE_S
+    while (answer := engine.get(f"/api/sessions/{turn['session_id']}")["messages"][-1])[
+        "status"
+    ] != "complete":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (answer["text"], answer["continued"]) == (SLOW_TEXT, "identical")

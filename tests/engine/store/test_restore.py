@@ -76,8 +76,9 @@ def test_into_an_empty_folder(tmp_path: Path, backup: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
     prepare(root, backup, Progress())
-    finish(root)
+    assert finish(root) == "A backup was restored; nothing was here before."
     assert questions(root) == ["What is new?"]
+    assert not list(root.glob("before-restore-*"))
 
 
 def test_a_bad_backup_changes_nothing(tmp_path: Path, backup: Path) -> None:
