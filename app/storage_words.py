@@ -20,8 +20,9 @@ PROTECTS = (
 )
 DOES_NOT_PROTECT = (
     "It does not protect against programs that run as you: they can ask the system's keyring for the key, as "
-    "Seamount does. When conversations were held and how long they are can still be seen, and so can model files, "
-    "settings, exported files, and parts of the disk that hold older copies."
+    "Seamount does. When conversations were held and how long they are can still be seen, and so can settings with the "
+    "system message, model files, exported files, what the system swaps out of memory, and what a disk still holds of "
+    "deleted files."
 )
 KEY_ADVICE = (
     "This is the recovery key. Write it down and keep it somewhere else: it is shown this once. If the keyring loses "

@@ -13,11 +13,13 @@ from pytestqt.qtbot import QtBot
 from app.actions import ACTIONS
 from app.engine_watch import EngineState
 from app.theme import Theme
+from app.views import window as window_module
 from app.views.message_view import MessageView
 from app.views.settings_dialog import SettingsDialog
 from app.views.tools_dialog import ToolsDialog
 from app.views.transcript_page import TranscriptPage
 from app.views.window import TRACE_VARIABLE, MainWindow
+from app.window_state import WindowState
 from engine.paths import DataFolder
 from engine.protocol import ErrorBody
 from tests.app.conftest import FakeChild
@@ -204,6 +206,20 @@ def test_the_last_conversation_and_the_draft_come_back(
     second.ready(qtbot)
     qtbot.waitUntil(lambda: second.said() == ["q", "a"])
     assert second.window.composer.draft.typed == "not yet, sent"
+
+
+def test_what_is_open_and_being_written_outlives_a_window_that_is_killed(
+    open_window: Any, qtbot: QtBot, fake_engine: Any, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_module, "DRAFT_PAUSE_MS", 5)
+    session_id = fake_engine.add_session("Kept")
+    opened = open_window().ready(qtbot)
+    opened.desk.open_conversation(session_id)
+    qtbot.waitUntil(lambda: not opened.desk.conversation.is_opening)
+    qtbot.keyClicks(opened.window.composer.edit, "not yet, sent")
+    # Nothing is closed: what another window would find now is what a killed one leaves.
+    qtbot.waitUntil(lambda: WindowState(folder.window_state).draft == "not yet, sent")
+    assert WindowState(folder.window_state).session_id == session_id
 
 
 def test_drafts_stay_with_their_conversations(opened: Opened, qtbot: QtBot, fake_engine: Any) -> None:
