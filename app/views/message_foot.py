@@ -391,11 +391,12 @@ class MessageFoot(QWidget):
             after -= needs + gap
             line = next((line for _, button, line in self._priced if button is widget), None)
             if line is not None:
-                room = min(line.sizeHint().width(), width - x - after)
+                apart = 2 * self._style.theme.grid if after else 0  # a cost belongs to the button before it
+                room = min(line.sizeHint().width(), width - x - after - apart)
                 line.setVisible(bool(line.words()) and room >= min(LEAST_COST_PX, line.sizeHint().width()))
                 if not line.isHidden():
                     line.setGeometry(x, y, room, height)
-                    x += room + gap
+                    x += room + gap + apart
         return x
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from PySide6.QtCore import QPoint
-from PySide6.QtWidgets import QDialog, QWidget
+from PySide6.QtWidgets import QDialog
 
 from app.running_turns import LOST
 from app.views.backup_dialog import BackupDialog
+from app.views.elided_line import ElidedLine
 from app.views.encryption_dialog import EncryptionDialog
 from app.views.restore_dialog import RestoreDialog
 from app.views.settings_dialog import SettingsDialog
@@ -54,6 +55,14 @@ def tour(window: LiveWindow, take: Take, kill: Callable[[], None]) -> None:
     conversation, transcript = window.desk.conversation, window.window.transcript
     transcript.update_message(replace(conversation.shown[-1], differs=True))
     take("k6-not-identical")
+    window.desk.conversation.retry(window.answer().id)
+    window.wait_for_text(80)
+    window.do("stop")
+    window.wait_for_end()
+    last = transcript.page.views[-1]
+    last.set_focus_within(True)
+    window.wait(lambda: sum(bool(line.words()) for line in last._foot.findChildren(ElidedLine)) >= 2)
+    take("k16-cut-answer-tells-its-costs")
     _dialogs(window, take)
 
 
@@ -76,7 +85,7 @@ def _costs(window: LiveWindow, take: Take) -> None:
         each.stop_editing()
     last = transcript.page.views[-1]
     last.set_focus_within(True)
-    window.wait(lambda: any(line.words() for line in last._foot.findChildren(_line())))
+    window.wait(lambda: any(line.words() for line in last._foot.findChildren(ElidedLine)))
     take("k2-retry-tells-its-cost")
     window.window.actions_by_id["zoom_reset"].trigger()
     for _ in range(8):
@@ -86,12 +95,6 @@ def _costs(window: LiveWindow, take: Take) -> None:
     for each in transcript.page.views:
         each.stop_editing()
     window.do("zoom_reset")
-
-
-def _line() -> type[QWidget]:
-    from app.views.elided_line import ElidedLine
-
-    return ElidedLine
 
 
 def _dialogs(window: LiveWindow, take: Take) -> None:
