@@ -212,7 +212,8 @@ class ContextKeeper:
         return sorted([*found, Start()], key=self._delay_s(len(tokens)))
 
     def _delay_s(self, total: int) -> Callable[[Start], tuple[float, int, bool]]:
-        """How long it takes to begin somewhere, in words to sort by: what is not known is reckoned in tokens."""
+        """By which beginnings are sorted: how long each takes; where that is not known, the longest first; of equals
+        what is in memory."""
 
         def delay(start: Start) -> tuple[float, int, bool]:
             load_s = 0.0 if start.found is None else self.speeds.loading_s(start.found.bytes)
