@@ -29,8 +29,9 @@ _logger = logging.getLogger(__name__)
 BASE_WAIT_S = 5.0
 """So long is waited for the base's file before the first token is drawn. Without it an answer that is cut off goes on,
 but not exactly."""
-MOST_TRIES = 2
-"""So often it is tried in vain to go on exactly: where that ends the process every time, another way may not."""
+MOST_TRIES = 4
+"""So often it is tried in vain to go on exactly: where that ends the process every time, another way may not. More than
+the engine tries by itself, since most deaths have nothing to do with the answer."""
 REPLAY_TOLD_TOKENS = 16
 """While written tokens are evaluated again, progress is told after so many."""
 

@@ -9,6 +9,7 @@ import pytest
 from engine.backends.base import Cancelled, ContextState
 from engine.contexts.keeper import ContextKeeper
 from engine.contexts.schedule import Schedule
+from engine.contexts.turn_context import MOST_TRIES
 from engine.errors import GenerationError
 from engine.generation import GenerationRequest, NewText, Outcome, generate
 from engine.protocol import Sampling
@@ -320,9 +321,9 @@ def test_what_was_tried_in_vain_is_not_tried_for_ever() -> None:
     prompt = ids(150)
     machine = Machine()
     part, _, turn = machine.answer(prompt, killed_after=20)
-    turn.begun = turn.begun.model_copy(update={"resumes": 1})
+    turn.begun = turn.begun.model_copy(update={"resumes": MOST_TRIES - 1})
     assert machine.keeper.turn(None, turn).prepare(prompt, part, untold, lambda: False).exact is True
-    turn.begun = turn.begun.model_copy(update={"resumes": 2})
+    turn.begun = turn.begun.model_copy(update={"resumes": MOST_TRIES})
     assert machine.keeper.turn(None, turn).prepare(prompt, part, untold, lambda: False).exact is False
 
 
