@@ -11,7 +11,7 @@ help:
 	@echo "make check        format, lint, types, import contracts, every test but the slow ones"
 	@echo "make slow         those: processes that are killed, downloads, whole programs, converted files against transformers"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
-	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions and 200 kills of jobs that fetch and convert; converted files against transformers"
+	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions, 200 kills of jobs that fetch and convert, 360 of engines with conversations; torn files; converted files against transformers"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
 	@echo "make dist         wheel and source archive in dist/"
 
@@ -58,6 +58,9 @@ campaign:
 	$(BIN)/python -m tests.integration.v4_header_fuzz --cases 2000 --seed $(SEED)
 	$(BIN)/python -m tests.convert.kill_campaign --kills 100 --seed $(SEED)
 	$(BIN)/python -m tests.support.fetch_kill_campaign --kills 200 --seed $(SEED)
+	$(BIN)/python -m tests.support.session_campaign --kills 300 --seed $(SEED)
+	$(BIN)/python -m tests.support.session_campaign --kills 60 --seed $(SEED) --model starter
+	$(BIN)/python -m tests.support.torn_files
 	$(BIN)/python -m tests.integration.reference_comparison --seeds 3 --seed $(SEED)
 
 screenshots:
