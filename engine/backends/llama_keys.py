@@ -9,8 +9,9 @@ equal: the library and the processor's features it uses, the threads (one token'
 divided among them, and its parts are added up), the tokens of a chunk, where a prompt is divided, and whether weights
 were copied into another order. What was found to change bits and what not is in docs/reuse.md.
 
-What a GPU computes has not been compared bit by bit between processes. So nothing is promised there: such a key is
-equal to none of another process.
+On a GPU that llama.cpp reaches by CUDA what follows was the same too, between processes on one H100 (docs/reuse.md),
+where the card and what lies on it are equal. What other GPUs compute was not compared, so nothing is promised there:
+such a key is equal to none of another process.
 """
 
 import hashlib
@@ -37,6 +38,8 @@ _logger = logging.getLogger(__name__)
 _SAMPLE_BYTES = 64 * 1024
 _SAMPLES = 32
 _PROCESS = secrets.token_hex(8)
+_CUDA = "CUDA : "
+"""With this llama.cpp begins its account of a build for CUDA."""
 _FORM = 1
 """Of the keys, and of what this program adds to a state; raised when either changes."""
 
@@ -91,10 +94,11 @@ def with_keys(
         bool(parameters.swa_full),
         0 < first_tokens < facts.context_tokens,
     )
+    system = (llama.llama_print_system_info() or b"").decode("utf-8", "replace")
     exact = _key(
         state,
         library,
-        (llama.llama_print_system_info() or b"").decode("utf-8", "replace"),
+        system,
         int(llama.llama_n_threads(context)),
         int(llama.llama_n_threads_batch(context)),
         int(llama.llama_n_batch(context)),
@@ -102,9 +106,19 @@ def with_keys(
         list(chunks),
         repacked,
         watched,
-        _PROCESS if plan is not None and plan.gpu is not None else "",
+        _places(plan, system),
     )
     return replace(facts, state_key=state, exact_key=exact)
+
+
+def _places(plan: LoadPlan | None, system: str) -> object:
+    """What computes besides the processor, and of what. `system`: what the build says of itself."""
+    if plan is None or plan.gpu is None:
+        return ""
+    if not system.startswith(_CUDA):
+        return _PROCESS
+    whole, single = list(plan.expert_layers_in_ram), [list(each) for each in plan.matrices_in_ram]
+    return [plan.gpu, plan.gpu_number, plan.gpu_layers, whole, single]
 
 
 @cache

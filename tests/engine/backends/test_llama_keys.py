@@ -109,17 +109,23 @@ def test_a_file_that_is_gone_leaves_a_model_without_keys(
     assert "will not be kept" in caplog.text
 
 
-def test_on_a_gpu_nothing_is_promised_to_another_process(
-    starter_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "system", ["CUDA : ARCHS = 900 | CPU : AVX2 = 1 | ", "Vulkan : X = 1 | ", "CPU : AVX2 = 1 | "]
+)
+def test_on_a_gpu_only_cuda_promises_another_process_the_same_bits(
+    starter_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
 ) -> None:
     llama = llama_keys.llama
     for name in ("llama_n_threads", "llama_n_threads_batch", "llama_n_batch", "llama_n_ubatch"):
         monkeypatch.setattr(llama, name, lambda _context: 1)
+    monkeypatch.setattr(llama, "llama_print_system_info", system.encode)
     facts = ModelFacts("n", "a", "b", 9, 9, 9, 1, frozenset(), None, "", "", None, {})
     parameters = llama.llama_context_default_params()
 
-    def found(gpu: str | None) -> ModelFacts:
-        plan: Any = SimpleNamespace(gpu=gpu)
+    def found(gpu: str | None, in_ram: tuple[int, ...] = ()) -> ModelFacts:
+        plan: Any = SimpleNamespace(
+            gpu=gpu, gpu_number=0, gpu_layers=8, expert_layers_in_ram=in_ram, matrices_in_ram=((3, "up"),)
+        )
         return llama_keys.with_keys(
             facts,
             starter_path,
@@ -133,8 +139,10 @@ def test_on_a_gpu_nothing_is_promised_to_another_process(
         )
 
     here, there = found("GPU"), found(None)
-    assert found("GPU") == here
+    assert found("GPU") == here != there
     monkeypatch.setattr(llama_keys, "_PROCESS", "another")
     assert found(None) == there
     assert found("GPU").state_key == here.state_key
-    assert found("GPU").exact_key != here.exact_key
+    assert (found("GPU").exact_key == here.exact_key) == system.startswith("CUDA")
+    assert found("GPU", (0, 1)).exact_key != here.exact_key
+    assert found("other GPU").exact_key != here.exact_key
