@@ -87,7 +87,7 @@ def test_two_hundred_do_not_hold_the_window_up(
     cards.show_entries(entries)
     assert Plain.made == 1
     cards.show_entries(entries)  # news meanwhile makes none twice
-    qtbot.waitSignal(cards.filled).wait()
+    qtbot.waitSignal(cards.filled, timeout=60_000).wait()
     assert Plain.made == 200
     assert list(cards.cards) == [key for key, _ in entries]
     cards.show_entries([*entries[:-1], ("199", "other")])
