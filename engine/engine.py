@@ -44,6 +44,7 @@ from engine.store import restore
 from engine.store.encryption import Encryption
 from engine.store.journals import Journals, Unfinished
 from engine.store.sessions import SessionStore
+from engine.store.state_uses import StateUses
 from engine.turns import Turns
 from engine.version import version
 
@@ -97,6 +98,10 @@ class Engine:
         self.llama_builds = LlamaBuilds(folder)
         self.encryption: Encryption
         self._locked: str | None = None
+        self._ciphers = opened.ciphers
+        self._snapshots: SnapshotStore | None = None
+        self._snapshots_lock = threading.Lock()
+        self._state_uses = StateUses(store.database)
         self._first_model: str | None = None
         self._unfinished: list[Unfinished] = []
         self._settings_problem: ErrorBody | None = None
@@ -152,6 +157,7 @@ class Engine:
             root=self.folder.root,
             choices=self.choices.of,
             snapshots=None if self._locked else lambda: self.snapshots,
+            note_state=self._state_uses.note,
         )
         self.host.suited_sampling = self.library.sampling
         self.thread = GenerationThread(self.host, changed)
@@ -184,6 +190,9 @@ class Engine:
             self.library.entry,
             lambda: refreshed(self.overview.machine.seen()),
         )
+        if not self._locked:
+            # Those of conversations that were purged when the store was opened; nobody waits for it.
+            threading.Thread(target=self.forget_states, name="forgetting", daemon=True).start()
         self.thread.start()
         self.memory_watch.start()
         self.overview.machine.found = self.events.post_library
@@ -208,7 +217,19 @@ class Engine:
                 self._snapshots = SnapshotStore(
                     self.folder.snapshots, lambda: int(self._settings.snapshots_gb * 10**9), cipher
                 )
+                try:
+                    self._state_uses.keep_only(self._snapshots.names)
+                except SeamountError as error:
+                    _logger.warning("%s", error.text)
             return self._snapshots
+
+    def forget_states(self) -> None:
+        """Delete the kept states of purged conversations. Raises nothing; what fails is done at the next start."""
+        try:
+            if states := self._state_uses.to_delete():
+                self._state_uses.deleted(self.snapshots.forget(states))
+        except SeamountError as error:
+            _logger.warning("states of a removed conversation are still there: %s", error.text)
 
     def settings(self) -> Settings:
         """The settings in force."""

@@ -26,6 +26,7 @@ from engine.protocol_placement import Choices
 if TYPE_CHECKING:
     from engine.backends.base import Backend
     from engine.contexts.keeper import ContextKeeper
+    from engine.contexts.owners import Note
     from engine.placement.load_plan import LoadPlan
     from engine.store.snapshots import SnapshotStore
 
@@ -67,6 +68,7 @@ class ModelHost:
     called after every change of what is public here, `loaded(model_id)` when a load that is to be remembered
     has succeeded. `root` is the data folder, for what a load learns of this machine. `choices(model_id)`: what was
     chosen for a model in the settings' place. `snapshots()`: where states of contexts are kept; None: nowhere.
+    `note_state`: told whose they are (`contexts.owners`).
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class ModelHost:
         choices: Callable[[str], Choices] = lambda _model_id: Choices(),
         check_fits: CheckFits | None = None,
         snapshots: "Callable[[], SnapshotStore] | None" = None,
+        note_state: "Note | None" = None,
     ) -> None:
         self.loaded: LoadedModel | None = None
         self.loading_id: str | None = None
@@ -97,6 +100,7 @@ class ModelHost:
         self._choices = choices
         self._check_fits = check_fits
         self._snapshots = snapshots
+        self._note_state = note_state
         self.waits: Callable[[], bool] = lambda: False
         """Whether somebody waits for the next answer."""
         self._stop = threading.Event()
@@ -287,6 +291,7 @@ class ModelHost:
             pace=foretold_pace(Path(entry.path), backend.plan, self._root),
             wanted=lambda: self._settings().snapshots_gb > 0,
             waits=lambda: self.waits(),
+            note=self._note_state,
         )
 
     def _own_choices(self, model_id: str) -> list[Literal["context_tokens", "cache_type", "threads"]]:

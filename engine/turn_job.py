@@ -128,7 +128,8 @@ class TurnJob(Job):
         from engine.encoding.prompt import encode_chat
         from engine.generation import GenerationRequest
 
-        settings, backend, context = self._turns.settings(), keeper.backend, keeper.turn()
+        settings, backend = self._turns.settings(), keeper.backend
+        context = keeper.turn(self._journal, self._journal.before, self.session_id)
         prompt = encode_chat(backend, prompt_messages(settings.system_message, self._branch()))
         request = GenerationRequest(
             prompt=tuple(prompt),
@@ -148,7 +149,7 @@ class TurnJob(Job):
         from engine.v4_answer import V4Answer
 
         settings, store = self._turns.settings(), self._turns.store
-        backend, context = keeper.backend, keeper.turn()
+        backend, context = keeper.backend, keeper.turn(self._journal, self._journal.before, self.session_id)
         mode = self._answer.mode or settings.mode
         require_context(mode, backend.facts.context_tokens)
         style, tools = style_of(chat.release, mode), store.tools(self.session_id)

@@ -22,6 +22,7 @@ from engine import fault_points
 from engine.backends.base import ContextState, Logits
 from engine.contexts.costs import Cost, Pace, Speeds
 from engine.contexts.kept_states import KeptState, KeptStates, StateFile, common_length, thinned, usable
+from engine.contexts.owners import Note, Owners
 from engine.contexts.schedule import Schedule
 from engine.errors import GenerationError, SeamountError
 from engine.store.snapshot_index import About, Probe
@@ -96,8 +97,8 @@ class Path:
 class ContextKeeper:
     """One for each loaded backend. `snapshots` None, or a backend that cannot tell its state: nothing is kept.
 
-    `pace`: what is foretold of reading. `wanted`: whether states are to be kept at this moment. `waits`: whether
-    somebody waits for the next answer.
+    `pace`: what is foretold of reading. `wanted`: whether states are to be kept now. `waits`: whether somebody waits
+    for the next answer. `note`: see `owners`.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class ContextKeeper:
         schedule: Schedule | None = None,
         wanted: Callable[[], bool] = lambda: True,
         waits: Callable[[], bool] = lambda: False,
+        note: Note | None = None,
     ) -> None:
         self.backend = backend
         self.schedule = schedule or Schedule()
@@ -118,6 +120,9 @@ class ContextKeeper:
         self._snapshots = snapshots
         self._wanted = wanted
         self._waits = waits
+        self.owner: str | None = None
+        """The conversation whose tokens are held, if one's are."""
+        self.owners = Owners(snapshots, note)
         self._states = KeptStates()
         self._at: tuple[KeptState, int] | None = None
         self._saved_tokens = 0
@@ -132,12 +137,17 @@ class ContextKeeper:
         """Whether states are kept: relays are done then, whether or not what they save can be written."""
         return self._snapshots is not None and bool(self.backend.facts.state_key) and self._wanted()
 
-    def turn(self, journal: "TurnJournal | None" = None, before: "Turn | None" = None) -> "TurnContext":
+    def turn(
+        self,
+        journal: "TurnJournal | None" = None,
+        before: "Turn | None" = None,
+        session_id: str | None = None,
+    ) -> "TurnContext":
         """The context of one answer. `journal` is told what the turn rests on, `before` is what it told of the same
         answer earlier."""
         from engine.contexts.turn_context import TurnContext
 
-        return TurnContext(self, journal, before)
+        return TurnContext(self, journal, before, session_id)
 
     def finish(self, *, whole: bool, aside: Callable[[], None] | None = None) -> None:
         """An answer has ended: its state is kept, and `aside` may use the backend meanwhile. Raises nothing.
@@ -234,8 +244,8 @@ class ContextKeeper:
         raise AssertionError("a context can begin with nothing")
 
     def begin_with(self, digest: str | None, tokens: int, prefix: Sequence[int]) -> Base | None:
-        """Bring the context to the first `tokens` of the state with that digest (none: to nothing); None where that
-        state is not to be had, or is not of `prefix`."""
+        """Bring the context to the first `tokens` of the state with that digest (none: to nothing); None where it is
+        not to be had, or is not of `prefix`."""
         self._keep_held(self.schedule.waited_for_tokens)
         if not tokens:
             return self._begin_at(Start())
@@ -343,8 +353,7 @@ class ContextKeeper:
         `following`: a token to probe with at once, where none is going to be written. Raises GenerationError when the
         context did not take its own state; it is then empty.
         """
-        path = self.path
-        kept = self._save(0)
+        path, kept = self.path, self._save(0)
         if kept is None:
             return None
         self._load(kept, kept.tokens)
@@ -434,6 +443,7 @@ class ContextKeeper:
             return None
         fault_points.at("relay-saved")
         kept = KeptState.of(thinned(state))
+        self.owners.add(kept.file, self.owner)
         self._states.add(kept)
         self._saved_tokens = held
         return kept
@@ -462,6 +472,7 @@ class ContextKeeper:
             file.digest = digest
             if digest is not None:
                 self._proved.add(digest)
+                self.owners.written(file)
                 self._protect()
             file.settled.set()
 

@@ -32,6 +32,8 @@ class StateFile:
     """By which the file is found again; None while it is not on the disk."""
     settled: threading.Event = field(default_factory=threading.Event)
     """It is on the disk, or will not be."""
+    sessions: set[str] = field(default_factory=lambda: set[str]())
+    """The conversations whose tokens it holds."""
 
 
 @dataclass(eq=False)

@@ -58,8 +58,15 @@ class TurnJournal(Protocol):
 class TurnContext:
     """The context of one answer (`context.Context`); `ContextKeeper.turn` makes it."""
 
-    def __init__(self, keeper: ContextKeeper, journal: TurnJournal | None, before: "Turn | None") -> None:
+    def __init__(
+        self,
+        keeper: ContextKeeper,
+        journal: TurnJournal | None,
+        before: "Turn | None",
+        session_id: str | None = None,
+    ) -> None:
         self._keeper = keeper
+        self._session_id = session_id
         self._backend = keeper.backend
         self._journal = journal
         self._before = before
@@ -129,7 +136,10 @@ class TurnContext:
         self, path: Path, prefix: Sequence[int], on_progress: Progress, cancelled: Callable[[], bool]
     ) -> bool:
         """Go a way up to all of `prefix`, and note its base; as `_evaluate`."""
-        self._keeper.path = path
+        base, self._keeper.path, self._keeper.owner = path.base, path, self._session_id
+        if base.file is not None and base.tokens == base.file.tokens:
+            # Of a longer one this conversation has the beginning alone, and the rest is not kept for its sake.
+            self._keeper.owners.add(base.file, self._session_id)
         self._tell_base(path.base, wait_s=0.0)
         try:
             repeated = self._evaluate(path, prefix, len(self._backend.held), on_progress, cancelled)
@@ -153,6 +163,7 @@ class TurnContext:
             self._write_again(prefix, start, start, on_progress, cancelled)
             return Prepared(0, 0.0, True)
         keeper.forget()
+        keeper.owner = self._session_id
         began_s = keeper.speeds.clock()
         report = self._backend.sync(prefix, on_progress, cancelled)
         took_s = keeper.speeds.clock() - began_s

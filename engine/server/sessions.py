@@ -73,5 +73,6 @@ def purge(session_id: str, engine: EngineOf) -> Response:
     engine.turns.end_session(session_id, _STOP_WAIT_S)
     engine.store.purge_session(session_id)
     engine.journals.purge(session_id)
+    engine.forget_states()
     engine.events.post_session(session_id, "purged")
     return Response(status_code=204)

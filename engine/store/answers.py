@@ -26,6 +26,7 @@ from engine.protocol import (
     ToolResult,
     Usage,
 )
+from engine.store import state_uses
 from engine.store.calls import forget_calls, remember
 from engine.store.rows import (
     ONE,
@@ -323,6 +324,7 @@ def purge(connection: sqlite3.Connection, sessions: Iterable[int]) -> None:
             (session,),
         ).fetchall()
         forget_calls(connection, (row[0] for row in rows))
+        state_uses.leave(connection, session)
         connection.execute("DELETE FROM session WHERE number = ?", (session,))
 
 

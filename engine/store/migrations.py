@@ -139,6 +139,23 @@ MIGRATIONS: Sequence[Migration] = (
         ALTER TABLE message ADD COLUMN continued TEXT CHECK (continued IN ('identical', 'different'));
         """,
     ),
+    Migration(
+        version=4,
+        why="""A purged conversation takes its kept states of contexts with it: they hold its tokens.
+
+        `kept_state`: the states, by the names of their files, that hold tokens of a session. `forgotten_state`: those
+        that no session has any more and whose files are still to be deleted.
+        """,
+        sql="""
+        CREATE TABLE kept_state (
+            session INTEGER NOT NULL REFERENCES session (number) ON DELETE CASCADE,
+            state TEXT NOT NULL,
+            PRIMARY KEY (session, state)
+        ) STRICT;
+        CREATE INDEX kept_state_by_state ON kept_state (state);
+        CREATE TABLE forgotten_state (state TEXT PRIMARY KEY) STRICT;
+        """,
+    ),
 )
 
 

@@ -242,6 +242,11 @@ class SnapshotStore:
                 )
         return complaints
 
+    @property
+    def names(self) -> list[str]:
+        """The ids of all that are there."""
+        return [each.id for each in self._catalogue.entries]
+
     def keep_to_budget(self) -> int:
         """Evict what is more than the budget, which may have changed; how many bytes went."""
         return self._evict(self._budget_bytes())
@@ -249,6 +254,19 @@ class SnapshotStore:
     def compact(self) -> int:
         """Delete what is damaged, what cannot be used here, and what is more than the budget; how many bytes went."""
         return self._folder.drop_damaged() + self._folder.drop_strangers() + self.keep_to_budget()
+
+    def forget(self, ids: Collection[str]) -> list[str]:
+        """Delete these, protected ones too, and all that was set aside, which may be of the same; which are gone."""
+        gone: list[str] = []
+        for each in ids:
+            entry = self._catalogue.take(each)
+            self._ids.pop(each, None)
+            if entry is None or self._folder.delete(entry.path):
+                gone.append(each)
+            else:
+                self._catalogue.add(entry)
+        self._folder.drop_damaged()
+        return gone
 
     def forget_all(self) -> None:
         """Delete every snapshot, protected and damaged ones too, and what waits to be written."""
@@ -341,7 +359,8 @@ class SnapshotStore:
         if job.probe is not None:
             alike = [each for each in alike if each.index.probe_token is not None]
         digest = state_digest(job.state) if alike else ""
-        return next((each for each in alike if each.index.digest == digest), None)
+        # Somebody may have emptied the folder meanwhile.
+        return next((each for each in alike if each.index.digest == digest and each.path.exists()), None)
 
     def _refuse_too_large(self, size_bytes: int, budget_bytes: int) -> None:
         left = max(0, budget_bytes - self._catalogue.protected_bytes)

@@ -89,6 +89,11 @@ class Shelf:
         self.quarantined[snapshot_id] = why
         del self.files[snapshot_id]
 
+    def forget(self, ids: Collection[str]) -> list[str]:
+        for each in ids:
+            del self.files[each]
+        return list(ids)
+
     def protect(self, ids: Collection[str]) -> None:
         self.protected = list(ids)
 

@@ -64,7 +64,7 @@ def test_the_pragmas_are_in_force(path: Path) -> None:
     }.items():
         assert connection.execute(f"PRAGMA {pragma}").fetchone()[0] == value, pragma
     strict = connection.execute("SELECT name, strict FROM pragma_table_list WHERE type = 'table'").fetchall()
-    tables = {"session", "message", "chunk", "search_text", "written_call"}
+    tables = {"session", "message", "chunk", "search_text", "written_call", "kept_state", "forgotten_state"}
     assert {name for name, is_strict in strict if is_strict} == tables
     # The log beside it holds what was said last.
     for file in (path, path.with_name("sessions.db-wal")):

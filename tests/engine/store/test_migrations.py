@@ -26,6 +26,7 @@ RELEASED = {
     1: "3019bdbce39e3bae7680f1e83e5ac2834b5dd55aa842e02735483e5d7374bce0",
     2: "45fa4f142d05055baedb845f46d7ed9b8ae92b57f9ac6cd6a5367293b78381cb",
     3: "2bdff14692ec77bf8c86bc9923e2758711e21fe5aa0825085d723a1beb53476b",
+    4: "2903f50ea62b77319a5f03f13ac5e8191735bac4afdd269313ec5b2db7e6d375",
 }
 USAGE = Usage(
     prompt_tokens=10,

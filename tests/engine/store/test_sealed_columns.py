@@ -26,6 +26,8 @@ NOT_SEALED = {
     "chunk": {"part"},
     "search_text": set[str](),
     "written_call": {"id"},
+    "kept_state": {"state"},
+    "forgotten_state": {"state"},
     "sealing": {"key_id", "proof"},
 }  # fmt: skip
 """Columns that hold bytes or text, and nothing of what was said: ids, numbers, names of models."""
