@@ -164,7 +164,9 @@ def generate(
             first_token_s=first_s - began_s if generated else 0.0,
             prefill_rate=read / reading_s if read > 0 and reading_s > 0 else 0.0,
             # The first token's time belongs to the prefill; one token alone has no rate.
-            generation_rate=(generated - 1) / (last_s - first_s) if last_s > first_s else 0.0,
+            generation_rate=(generated - 1) / (last_s - first_s)
+            if generated > 1 and last_s > first_s
+            else 0.0,
             seed=seed,
             disk_bytes_per_token=cost.disk_bytes_per_token if cost else None,
             experts_in_memory=cost.in_memory if cost else None,

@@ -42,8 +42,9 @@ Progress = Callable[[int, int, int], None]
 class TurnJournal(Protocol):
     """What a turn's journal is told by its context. Each may raise a SeamountError."""
 
-    def base(self, digest: str | None, tokens: int, schedule: int) -> None:
-        """The context began with so many tokens of the state with that digest; None: with nothing."""
+    def base(self, digest: str | None, tokens: int, schedule: int, read: int) -> None:
+        """The context began with so many tokens of the state with that digest; None: with nothing. Up to `read` tokens
+        are read as a prompt. With 0 as the schedule: relays are no longer as they should be."""
         ...
 
     def snapshot(self, position: int, digest: str) -> None:
@@ -77,6 +78,7 @@ class TurnContext:
         self._read_tokens = 0
         self._reading_s = 0.0
         self._next_relay: int | None = None
+        self._last_relay: int | None = None
         self._unwritten: list[tuple[int, StateFile]] = []
         self.facts: ModelFacts = keeper.backend.facts
         self.token_bytes = keeper.backend.token_bytes
@@ -140,13 +142,13 @@ class TurnContext:
         if base.file is not None and base.tokens == base.file.tokens:
             # Of a longer one this conversation has the beginning alone, and the rest is not kept for its sake.
             self._keeper.owners.add(base.file, self._session_id)
-        self._tell_base(path.base, wait_s=0.0)
+        self._tell_base(path, wait_s=0.0)
         try:
             repeated = self._evaluate(path, prefix, len(self._backend.held), on_progress, cancelled)
         except BaseException:
             self._keeper.path = None
             raise
-        self._tell_base(path.base, wait_s=BASE_WAIT_S)
+        self._tell_base(path, wait_s=BASE_WAIT_S)
         return repeated
 
     # --- before the first token ---------------------------------------------------------------------------
@@ -230,9 +232,9 @@ class TurnContext:
             self._read_tokens += read_tokens
             self._reading_s += took_s
             due = stop < read or (start < read and keeper.schedule.at_prompt_end(path.relay, read))
-            if due:
+            if due and keeper.path is not None:  # one that failed is not tried again and again
                 self._relay(following=prefix[stop] if stop < read else None)
-                repeated &= stop == total or known is None or stop in known
+                repeated &= self._is_repeated(stop, total, known)
         self._plan_next()
         return self._write_again(prefix, max(start, read), start, on_progress, cancelled) and repeated
 
@@ -252,10 +254,15 @@ class TurnContext:
             due = self._next_relay == position + 1
             self.step(prefix[position])
             if due:
-                repeated &= position + 1 == total or known is None or position + 1 in known
+                repeated &= self._is_repeated(position + 1, total, known)
             if (position + 1 - at) % REPLAY_TOLD_TOKENS == 0 or position + 1 == total:
                 on_progress(position + 1, total, start)
         return repeated
+
+    def _is_repeated(self, position: int, total: int, known: set[int] | None) -> bool:
+        """Whether there was a relay now where there was one the first time, and none where that had failed. At the very
+        end the engine may have died before it was noted."""
+        return (self._last_relay == position) == (position == total or known is None or position in known)
 
     def _known_relays(self) -> set[int] | None:
         before = self._before
@@ -266,12 +273,29 @@ class TurnContext:
     # --- relays -------------------------------------------------------------------------------------------
 
     def _relay(self, following: int | None = None) -> None:
-        keeper, position = self._keeper, len(self._backend.held)
-        file = keeper.relay(following)
+        keeper, held = self._keeper, tuple(self._backend.held)
+        position = len(held)
+        try:
+            file = keeper.relay(following)
+        except GenerationError as error:
+            _logger.warning("the context did not take its own state, and is read again: %s", error.text)
+            self._read_again(held)
+            return
         if file is None:
             return
+        self._last_relay = position
         self._unwritten.append((position, file))
         self._tell(lambda journal: journal.relay(position))
+
+    def _read_again(self, held: Sequence[int]) -> None:
+        """Have in the context what it lost. The answer goes on, and can no longer be repeated."""
+        keeper = self._keeper
+        self._base_told = True
+        self._tell(lambda journal: journal.base(None, 0, 0, 0))
+        keeper.begin(held)
+        keeper.touched()
+        self._backend.sync(held, lambda _done, _total, _reused: None, lambda: False)
+        keeper.path = None
 
     def _plan_next(self) -> None:
         """Where the next relay is due. Without a journal nobody will ever repeat the way."""
@@ -294,8 +318,9 @@ class TurnContext:
 
     # --- the journal --------------------------------------------------------------------------------------
 
-    def _tell_base(self, base: Base, *, wait_s: float) -> None:
+    def _tell_base(self, path: Path, *, wait_s: float) -> None:
         """Name the base, once, when it is on the disk; one that will never be is not named."""
+        base = path.base
         if self._journal is None or self._base_told:
             return
         if base.tokens and base.digest is None and base.file is not None and wait_s:
@@ -306,7 +331,7 @@ class TurnContext:
             return
         self._base_told = True
         digest, key = base.digest if base.tokens else None, self._keeper.schedule.key
-        self._tell(lambda journal: journal.base(digest, base.tokens, key))
+        self._tell(lambda journal: journal.base(digest, base.tokens, key, path.read))
 
     def _tell(self, what: Callable[[TurnJournal], None]) -> None:
         """Without its journal the answer goes on; only that it is gone on with exactly cannot be promised any more."""

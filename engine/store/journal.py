@@ -70,10 +70,11 @@ class TurnJournal:
             Kind.PROMPT, Prompt(tokens=tokens, digest=digest, state_key=state_key, exact_key=exact_key)
         )
 
-    def base(self, digest: str | None, tokens: int, schedule: int) -> None:
-        """The context was begun from the first `tokens` of a kept state, or (None, 0) from nothing; `schedule`: by
-        which rules it is saved and loaded on the way."""
-        self._write(Kind.BASE, Base(digest=digest, tokens=tokens, schedule=schedule))
+    def base(self, digest: str | None, tokens: int, schedule: int, read: int) -> None:
+        """The context was begun from the first `tokens` of a kept state, or (None, 0) from nothing, and up to `read`
+        tokens are read as a prompt; `schedule`: by which rules it is saved and loaded on the way. Once more, with 0 as
+        the schedule: that was not kept to."""
+        self._write(Kind.BASE, Base(digest=digest, tokens=tokens, schedule=schedule, read=read))
 
     def tokens(self, ids: Sequence[int], text: str, part: AnswerPart) -> None:
         """A piece of the answer, which is stored and told next."""

@@ -60,11 +60,14 @@ class Prompt(Wire):
 
 
 class Base(Wire):
-    """From which kept state the context was begun: its digest and how many of its tokens; None: from nothing."""
+    """From which kept state the context was begun: its digest and how many of its tokens; None: from nothing. Up to
+    `read` tokens were read as a prompt; more than the prompt has where what was written before was read too, which
+    is not as it came. `schedule` 0: on the way a relay failed, and what followed cannot be repeated."""
 
     tokens: int
     schedule: int
     digest: str | None = None
+    read: int = 0
 
 
 class Event(Wire):
@@ -181,8 +184,12 @@ def turns_of(records: Iterable[Record]) -> dict[int, Turn]:
 
 
 def last_turn(turns: Sequence[Turn], answer_id: str) -> Turn | None:
-    """The answer's newest turn, with the states of the earlier ones that were put to the same prompt; None for an
-    answer that the journal does not know. Its base is the first one's: what all of them began from."""
+    """The answer's newest turn, with how the answer came about; None for an answer that the journal does not know.
+
+    That is told by the turn that wrote the first token: its prompt and its base, with its states and those of the later
+    ones that went on by the same way. Once one went on otherwise and wrote something, there is no base: nothing can be
+    gone on with as it came.
+    """
     own = [turn for turn in turns if turn.begun.answer_id == answer_id]
     if not own:
         return None
@@ -190,15 +197,17 @@ def last_turn(turns: Sequence[Turn], answer_id: str) -> Turn | None:
     told = [turn for turn in own if turn.prompt is not None]
     if not told:
         return last
-    prompt = told[-1].prompt
-    same = [turn for turn in told if turn.prompt is not None and prompt is not None
-            and turn.prompt.digest == prompt.digest]  # fmt: skip
+    # Whoever began with no token began anew, whatever was read before.
+    first = max((at for at, turn in enumerate(told) if turn.begun.already == 0), default=0)
+    origin = told[first]
+    same = [turn for turn in told[first:] if turn is origin or _goes_on_alike(turn, origin)]
+    departed = any(turn not in same and turn.tokens > turn.begun.already for turn in told[first:])
     snapshots = {each.position: each for turn in same for each in turn.snapshots}
     relays = {each.position: each for turn in same for each in turn.relays}
     return Turn(
         begun=last.begun,
-        prompt=prompt,
-        base=next((turn.base for turn in same if turn.base is not None), None),
+        prompt=origin.prompt,
+        base=None if departed else origin.base,
         pieces=last.pieces,
         events=last.events,
         snapshots=[snapshots[position] for position in sorted(snapshots)],
@@ -206,6 +215,10 @@ def last_turn(turns: Sequence[Turn], answer_id: str) -> Turn | None:
         ended=last.ended,
         got_further=last.got_further,
     )
+
+
+def _goes_on_alike(turn: Turn, origin: Turn) -> bool:
+    return turn.base is not None and (turn.base, turn.prompt) == (origin.base, origin.prompt)
 
 
 def needed(

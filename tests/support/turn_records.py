@@ -18,9 +18,10 @@ class TurnRecords:
             self.turn.relays, self.turn.snapshots = list(before.relays), list(before.snapshots)
         self.is_full = False
 
-    def base(self, digest: str | None, tokens: int, schedule: int) -> None:
+    def base(self, digest: str | None, tokens: int, schedule: int, read: int) -> None:
         self._look()
-        self.turn.base = self.turn.base or Base(digest=digest, tokens=tokens, schedule=schedule)
+        if self.turn.base is None or not schedule:
+            self.turn.base = Base(digest=digest, tokens=tokens, schedule=schedule, read=read)
 
     def snapshot(self, position: int, digest: str) -> None:
         self._look()

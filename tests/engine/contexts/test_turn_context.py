@@ -350,3 +350,40 @@ def test_a_token_that_fails_just_behind_a_relay_leaves_nothing_wrong(rewinds: bo
     assert machine.keeper.cost((*prompt, 1)).from_disk == len(prompt)
     machine.answer((*prompt, 1), tokens=10)
     assert not machine.shelf.quarantined
+
+
+def test_a_context_that_does_not_take_its_own_state_is_read_again_and_the_answer_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine()
+    load, failed = machine.backend.load, list[int]()
+
+    def fails_once(state: ContextState, tokens: int | None = None) -> None:
+        if len(state.tokens) > 40 and not failed:
+            failed.append(len(state.tokens))
+            load(ContextState((), np.zeros(0, np.uint8)))
+            raise GenerationError("It was not taken", "for the test", "nothing")
+        load(state, tokens)
+
+    monkeypatch.setattr(machine.backend, "load", fails_once)
+    written, _, turn = machine.answer(ids(20), killed_after=60)
+    assert failed and len(written) == 60
+    _, outcome, _ = machine.answer(ids(20), already=written, before=turn)
+    assert outcome is not None and outcome.exact is False
+
+
+def test_a_relay_that_fails_where_there_was_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    machine.shelf.refuses = True
+    written, ended, turn = machine.answer(ids(20), killed_after=40)
+    assert ended is None and turn.relays
+
+    def no_memory(_room: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(machine.backend, "save", no_memory)
+    _, outcome, _ = machine.answer(ids(20), already=written, before=turn)
+    assert outcome is not None and outcome.exact is False
+    machine.start()
+    _, outcome, _ = machine.answer(ids(20), already=written, before=turn)
+    assert outcome is not None and outcome.exact is True

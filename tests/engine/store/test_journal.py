@@ -67,7 +67,7 @@ def test_all_else_is_read_as_it_was_written(tmp_path: Path) -> None:
     calls = [ToolCall(id="c", name="f", arguments='{"a": "\ud800"}')]
     journal.profile("v4-release")
     journal.prompt(3, ids_digest([1, 2, 3]), "state", "exact")
-    journal.base("digest", 64, 1)
+    journal.base("digest", 64, 1, 99)
     journal.thought(Thought(tokens=4, elapsed_s=0.25))
     journal.notice("Ended \0early.")
     journal.calls(calls)
@@ -76,7 +76,7 @@ def test_all_else_is_read_as_it_was_written(tmp_path: Path) -> None:
     journal.ended("failed", "error", USAGE, error)
     turn = sink.turn()
     assert turn.prompt == Prompt(tokens=3, digest=ids_digest([1, 2, 3]), state_key="state", exact_key="exact")
-    assert turn.base == Base(digest="digest", tokens=64, schedule=1)
+    assert turn.base == Base(digest="digest", tokens=64, schedule=1, read=99)
     assert (turn.events[0].kind, turn.events[0].body) == ("profile", "v4-release")
     assert turn.thought == Thought(tokens=4, elapsed_s=0.25)
     assert turn.notices == ["Ended �early."]

@@ -1,6 +1,7 @@
 """What records make of a turn, and which of them are still needed."""
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from engine.store.journal_turns import (
     Prompt,
     Relay,
     Snapshot,
+    Turn,
     last_turn,
     needed,
     packed,
@@ -103,21 +105,93 @@ def test_resumes_in_vain_are_counted_until_something_comes_of_one() -> None:
     assert turns_of(journal.records)[turn].resumes == 0
 
 
-def test_a_turn_that_goes_on_knows_the_states_of_those_before_it_with_the_same_prompt() -> None:
-    journal = Journal()
-    for number, digest in enumerate(("p", "other", "p")):
-        turn = journal.begin(already=number)
-        journal.add(Kind.PROMPT, prompt(digest), turn)
-        journal.add(Kind.BASE, Base(digest=f"base {number}", tokens=1, schedule=1), turn)
-        journal.add(Kind.SNAPSHOT, Snapshot(position=100 + number, digest=f"state {number}"), turn)
-        journal.add(Kind.RELAY, Relay(position=200 + number), turn)
-    last = last_turn(list(turns_of(journal.records).values()), "a")
-    assert last is not None
-    assert last.begun.already == 2
-    assert last.base is not None and last.base.digest == "base 0"
-    assert [(each.position, each.digest) for each in last.snapshots] == [(100, "state 0"), (102, "state 2")]
-    assert [each.position for each in last.relays] == [200, 202]
+class Chain(Journal):
+    """The turns of one answer, each with what it rests on."""
+
+    def went(
+        self,
+        digest: str = "p",
+        *,
+        key: str = "e",
+        already: int = 0,
+        wrote: int = 0,
+        base: str | None = "base",
+        read: int = 100,
+    ) -> None:
+        turn = self.begin(already=already)
+        self.add(Kind.PROMPT, Prompt(tokens=100, digest=digest, state_key="s", exact_key=key), turn)
+        if base is not None:
+            self.add(Kind.BASE, Base(digest=base, tokens=1, schedule=1, read=read), turn)
+        self.add(Kind.SNAPSHOT, Snapshot(position=turn, digest=f"state {turn}"), turn)
+        self.add(Kind.RELAY, Relay(position=1000 + turn), turn)
+        if wrote:
+            self.add(Kind.TOKENS, Piece(already, already, "text", tuple(range(wrote)), "x" * wrote), turn)
+            self.end(turn, "interrupted", "interrupted", already + wrote)
+
+    @property
+    def last(self) -> Turn:
+        # What a journal is made shorter to says the same.
+        last, shorter = (
+            last_turn(list(turns_of(each).values()), "a") for each in (self.records, needed(self.records))
+        )
+        assert last is not None and shorter is not None
+        assert (last.base, last.prompt, last.snapshots) == (shorter.base, shorter.prompt, shorter.snapshots)
+        return last
+
+
+def test_a_turn_that_goes_on_knows_the_states_of_those_before_it_that_went_the_same_way() -> None:
+    chain = Chain()
+    chain.went(wrote=3)
+    chain.went(already=3, wrote=2)
+    chain.went(already=5)
+    assert chain.last.begun.already == 5
+    assert chain.last.base is not None and chain.last.base.digest == "base"
+    assert [each.digest for each in chain.last.snapshots] == ["state 1", "state 8", "state 15"]
+    assert [each.position for each in chain.last.relays] == [1001, 1008, 1015]
     assert last_turn([], "a") is None
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"digest": "other"},
+        {"key": "other threads"},
+        {"base": None},
+        {"base": "other"},
+        {"read": 103},
+    ],
+    ids=str,
+)
+def test_what_a_turn_left_that_went_another_way_is_no_part_of_it(otherwise: dict[str, Any]) -> None:
+    chain = Chain()
+    chain.went(wrote=3)
+    chain.went(already=3, **otherwise)  # and the engine ended before a token came
+    assert chain.last.base is not None and (chain.last.base.digest, chain.last.base.read) == ("base", 100)
+    assert chain.last.prompt is not None and (chain.last.prompt.digest, chain.last.prompt.exact_key) == (
+        "p",
+        "e",
+    )
+    assert [each.digest for each in chain.last.snapshots] == ["state 1"]
+    chain.went(already=3, wrote=4, **otherwise)
+    # From here on nothing is as it would have come, also for who goes the first way again.
+    assert chain.last.base is None
+    chain.went(already=7, wrote=1)
+    assert chain.last.base is None
+
+
+def test_an_answer_without_a_token_begins_anew() -> None:
+    chain = Chain()
+    chain.went("other", key="other threads", base="other")
+    chain.went(wrote=3)
+    assert chain.last.base is not None and chain.last.base.digest == "base"
+    assert chain.last.prompt is not None and chain.last.prompt.digest == "p"
+
+
+def test_an_answer_whose_beginning_is_not_on_the_disk_has_no_base_of_a_later_turn() -> None:
+    chain = Chain()
+    chain.went(wrote=3, base=None)
+    chain.went(already=3, base="later", read=103)
+    assert chain.last.base is None
 
 
 def test_of_an_answer_with_its_own_end_nothing_is_needed() -> None:

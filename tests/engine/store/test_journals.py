@@ -130,7 +130,7 @@ def test_the_turn_that_goes_on_is_told_what_there_was_before(desk: Desk) -> None
     answer, journal = desk.begin()
     assert journal.before is None
     journal.prompt(3, "digest", "state", "exact")
-    journal.base(None, 0, 1)
+    journal.base(None, 0, 1, 3)
     journal.snapshot(64, "d")
     desk.restart()
     desk.journals.recover(desk.store)
