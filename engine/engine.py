@@ -160,6 +160,7 @@ class Engine:
             note_state=self._state_uses.note,
         )
         self.host.suited_sampling = self.library.sampling
+        self.host.goes_on = lambda model_id: any(each.model_id == model_id for each in self._unfinished)
         self.thread = GenerationThread(self.host, changed)
         self.memory_watch = MemoryWatch(self.host, self.events.post_status)
         self.turns = Turns(

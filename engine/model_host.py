@@ -101,6 +101,8 @@ class ModelHost:
         self._check_fits = check_fits
         self._snapshots = snapshots
         self._note_state = note_state
+        self.goes_on: Callable[[str], bool] = lambda _model_id: False
+        """Whether a model has an answer that was cut off and is to go on as it would have."""
         self.waits: Callable[[], bool] = lambda: False
         """Whether somebody waits for the next answer."""
         self._stop = threading.Event()
@@ -235,7 +237,7 @@ class ModelHost:
         if opener is None:
             from engine.backends.opening import open_backend
 
-            opener = partial(open_backend, root=self._root)
+            opener = partial(open_backend, root=self._root, as_before=self.goes_on(entry.id))
 
         # Imported here: they bring numpy, which an engine that is starting does not wait for.
         from engine.encoding.reasoning import mode_choices

@@ -54,16 +54,25 @@ _PROMPT_GAIN = 2
 class ThreadSearch:
     """Where the number of threads is not set but found. `model_key`: what tells the model from others; `root`: the
     data folder, in which what was found is kept; None: it is found anew each time. `going_on`: asked before each token
-    or piece that is timed; False gives the load up."""
+    or piece that is timed; False gives the load up. `as_before`: an answer is to go on exactly, so the number is that
+    of the load before, also where it was found on a busy machine and might be found better now."""
 
     model_key: str
     root: Path | None = None
     going_on: Callable[[], bool] = lambda: True
+    as_before: bool = False
 
     @classmethod
-    def of(cls, path: Path, root: Path | None, going_on: Callable[[], bool] = lambda: True) -> "ThreadSearch":
+    def of(
+        cls,
+        path: Path,
+        root: Path | None,
+        going_on: Callable[[], bool] = lambda: True,
+        *,
+        as_before: bool = False,
+    ) -> "ThreadSearch":
         """For the model in a file, known by its name and size."""
-        return cls(f"{path.name} {path.stat().st_size}", root, going_on)
+        return cls(f"{path.name} {path.stat().st_size}", root, going_on, as_before)
 
     def settled(self, context: Any, vocabulary_size: int, plan: LoadPlan, load_s: float) -> LoadPlan:
         """The plan with the threads that are best, to which the context is set; nothing is read into it yet, and it
@@ -86,7 +95,7 @@ class ThreadSearch:
         if len(numbers) < 2 or plan.part_bytes("experts", "disk"):
             return None
         key = thread_key(self.model_key, plan, hardware.processor())
-        kept = None if self.root is None else kept_choice(self.root, key)
+        kept = None if self.root is None else kept_choice(self.root, key, as_before=self.as_before)
         if kept is not None and max(kept.decode, kept.prompt) <= numbers[-1]:
             return kept
         began_s, load = time.perf_counter(), _Load()
@@ -107,7 +116,10 @@ class ThreadSearch:
             # Perhaps it takes so long because others have a core: then all threads wait for the one without.
             free = free_threads(cores)
             _logger.info("%s: %d threads, since other programs have %.1f cores", plan.model, free, busy_cores)
-            return ThreadChoice(free, free, free)
+            choice = ThreadChoice(free, free, free)
+            if self.root is not None:
+                keep_choice(self.root, key, choice, busy_cores)
+            return choice
         found = decision_of(trial.choice)
         _logger.info(
             "%s: %s (%s; it took %.1f s, other programs had %.1f cores)",

@@ -36,11 +36,17 @@ _gpus: tuple[float, tuple[Gpu, ...]] | None = None
 
 
 def open_backend(
-    entry: ModelEntry, *, wishes: Wishes, on_progress: Callable[[float], bool], root: Path | None = None
+    entry: ModelEntry,
+    *,
+    wishes: Wishes,
+    on_progress: Callable[[float], bool],
+    root: Path | None = None,
+    as_before: bool = False,
 ) -> Backend:
     """Open `entry` as far as it can be as wished; takes as long as the file is large.
 
     `root`: the data folder, where what was found of threads is kept from load to load; None: it is found anew.
+    `as_before`: an answer is to go on exactly; see `llama_threads.ThreadSearch`.
     `on_progress` is told the loaded fraction, 0 to 1; when it
     returns False, loading stops with ModelLoadError. Raises ModelFileError when the file is gone or is not a
     model, DoesNotFit when this machine has not the memory for it now, ModelLoadError when it cannot be loaded.
@@ -58,7 +64,7 @@ def open_backend(
         return ScriptedBackend.open(
             path, name=entry.name, context_tokens=wishes.context_tokens, on_progress=on_progress
         )
-    return _Opener(path, entry.name, wishes, on_progress, root).open()
+    return _Opener(path, entry.name, wishes, on_progress, root, as_before=as_before).open()
 
 
 class _Opener:
@@ -71,7 +77,10 @@ class _Opener:
         wishes: Wishes,
         on_progress: Callable[[float], bool],
         root: Path | None,
+        *,
+        as_before: bool = False,
     ) -> None:
+        self._as_before = as_before
         self._path, self._name, self._wishes, self._root = path, name, wishes, root
         self._on_progress = on_progress
         self._stopped = False
@@ -132,7 +141,9 @@ class _Opener:
                 watch=watch,
                 search=None
                 if self._wishes.threads
-                else ThreadSearch.of(self._path, self._root, lambda: self._progress(1.0)),
+                else ThreadSearch.of(
+                    self._path, self._root, lambda: self._progress(1.0), as_before=self._as_before
+                ),
             )
         except BaseException:
             if watch is not None:

@@ -61,10 +61,11 @@ def thread_key(model_key: str, plan: LoadPlan, processor: Processor) -> str:
     return f"{model_key} | {place} {copied} {plan.cache_type} | {cores}"[:1000]
 
 
-def kept_choice(root: Path, key: str) -> ThreadChoice | None:
-    """What was found under that key on a quiet machine; None for nothing. Raises nothing."""
+def kept_choice(root: Path, key: str, *, as_before: bool = False) -> ThreadChoice | None:
+    """What was found under that key on a quiet machine; `as_before`: also on a busy one. None for nothing. Raises
+    nothing."""
     found = _read(root).found.get(key)
-    if found is None or found.busy_cores > QUIET_CORES:
+    if found is None or (found.busy_cores > QUIET_CORES and not as_before):
         return None
     return ThreadChoice(found.decode, found.prompt, found.free, found.decode_gain, found.prompt_gain)
 

@@ -166,10 +166,29 @@ def test_the_choice_is_kept_and_not_found_again(
     assert "1 thread for answers, 2 for prompts" in caplog.text
 
 
+@pytest.mark.parametrize("tried", [threads.Trial(ThreadChoice(1, 1, 1), 2.0), None])
+def test_where_an_answer_goes_on_exactly_what_a_busy_machine_led_to_is_kept_to(
+    v4_path: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tried: Any
+) -> None:
+    def loaded(*, as_before: bool) -> tuple[int, str]:
+        backend = opened(v4_path, threads.ThreadSearch.of(v4_path, tmp_path, as_before=as_before))
+        backend.close()
+        return backend.facts.threads, backend.facts.exact_key
+
+    monkeypatch.setattr(threads, "try_threads", lambda *_, **__: tried)
+    monkeypatch.setattr(threads._Load, "busy_cores", lambda _self: 2.0)
+    before = loaded(as_before=False)
+    monkeypatch.setattr(threads, "try_threads", lambda *_, **__: threads.Trial(ThreadChoice(2, 2, 1), 0.0))
+    assert loaded(as_before=True) == before
+    assert before[0] == 1
+    quiet = loaded(as_before=False)
+    assert quiet[0] == 2 and quiet[1] != before[1]
+
+
 def test_a_kept_number_beyond_what_there_is_is_not_taken(
     v4_path: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(threads, "kept_choice", lambda *_: ThreadChoice(64, 64, 1))
+    monkeypatch.setattr(threads, "kept_choice", lambda *_, **__: ThreadChoice(64, 64, 1))
     monkeypatch.setattr(threads, "try_threads", lambda *_, **__: None)
     monkeypatch.setattr(threads._Load, "busy_cores", lambda _self: 0.0)
     backend = opened(v4_path, threads.ThreadSearch("m", tmp_path))
