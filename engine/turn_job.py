@@ -8,7 +8,7 @@ and for DeepSeek-V4. Does not know how a turn is recorded or found again (`turns
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -208,11 +208,12 @@ class TurnJob(Job):
         """Generate, handing text to `take`; None when it could not be stored, which is then the end."""
         from engine.generation import NewText, PrefillProgress, generate
 
-        groups, facts = TextGroups(take), backend.facts
-        digest = ids_digest(request.prompt)
-        self._journal.prompt(len(request.prompt), digest, facts.state_key, facts.exact_key)
-        if self._already:
-            self._note_continued(exact=False)
+        groups, facts, prompt = TextGroups(take), context.facts, request.prompt
+        before = self._journal.before
+        if before and before.was_cut_off and len(prompt) + len(self._already) == facts.context_tokens:
+            # It had filled the context when the engine died, and lacks nothing but its end.
+            request = replace(request, max_tokens=0)
+        self._journal.prompt(len(prompt), ids_digest(prompt), facts.state_key, facts.exact_key)
 
         def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
             if isinstance(event, NewText):
