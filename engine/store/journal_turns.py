@@ -186,8 +186,8 @@ def turns_of(records: Iterable[Record]) -> dict[int, Turn]:
 def last_turn(turns: Sequence[Turn], answer_id: str) -> Turn | None:
     """The answer's newest turn, with how the answer came about; None for an answer that the journal does not know.
 
-    That is told by the turn that wrote the first token: its prompt and its base, with its states and those of the later
-    ones that went on by the same way. Once one went on otherwise and wrote something, there is no base: nothing can be
+    That is told by the turn that wrote the first token: its prompt and its base, with its states and those of others
+    that went the same way. Once one went on otherwise and wrote something, there is no base: nothing can be
     gone on with as it came.
     """
     own = [turn for turn in turns if turn.begun.answer_id == answer_id]
@@ -200,7 +200,7 @@ def last_turn(turns: Sequence[Turn], answer_id: str) -> Turn | None:
     # Whoever began with no token began anew, whatever was read before.
     first = max((at for at, turn in enumerate(told) if turn.begun.already == 0), default=0)
     origin = told[first]
-    same = [turn for turn in told[first:] if turn is origin or _goes_on_alike(turn, origin)]
+    same = [turn for turn in told if turn is origin or _goes_on_alike(turn, origin)]
     departed = any(turn not in same and turn.tokens > turn.begun.already for turn in told[first:])
     snapshots = {each.position: each for turn in same for each in turn.snapshots}
     relays = {each.position: each for turn in same for each in turn.relays}

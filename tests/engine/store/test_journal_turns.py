@@ -179,6 +179,14 @@ def test_what_a_turn_left_that_went_another_way_is_no_part_of_it(otherwise: dict
     assert chain.last.base is None
 
 
+def test_what_was_read_of_a_prompt_that_is_read_once_more_counts() -> None:
+    chain = Chain()
+    chain.went()
+    chain.went()
+    chain.went(wrote=2)
+    assert [each.digest for each in chain.last.snapshots] == ["state 1", "state 6", "state 11"]
+
+
 def test_an_answer_without_a_token_begins_anew() -> None:
     chain = Chain()
     chain.went("other", key="other threads", base="other")
