@@ -32,8 +32,14 @@ def left_free(disk_bytes: int) -> int:
 
 
 def own_memory(size_bytes: int) -> NDArray[np.uint8]:
-    """Pages of their own, which are the system's again as soon as nobody uses them. Raises MemoryError, OSError."""
-    refuse_beyond_memory(size_bytes)
+    """Pages of their own, which are the system's again as soon as nobody uses them. Raises MemoryError, OSError.
+
+    Where so much is not to be had now, keeping a state would cost the engine its life.
+    """
+    import psutil
+
+    if size_bytes > psutil.virtual_memory().available:
+        raise MemoryError(f"no room for a state of {size_bytes:,} bytes now")
     return np.frombuffer(mmap.mmap(-1, max(1, size_bytes)), np.uint8)[:size_bytes]
 
 

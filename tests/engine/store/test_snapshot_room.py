@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import psutil
@@ -32,6 +33,14 @@ def test_more_than_the_machine_has_is_refused() -> None:
         refuse_beyond_memory(psutil.virtual_memory().total + 1)
     with pytest.raises(MemoryError):
         own_memory(1 << 60)
+
+
+def test_own_memory_that_others_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = SimpleNamespace(total=64 * GIB, available=5000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: short)
+    assert own_memory(5000).nbytes == 5000
+    with pytest.raises(MemoryError):
+        own_memory(5001)
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot set disk space aside")

@@ -93,6 +93,35 @@ def test_the_same_state_is_kept_once(store: SnapshotStore, folder: Path) -> None
     assert len(files_in(folder)) == 2
 
 
+def test_one_whose_file_somebody_deleted_is_written_again(store: SnapshotStore, folder: Path) -> None:
+    snapshot_id = kept_id(store, state_of(TOKENS))
+    (folder / f"{snapshot_id}.kv").unlink()
+    assert kept_id(store, state_of(TOKENS)) == snapshot_id
+    assert same_state(store.load(snapshot_id)[0], state_of(TOKENS))
+
+
+def test_those_named_are_forgotten_with_all_that_was_set_aside(
+    store: SnapshotStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, gone, stays = (kept_id(store, state_of([each] * 300)) for each in (1, 2, 3))
+    store.quarantine(kept_id(store, state_of([4] * 300)), "for the test")
+    store.protect([gone])
+    beside = folder.parent / "beside.kv"
+    beside.touch()
+    unlink = Path.unlink
+
+    def refuses(path: Path, missing_ok: bool = False) -> None:
+        if path.stem == stays:
+            raise PermissionError(errno.EACCES, "no")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuses)
+    # Names come from a file that may have been restored from elsewhere.
+    assert store.forget([gone, stays, "../beside"]) == [gone, "../beside"]
+    assert (sorted(store.names), store.usage().damaged) == (sorted([kept, stays]), 0)
+    assert beside.exists() and len(files_in(folder)) == 2
+
+
 def test_a_probe_that_was_missing_is_added(store: SnapshotStore) -> None:
     snapshot_id = kept_id(store, state_of(TOKENS))
     assert kept_id(store, state_of(TOKENS), probe=probe_of()) == snapshot_id
