@@ -112,6 +112,8 @@ class TurnContext:
                 # What failed once may fail there every time; read as a prompt it may not.
                 _logger.warning("an answer does not go on as it came: %s", error.text)
                 path = None
+                self._tell_departed()
+                self._base_told = False
         if path is None:
             self._go(Path.behind(self._keeper.begin(prefix), len(prefix)), prefix, on_progress, cancelled)
         self.exact = repeated if already else None
@@ -290,8 +292,7 @@ class TurnContext:
     def _read_again(self, held: Sequence[int]) -> None:
         """Have in the context what it lost. The answer goes on, and can no longer be repeated."""
         keeper = self._keeper
-        self._base_told = True
-        self._tell(lambda journal: journal.base(None, 0, 0, 0))
+        self._tell_departed()
         keeper.begin(held)
         keeper.touched()
         self._backend.sync(held, lambda _done, _total, _reused: None, lambda: False)
@@ -332,6 +333,11 @@ class TurnContext:
         self._base_told = True
         digest, key = base.digest if base.tokens else None, self._keeper.schedule.key
         self._tell(lambda journal: journal.base(digest, base.tokens, key, path.read))
+
+    def _tell_departed(self) -> None:
+        """What comes now does not come by the way that was named."""
+        self._base_told = True
+        self._tell(lambda journal: journal.base(None, 0, 0, 0))
 
     def _tell(self, what: Callable[[TurnJournal], None]) -> None:
         """Without its journal the answer goes on; only that it is gone on with exactly cannot be promised any more."""

@@ -311,10 +311,12 @@ def test_what_fails_where_it_failed_before_is_gone_round() -> None:
         return step(token)
 
     machine.backend.step = failing  # type: ignore[method-assign]
-    written, outcome, _ = machine.answer(prompt, already=part, before=turn)
+    written, outcome, departed = machine.answer(prompt, already=part, before=turn)
     assert outcome
     assert outcome.exact is False
     assert written[: len(part)] == part
+    # The journal tells that the way it named was left.
+    assert departed.base is not None and departed.base.schedule == 0
 
 
 def test_what_was_tried_in_vain_is_not_tried_for_ever() -> None:
