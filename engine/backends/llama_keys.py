@@ -9,9 +9,9 @@ equal: the library and the processor's features it uses, the threads (one token'
 divided among them, and its parts are added up), the tokens of a chunk, where a prompt is divided, and whether weights
 were copied into another order. What was found to change bits and what not is in docs/reuse.md.
 
-On a GPU that llama.cpp reaches by CUDA what follows was the same too, between processes on one H100 (docs/reuse.md),
-where the card and what lies on it are equal. What other GPUs compute was not compared, so nothing is promised there:
-such a key is equal to none of another process.
+What a GPU computes has not been compared bit by bit between processes. So nothing is promised there: such a key is
+equal to none of another process. That holds wherever llama.cpp finds a GPU, also for a model whose layers all lie in
+memory: it multiplies the long batches of a prompt there all the same (`op_offload`).
 """
 
 import hashlib
@@ -106,7 +106,7 @@ def with_keys(
         list(chunks),
         repacked,
         watched,
-        _places(plan, system),
+        _PROCESS if (plan is not None and plan.gpu is not None) or llama.llama_supports_gpu_offload() else "",
     )
     return replace(facts, state_key=state, exact_key=exact)
 
