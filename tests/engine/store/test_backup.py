@@ -15,6 +15,7 @@ from engine.store.backup import Progress, copy_database, write_backup
 from engine.store.backup_format import MANIFEST, Manifest
 from engine.store.backup_reader import BackupReader
 from engine.store.inspection import Inspection
+from engine.store.migrations import MIGRATIONS
 from engine.store.sessions import SessionStore
 from tests.engine.store.conversations import fill
 from tests.engine.store.data_folders import filled
@@ -40,7 +41,7 @@ def test_all_that_belongs_to_it_and_nothing_else(tmp_path: Path) -> None:
             MANIFEST,
         ]
         manifest = Manifest.model_validate_json(archive.read(MANIFEST))
-        assert (manifest.store_version, manifest.with_states) == (3, False)
+        assert (manifest.store_version, manifest.with_states) == (MIGRATIONS[-1].version, False)
         for member in manifest.members:
             plain = zstandard.ZstdDecompressor().decompressobj().decompress(archive.read(member.packed))
             assert (len(plain), hashlib.sha256(plain).hexdigest()) == (member.bytes, member.sha256)
@@ -81,7 +82,7 @@ def test_while_an_answer_is_written_it_is_of_one_moment(tmp_path: Path) -> None:
     try:
         for number in range(5):
             copy = tmp_path / f"copy-{number}.db"
-            assert copy_database(root / "sessions.db", copy, Progress()) == 3
+            assert copy_database(root / "sessions.db", copy, Progress()) == MIGRATIONS[-1].version
             with sqlite3.connect(copy) as connection:
                 copied, different = connection.execute(
                     "SELECT count(*), count(DISTINCT a) FROM both_sides"
