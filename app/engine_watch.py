@@ -70,6 +70,7 @@ class Launcher(Protocol):
 
     def running(self, folder: DataFolder) -> Address | None: ...
     def start(self, folder: DataFolder) -> Child: ...
+    def long_work(self, folder: DataFolder) -> str | None: ...
 
 
 class RealLauncher:
@@ -88,6 +89,12 @@ class RealLauncher:
         folder.create()
         return EngineProcess.start(folder, linger_s=LINGER_S)
 
+    def long_work(self, folder: DataFolder) -> str | None:
+        """What an engine that starts, or a command, does with `folder` so long, half a sentence; None: nothing."""
+        from engine.launch import long_work
+
+        return long_work(folder)
+
 
 class EngineWatch(QObject):
     """Holds on to one engine, and says what becomes of it."""
@@ -104,6 +111,8 @@ class EngineWatch(QObject):
     hardware_changed = Signal()
     replaced = Signal()
     """The engine died at work; another one is being started in its place."""
+    work_changed = Signal()
+    """`work` is something else now."""
     stopped = Signal(str)
     """The engine is gone and was not replaced: the sentence to show."""
 
@@ -125,6 +134,8 @@ class EngineWatch(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._poll)
+        self.work: str | None = None
+        """What has to be done before the engine is ready and may take long, half a sentence."""
         self._reconnects_left = RECONNECTS
         self._replacements: deque[float] = deque(maxlen=REPLACEMENTS)
         """When engines that died were replaced, of late."""
@@ -195,6 +206,7 @@ class EngineWatch(QObject):
     def _stop_waiting(self) -> None:
         self._waiting_for = None
         self._timer.stop()
+        self._work_is(None)
 
     def _poll(self) -> None:
         if self._waiting_for:
@@ -213,16 +225,33 @@ class EngineWatch(QObject):
             self._stop(child.failure())
         elif (address := child.address()) is not None:
             self._attach(address)
+        elif self._is_at_work():
+            self._since.restart()
         elif self._since.elapsed() > START_TIMEOUT_S * 1000:
             child.terminate()
             self._stop(_slow_start())
 
     def _look_for_other(self) -> None:
+        was_at_work = self.work is not None
         address = self._launcher.running(self._folder)
         if address is not None:
             self._attach(address)
+        elif self._is_at_work():
+            self._since.restart()
+        elif was_at_work:
+            self._find_or_start()  # a command had the folder, or an engine that is listening in a moment
         elif self._since.elapsed() > OTHER_ENGINE_TIMEOUT_S * 1000:
             self._stop(_held_by_silent_engine(self._folder))
+
+    def _is_at_work(self) -> bool:
+        """Whether what is waited for is doing something that takes what it takes."""
+        self._work_is(self._launcher.long_work(self._folder))
+        return self.work is not None
+
+    def _work_is(self, work: str | None) -> None:
+        if work != self.work:
+            self.work = work
+            self.work_changed.emit()
 
     # --- while it runs ------------------------------------------------------------------------------
 

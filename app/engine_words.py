@@ -20,10 +20,13 @@ STATE_WORDS = {
 AT_ONCE_S = 0.05
 
 
-def resting_words(state: EngineState, shelf: ModelShelf, held: bool, answer: Message | None) -> str:
-    """The status line. `held`: a message waits for the engine. `answer`: the last one shown."""
+def resting_words(
+    state: EngineState, shelf: ModelShelf, held: bool, answer: Message | None, work: str | None = None
+) -> str:
+    """The status line. `held`: a message waits for the engine. `answer`: the last one shown. `work`: EngineWatch's."""
     if state != EngineState.READY:
-        return STATE_WORDS[state] + ("; your message is sent when it is ready" if held else "")
+        words = f"{work[:1].upper()}{work[1:]}; this may take minutes" if work else STATE_WORDS[state]
+        return words + ("; your message is sent when it is ready" if held else "")
     status = shelf.status
     if shelf.loading_id:
         words = f"Loading {shelf.name(shelf.loading_id) or 'the model'}"

@@ -15,7 +15,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from engine.errors import EngineUnreachable, Retold
-from engine.launch import EXIT_RUNNING, EngineAddress, EngineProcess, running_engine
+from engine.launch import EXIT_RUNNING, EngineAddress, EngineProcess, long_work, running_engine
 from engine.paths import DataFolder
 from engine.protocol import EngineStatus, TurnEvent
 from engine.turn_log import AnyTurnEvent
@@ -46,7 +46,10 @@ def find_or_start(folder: DataFolder, *, linger_s: float) -> EngineAddress:
         address = running_engine(folder) if status == EXIT_RUNNING else process.address()
         if address is not None:
             return address
-        if status == EXIT_RUNNING:
+        if long_work(folder) is not None:
+            # A large store that is encrypted first takes what it takes; it is not given up on the way.
+            deadline_s = time.monotonic() + START_TIMEOUT_S
+        elif status == EXIT_RUNNING:
             # Or one is just ending, and tells nobody where it is any more: the next start waits for its lock.
             process = EngineProcess.start(folder, linger_s=linger_s)
         if status not in (None, EXIT_RUNNING):

@@ -20,6 +20,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from engine.errors import DataFolderError, EngineUnreachable
+from engine.folder_lock import noted_work
 from engine.paths import DataFolder
 
 LARGEST_LOG_BYTES = 5_000_000
@@ -61,6 +62,15 @@ def running_engine(folder: DataFolder) -> EngineAddress | None:
     if address is None or not psutil.pid_exists(address.pid) or not _is_locked(folder):
         return None
     return address
+
+
+def long_work(folder: DataFolder) -> str | None:
+    """What takes the engine or the command that holds `folder` so long, half a sentence; None when it says nothing."""
+    work = noted_work(folder)
+    # A file left by a crash is recognised by the process that is gone, or by the free lock.
+    if work is None or not psutil.pid_exists(work.pid) or not _is_locked(folder):
+        return None
+    return work.words
 
 
 class EngineProcess:

@@ -73,6 +73,11 @@ class DataFolder:
         return self.root / "engine.lock"
 
     @property
+    def long_work(self) -> Path:
+        """What takes whoever has the lock so long, JSON; there only meanwhile."""
+        return self.root / "engine-work.json"
+
+    @property
     def engine_address(self) -> Path:
         """Address and key of the running engine, JSON, readable by its owner alone."""
         return self.root / "engine.json"

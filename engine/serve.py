@@ -23,7 +23,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from engine.atomic_file import write_atomically
 from engine.engine import Engine
 from engine.errors import DataFolderError, PortTaken
-from engine.folder_lock import locked
+from engine.folder_lock import forget_work, locked
 from engine.paths import DataFolder
 from engine.server.app import create_app
 
@@ -166,6 +166,7 @@ def _locked(folder: DataFolder) -> Generator[None, None, None]:
         # What a crashed engine left behind leads nowhere.
         with contextlib.suppress(OSError):
             folder.engine_address.unlink()
+        forget_work(folder)
         yield
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 from engine.engine_client import EngineClient, EngineSaidNo
 from engine.errors import EngineRunning, EngineUnreachable
-from engine.folder_lock import locked
+from engine.folder_lock import locked, noted
 from engine.housekeeping import Housekeeping, KeptStates
 from engine.launch import running_engine
 from engine.paths import DataFolder
@@ -41,6 +41,7 @@ TRIES = 10
 RETRY_S = 0.5
 """An engine that begins or ends has the lock, and cannot be reached yet or any more."""
 _LOOK_S = 0.2
+_DONE_TO_THEM = {"verify": "checked", "compact": "made smaller", "backup": "backed up"}
 
 
 class Kept(Protocol):
@@ -193,7 +194,8 @@ class _ByHand:
             journals=journals,
             budget_bytes=budget_bytes,
         )
-        result = housekeeping.carry_out(asked, Progress(told))
+        with noted(self._folder, f"the conversations are being {_DONE_TO_THEM[asked.kind]}"):
+            result = housekeeping.carry_out(asked, Progress(told))
         return StorageTask(id="", kind=asked.kind, state="done", lines=result.lines, problems=result.problems)
 
     def _ciphers(self) -> Ciphers | None:

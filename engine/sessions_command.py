@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.atomic_file import is_disk_full, write_atomically
 from engine.errors import BadRequest, Conflict, DataFolderError, DiskFull, NotFound
-from engine.folder_lock import locked
+from engine.folder_lock import locked, noted
 from engine.housekeeping import bytes_text, counted_text
 from engine.paths import DataFolder
 from engine.progress_line import ProgressLine
@@ -139,9 +139,10 @@ def restore(folder: DataFolder, file: Path, *, only_check: bool) -> int:
             said = restoring.finish(folder.root)
             if said:
                 print(said)
-            restoring.prepare(folder.root, file, Progress(told))
-            line.clear()
-            print(restoring.finish(folder.root))
+            with noted(folder, "a backup is being restored"):
+                restoring.prepare(folder.root, file, Progress(told))
+                line.clear()
+                print(restoring.finish(folder.root))
     finally:
         line.clear()
     return 0

@@ -204,6 +204,7 @@ class Desk(QObject):
         watch.status_changed.connect(self._engine_status)
         watch.stopped.connect(self._engine_stopped)
         watch.replaced.connect(self._engine_replaced)
+        watch.work_changed.connect(self._rest)
         watch.session_changed.connect(self._session_event)
         watch.job_changed.connect(self.jobs.refresh)
         watch.library_changed.connect(self._library_changed)
@@ -462,7 +463,8 @@ class Desk(QObject):
         """The status line while no turn is running, or nobody knows whether one is."""
         if not self.conversation.running or self.conversation.is_lost:
             answer = self.conversation.last("assistant")
-            words = resting_words(self.watch.state, self.shelf, self._asking.is_held, answer)
+            watch, held = self.watch, self._asking.is_held
+            words = resting_words(watch.state, self.shelf, held, answer, watch.work)
             self.parts.status.show_rest(self.setup.words or words)
 
     def _teach(self) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from engine.atomic_file import is_disk_full, sync_folder, write_atomically
 from engine.errors import BadRequest, DataFolderError, DiskFull, KeyMissing, SeamountError
+from engine.folder_lock import noted
 from engine.paths import DataFolder
 from engine.protocol_base import ErrorBody
 from engine.protocol_encryption import ChangeEncryption, EncryptionChange, EncryptionState
@@ -79,7 +80,9 @@ class Encryption:
             resealing.remove_leftover(self._folder.sessions_db)
         if (note := self._note()) is not None:
             try:
-                self._carry_out(note, take_over)
+                words = f"the conversations are being {'encrypted' if note.on else 'decrypted'}"
+                with noted(self._folder, words):
+                    self._carry_out(note)
             except SeamountError as error:
                 _logger.warning("%s", error.text)
                 self._problem = error

@@ -663,6 +663,10 @@ class FakeLauncher:
         self.found = found
         self.children: list[FakeChild] = []
         self.next_child: Callable[[], FakeChild] = lambda: FakeChild(self.engine)
+        self.work: str | None = None
+
+    def long_work(self, folder: DataFolder) -> str | None:
+        return self.work
 
     def running(self, folder: DataFolder) -> FakeEngine | None:
         return self.engine if self.found and self.engine.alive else None

@@ -225,6 +225,48 @@ def test_an_engine_that_never_says_a_word_is_a_sentence(
     assert "restart it" in watched.sentences[0]
 
 
+def test_a_start_that_has_something_long_to_do_is_not_given_up(
+    watched: Watched, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_watch, "START_TIMEOUT_S", 0.2)
+    told: list[str | None] = []
+    watched.watch.work_changed.connect(lambda: told.append(watched.watch.work))
+    launcher.work = "the conversations are being encrypted"
+    launcher.next_child = lambda: type(launcher).start.__globals__["FakeChild"](None)
+    watched.watch.start()
+    qtbot.wait(600)
+    assert watched.watch.state == EngineState.STARTING
+    assert told == ["the conversations are being encrypted"]
+    assert launcher.children[0].status is None
+    # From its end on it has the usual time.
+    launcher.work = None
+    watched.wait(qtbot, EngineState.STOPPED)
+    assert told[1:] == [None]
+    assert launcher.children[0].status == 0
+    assert "did not start" in watched.sentences[0]
+
+
+def test_what_holds_the_folder_and_is_no_engine_is_waited_for(
+    watched: Watched, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_watch, "OTHER_ENGINE_TIMEOUT_S", 0.2)
+
+    def beaten() -> Any:
+        child = type(launcher).start.__globals__["FakeChild"](None)
+        child.status = HELD_BY_ANOTHER
+        return child
+
+    usual, launcher.next_child = launcher.next_child, beaten
+    launcher.work = "the conversations are being backed up"
+    watched.watch.start()
+    qtbot.wait(600)
+    assert watched.watch.work == "the conversations are being backed up"
+    launcher.next_child, launcher.work = usual, None
+    watched.wait(qtbot, EngineState.READY)
+    assert watched.sentences == []
+    assert watched.watch.work is None
+
+
 def test_an_engine_of_another_version_is_a_sentence(watched: Watched, qtbot: QtBot, fake_engine: Any) -> None:
     watched.watch.start()
     watched.wait(qtbot, EngineState.READY)

@@ -27,6 +27,8 @@ def test_the_engines_state_comes_first(qapp: object) -> None:
     assert resting_words(EngineState.STARTING, shelf, False, None) == "Starting the engine…"
     held = resting_words(EngineState.STARTING, shelf, True, None)
     assert "your message is sent when it is ready" in held
+    long = resting_words(EngineState.STARTING, shelf, True, None, "a backup is being restored")
+    assert long == "A backup is being restored; this may take minutes; your message is sent when it is ready"
     assert resting_words(EngineState.STOPPED, shelf, False, None) == "The engine is not running"
 
 

@@ -70,3 +70,25 @@ def test_an_engine_that_ends_when_it_is_found_is_looked_for_anew(
     with pytest.raises(EngineUnreachable), connected(folder, linger_s=1):
         pass
     assert len(refused) == MOST_TRIES
+
+
+def test_an_engine_that_encrypts_first_is_waited_for(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        """Each look takes half of what a start may take."""
+
+        now_s = 0.0
+
+        def monotonic(self) -> float:
+            return self.now_s
+
+        def sleep(self, _: float) -> None:
+            self.now_s += engine_client.START_TIMEOUT_S / 2 - 1
+
+    monkeypatch.setattr(engine_client, "time", Clock())
+    looks = iter(["the conversations are being encrypted"] * 5)
+    monkeypatch.setattr(engine_client, "long_work", lambda _: next(looks, None))
+    started = Started((EXIT_RUNNING, None), (None, ADDRESS))
+    monkeypatch.setattr(engine_client, "EngineProcess", started)
+    assert find_or_start(folder, linger_s=1) == ADDRESS

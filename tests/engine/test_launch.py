@@ -10,7 +10,8 @@ import pytest
 from filelock import FileLock
 
 from engine.errors import DataFolderError
-from engine.launch import LARGEST_LOG_BYTES, EngineAddress, EngineProcess, running_engine
+from engine.folder_lock import noted
+from engine.launch import LARGEST_LOG_BYTES, EngineAddress, EngineProcess, long_work, running_engine
 from engine.paths import DataFolder
 
 ADDRESS = {"url": "http://127.0.0.1:1", "key": "k", "pid": os.getpid()}
@@ -39,6 +40,16 @@ def test_an_address_that_cannot_be_read_is_none(folder: DataFolder, content: str
     folder.engine_address.write_text(content)
     with FileLock(folder.engine_lock):
         assert running_engine(folder) is None
+
+
+def test_what_takes_long_counts_while_the_lock_is_held_and_the_process_lives(folder: DataFolder) -> None:
+    assert long_work(folder) is None
+    with noted(folder, "the conversations are being encrypted"):
+        assert long_work(folder) is None  # what a crash left behind
+        with FileLock(folder.engine_lock):
+            assert long_work(folder) == "the conversations are being encrypted"
+            folder.long_work.write_text(json.dumps({"words": "something", "pid": 2**22 + 12345}))
+            assert long_work(folder) is None
 
 
 def ended(folder: DataFolder, program: str, before: str = "") -> EngineProcess:

@@ -6,14 +6,18 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.errors import BadRequest, KeyMissing, KeyNotKept
+from engine.folder_lock import noted_work
 from engine.paths import DataFolder
 from engine.protocol_encryption import ChangeEncryption
-from engine.store import recovery_key
-from engine.store.encryption import Encryption, stored_key_id
+from engine.store import recovery_key, resealing
+from engine.store.encryption import Encryption, Opened, stored_key_id
+from engine.store.journal_file import JournalFile, read_journal
+from engine.store.journal_records import Kind
 from engine.store.keys import KEY_FILE_VARIABLE, Keys
 from engine.store.sealing import Ciphers, MasterKey
 from engine.store.sessions import SessionStore
@@ -210,3 +214,25 @@ def test_the_note_holds_no_secret(folder: DataFolder, key_file: Path) -> None:
     note = json.loads(folder.encryption.read_bytes())
     assert set(note) == {"on", "key_id", "remove_plain_files"}
     assert note["key_id"] == recovery_key.read(written).id
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_while_the_store_is_rewritten_it_is_said(
+    folder: DataFolder, key_file: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    if not on:
+        encryption(folder, key_file).change(ON)
+        encryption(folder, key_file).settle()
+    told: list[str] = []
+    reseal = resealing.reseal
+
+    def watched(*arguments: Any) -> None:
+        work = noted_work(folder)
+        told.append(work.words if work else "")
+        reseal(*arguments)
+
+    monkeypatch.setattr(resealing, "reseal", watched)
+    encryption(folder, key_file).change(ON if on else OFF)
+    encryption(folder, key_file).settle()
+    assert told == [f"the conversations are being {'encrypted' if on else 'decrypted'}"]
+    assert noted_work(folder) is None
