@@ -287,9 +287,9 @@ def _encryption(folder: DataFolder) -> Iterator[Finding]:
     from engine.store.keys import Keys
 
     encryption = Encryption(folder, Keys(folder.root, timeout_s=_KEY_TIMEOUT_S))
+    encryption.opened()  # raises what is then the line
     first, *more = state_lines(encryption.state())
     yield Finding(first.rstrip("."))
-    encryption.ciphers()  # raises what is then a line too
     for line in more:
         yield Finding(line, False)
 

@@ -147,7 +147,7 @@ class Housekeeping:
             self._folder.root, Path(asked.path), with_states=asked.with_states, progress=progress
         )
         files, size = counted_text(made.files, "file"), bytes_text(made.content_bytes)
-        what = f"{files} of the data folder, {size}, are in {asked.path}"
+        what = f"{files} of the data folder, {size}, {'is' if made.files == 1 else 'are'} in {asked.path}"
         return Result((f"{what} ({bytes_text(made.size_bytes)}).",))
 
     def _verify(self, progress: Progress) -> Result:

@@ -69,6 +69,8 @@ def export(folder: DataFolder, named: Sequence[str], *, kind: Kind, to: Path | N
         raise BadRequest(what, "conversations are to be named, or --all", "see `seamount sessions list`")
     with kept_in(folder) as kept:
         chosen = kept.sessions(None) if every else [_one(kept, each) for each in named]
+        if not chosen:
+            print("There are no conversations.")
         into = to is not None and to.is_dir()
         if not into and (len(chosen) > 1 or every):
             raise BadRequest(what, "several files need a folder", "name one that is there with --to")
@@ -82,7 +84,7 @@ def export(folder: DataFolder, named: Sequence[str], *, kind: Kind, to: Path | N
             path = to / _file_name(each, kind) if into else to
             _write_new(path, content)
             print(f"{path} ({bytes_text(len(content))})")
-    if to is not None:
+    if to is not None and chosen:
         print(
             "What is exported is plain text: whoever can read the file can read the conversation.",
             file=sys.stderr,

@@ -235,16 +235,25 @@ class StorageDesk(QObject):
             if isValid(dialog):
                 dialog.refuse(error)
 
+        def not_changed(error: ErrorBody) -> None:
+            if isValid(dialog):
+                dialog.refuse(error)
+            else:
+                self._refused(error)  # what was to be taken back still stands
+
         def told(state: EncryptionState) -> None:
             if isValid(dialog):
                 dialog.show_state(state)
 
         def changed(change: EncryptionChange) -> None:
-            if isValid(dialog):
+            if isValid(dialog) and dialog.isVisible():
                 dialog.show_change(change)
+            elif change.recovery_key:
+                # The dialog was closed while the keyring was asked: nothing is encrypted with a key nobody has seen.
+                shelf.change_encryption(ChangeEncryption(on=False), lambda _: None, self._refused)
 
         def change(asked: ChangeEncryption) -> None:
-            shelf.change_encryption(asked, changed, failed)
+            shelf.change_encryption(asked, changed, not_changed)
 
         def recover(key: str) -> None:
             shelf.recover(key, told, failed)

@@ -171,6 +171,31 @@ def test_a_key_that_is_not_written_down_encrypts_nothing(
     assert [body["on"] for body in fake_engine.asked("PUT", "/api/encryption")] == [True, False]
 
 
+def test_a_key_that_comes_when_nobody_looks_any_more_encrypts_nothing(
+    window: MainWindow, qtbot: QtBot, fake_engine: Any
+) -> None:
+    dialog = dialog_of(window, qtbot, "encryption", EncryptionDialog)
+    qtbot.waitUntil(dialog.change_button.isVisible)
+    dialog.change_button.click()
+    dialog.close_button.click()
+    qtbot.waitUntil(lambda: len(fake_engine.asked("PUT", "/api/encryption")) == 2)
+    assert [body["on"] for body in fake_engine.asked("PUT", "/api/encryption")] == [True, False]
+
+
+def test_a_key_that_cannot_be_taken_back_is_told(window: MainWindow, qtbot: QtBot, fake_engine: Any) -> None:
+    dialog = dialog_of(window, qtbot, "encryption", EncryptionDialog)
+    qtbot.waitUntil(dialog.change_button.isVisible)
+    dialog.change_button.click()
+    qtbot.waitUntil(dialog.key.isVisible)
+    error = {
+        "code": "data_folder",
+        "text": "The change cannot be noted down: the disk is full; free some space.",
+    }
+    fake_engine.refusals["PUT", "/api/encryption"] = (507, {"error": error})
+    dialog.close_button.click()
+    qtbot.waitUntil(lambda: error["text"] in notices(window))
+
+
 def test_it_is_turned_off_and_old_copies_can_go(window: MainWindow, qtbot: QtBot, fake_engine: Any) -> None:
     fake_engine.encryption.update(on=True, plain_files=["sessions.db.v7"])
     dialog = dialog_of(window, qtbot, "encryption", EncryptionDialog)
