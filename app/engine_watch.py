@@ -113,6 +113,8 @@ class EngineWatch(QObject):
     """The engine died at work; another one is being started in its place."""
     work_changed = Signal()
     """`work` is something else now."""
+    not_restarted = Signal(str)
+    """It is not ours to restart: the sentence to show."""
     stopped = Signal(str)
     """The engine is gone and was not replaced: the sentence to show."""
 
@@ -174,9 +176,9 @@ class EngineWatch(QObject):
             self._wait(self._look_at_child)
 
     def restart(self) -> None:
-        """End our own engine if it still runs, and start over."""
-        self._let_go()
+        """End our own engine if it still runs, and start over. One that others use, and others end, is left to them."""
         if self._child is not None and self._child.poll() is None:
+            self._let_go()
             child = self._child
             child.terminate()
             self._set(EngineState.LOOKING)
@@ -188,7 +190,10 @@ class EngineWatch(QObject):
                     child.kill()  # it hangs; what it wrote is stored
 
             self._wait(gone)
+        elif self._state == EngineState.READY:
+            self.not_restarted.emit(_not_ours())
         else:
+            self._let_go()
             self.start()
 
     def close(self) -> None:
@@ -373,6 +378,14 @@ def _slow_start() -> str:
         "The engine did not start",
         f"it was not ready after {START_TIMEOUT_S:.0f} seconds",
         "restart it, and look into logs/engine.log in the data folder if that does not help",
+    ).text
+
+
+def _not_ours() -> str:
+    return EngineUnreachable(
+        "The engine was not restarted",
+        "another window or a command has started it",
+        "restart it there; or close every window, end `seamount serve` where it runs, and open Seamount again",
     ).text
 
 

@@ -205,6 +205,7 @@ class Desk(QObject):
         watch.stopped.connect(self._engine_stopped)
         watch.replaced.connect(self._engine_replaced)
         watch.work_changed.connect(self._rest)
+        watch.not_restarted.connect(self.tell_refused)
         watch.session_changed.connect(self._session_event)
         watch.job_changed.connect(self.jobs.refresh)
         watch.library_changed.connect(self._library_changed)

@@ -76,6 +76,19 @@ def test_news_of_sessions_is_passed_on(watched: Watched, qtbot: QtBot, fake_engi
     qtbot.waitUntil(lambda: watched.changes == [("s1", "updated")])
 
 
+def test_the_engine_of_another_window_is_not_restarted_and_that_is_told(
+    watched: Watched, qtbot: QtBot, launcher: Any
+) -> None:
+    launcher.found = True
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.READY)
+    with qtbot.waitSignal(watched.watch.not_restarted) as told:
+        watched.watch.restart()
+    assert "another window" in told.args[0]
+    assert watched.watch.state == EngineState.READY
+    assert watched.watch._events is not None
+
+
 def test_the_loser_of_a_start_race_uses_the_winners_engine(
     watched: Watched, qtbot: QtBot, launcher: Any
 ) -> None:
