@@ -438,7 +438,7 @@ class Desk(QObject):
         asking.refused.connect(self._refused)
 
     def _question_begun(self) -> None:
-        for key in ("refused", "mode"):
+        for key in ("refused", "mode", "went on"):
             self.parts.notices.dismiss(key)
 
     def tell_replaced(self, sentence: str) -> None:

@@ -59,6 +59,8 @@ class StorageDesk(QObject):
         def locked(state: EncryptionState) -> None:
             self.encryption_told.emit(state.on)
             trouble = state.locked or state.problem
+            if state.locked is not None:
+                self._notices.dismiss("engine notice")  # the status says the same, without a way to help it
             if trouble is not None:
                 self._notices.tell(
                     "encryption", trouble.text, button="Encryption…", on_button=self.show_encryption
@@ -183,6 +185,8 @@ class StorageDesk(QObject):
 
         def ask_place() -> None:
             chooser = self._file_dialog("Back up to", (BACKUPS,), save=BACKUP_SUFFIX, parent=dialog)
+            # A file that is there is never written over: nobody is asked whether it may be.
+            chooser.setOption(QFileDialog.Option.DontConfirmOverwrite)
             chooser.selectFile(f"seamount.{BACKUP_SUFFIX}")
             chooser.fileSelected.connect(begin)
             chooser.open()

@@ -99,6 +99,7 @@ def test_a_backup_runs_where_it_can_be_watched_and_stopped(
     dialog.states.setChecked(True)
     dialog.start_button.click()
     [chooser] = dialog.findChildren(QFileDialog)
+    assert chooser.testOption(QFileDialog.Option.DontConfirmOverwrite)
     chooser.fileSelected.emit("/b.seamount-backup")
     chooser.close()
     qtbot.waitUntil(lambda: dialog.message.text() == "Looking at what there is…")
@@ -213,13 +214,15 @@ def test_locked_conversations_are_told_and_opened_with_the_key(
     fake_engine.encryption.update(
         on=True, locked={"code": "conversations_locked", "text": "Their key is not here."}
     )
+    fake_engine.status["notice"] = "Their key is not here."
     window = MainWindow(folder, launcher)
     qtbot.addWidget(window)
     with qtbot.waitSignal(window.shown_first):
         window.show()
     assert window.memory.keeps_draft
     window.composer.set_draft(draft_of("quixotic"))
-    qtbot.waitUntil(lambda: notices(window) == "Their key is not here.")
+    qtbot.waitUntil(lambda: window.notices.notice("encryption") is not None)
+    assert notices(window) == "Their key is not here."
     assert not window.memory.keeps_draft
     window.memory.save()
     assert "quixotic" not in folder.window_state.read_text()

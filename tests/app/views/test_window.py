@@ -139,6 +139,8 @@ def test_a_killed_engine_is_replaced_and_the_answer_goes_on_by_itself(
     qtbot.waitUntil(lambda: not opened.desk.running)
     assert opened.said() == ["tell me", "half an answer"]
     assert len(launcher.children) == 2
+    ask(opened, qtbot, fake_engine, "and now")
+    assert window.notices.sentences() == []
 
 
 def test_an_engine_that_cannot_be_replaced_is_one_sentence_and_a_button(
