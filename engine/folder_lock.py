@@ -41,10 +41,11 @@ def locked(folder: DataFolder, what: str, remedy: str) -> Generator[None, None, 
         lock.acquire()
     except Timeout as error:
         work = noted_work(folder)
-        why = f"an engine already serves {folder.root}"
-        raise EngineRunning(
-            what, why if work is None else f"{work.words} just now, in {folder.root}", remedy
-        ) from error
+        if work is not None:
+            why, remedy = f"{work.words}, in {folder.root}", "try again when that is done"
+        else:
+            why = f"an engine already serves {folder.root}"
+        raise EngineRunning(what, why, remedy) from error
     except OSError as error:
         raise DataFolderError(
             f"The data folder {folder.root} cannot be locked",
