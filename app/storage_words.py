@@ -29,10 +29,18 @@ KEY_ADVICE = (
     "the key, or the data folder moves to another machine, nothing else opens the conversations."
 )
 
+MOST_LEFT_FREE_BYTES = 10 << 30
+"""Where more is free, a full disk is not why nothing is kept (docs/snapshots.md)."""
+
 
 def states_words(usage: StorageUsage) -> str:
     """What models have read, and what that takes now: "1.2 GB in 14 files are kept now"."""
     if not usage.states_count:
+        if usage.states_budget_bytes and usage.free_bytes < MOST_LEFT_FREE_BYTES:
+            return (
+                f"Nothing is kept now; {size_name(usage.free_bytes)} are free, and a twentieth of the disk, "
+                "at least 1.1 GB, stays so."
+            )
         return "Nothing is kept now."
     files = "1 file" if usage.states_count == 1 else f"{usage.states_count:,} files"
     told = f"{size_name(usage.states_bytes)} in {files} now; {size_name(usage.free_bytes)} are free."

@@ -29,7 +29,9 @@ def usage(**more: Any) -> StorageUsage:
 def test_what_models_have_read() -> None:
     assert states_words(usage()) == "1.2 GB in 14 files now; 5.0 GB are free."
     assert states_words(usage(states_count=1)) == "1.2 GB in 1 file now; 5.0 GB are free."
-    assert states_words(usage(states_count=0)) == "Nothing is kept now."
+    assert states_words(usage(states_count=0, free_bytes=50_000_000_000)) == "Nothing is kept now."
+    assert states_words(usage(states_count=0, states_budget_bytes=0)) == "Nothing is kept now."
+    assert "; 5.0 GB are free, and a twentieth" in states_words(usage(states_count=0))
     assert states_words(usage(states_damaged=1)).endswith("One was damaged and set aside.")
     assert states_words(usage(states_damaged=2)).endswith("2 were damaged and set aside.")
 
