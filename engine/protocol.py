@@ -7,7 +7,7 @@ first paint. Times are Unix seconds (float, UTC); sizes are bytes; identifiers a
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from engine.protocol_base import CacheType as CacheType
 from engine.protocol_base import ErrorBody as ErrorBody
@@ -209,11 +209,11 @@ class Message(Wire):
     reasoning: str = ""
     thought: Thought | None = None
     """Set when the reasoning has ended."""
-    tool_calls: list[ToolCall] = []
+    tool_calls: Annotated[list[ToolCall], FailFast()] = []
     unfinished_call: str = ""
     """The raw text of a call that was being written when the answer was cut."""
     tool_call_id: str | None = None
-    notices: list[str] = []
+    notices: Annotated[list[str], FailFast()] = []
     """What was done to the answer, each a sentence: reasoning was ended early."""
     continued: Literal["identical", "different"] | None = None
     """Cut off and gone on with: token for token as it would have been, or perhaps not."""

@@ -2,11 +2,14 @@
 
 Owns: `/api/storage`, `/api/sessions/{id}/export`, `/api/sessions/import`, and the JSON that a conversation is exported
 as (docs/sessions.md documents it). Imports nothing heavy. Times are Unix seconds, sizes are bytes.
+
+What a file may hold many of is looked at up to the first that is wrong (FailFast): an error for each of a million
+would take gigabytes.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from engine.protocol import ErrorBody, Message, Sampling, Tool, Wire
 
@@ -22,7 +25,7 @@ class KeptMessage(Message):
     """A message with what the wire leaves out: how its tokens were drawn, and the tokens themselves."""
 
     sampling: Sampling | None = None
-    token_ids: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = ()
+    token_ids: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], FailFast()] = ()
     """Of an answer: what the model wrote, control tokens and all."""
 
 
@@ -36,7 +39,7 @@ class KeptSession(Wire):
     updated_at: float
     leaf_id: str | None = None
     """The message that the shown branch ends in."""
-    tools: Annotated[tuple[Tool, ...], Field(max_length=256)] = ()
+    tools: Annotated[tuple[Tool, ...], Field(max_length=256), FailFast()] = ()
 
 
 class SessionDocument(Wire):
@@ -47,7 +50,7 @@ class SessionDocument(Wire):
     seamount: str = ""
     """The version that wrote it; of no consequence."""
     session: KeptSession
-    messages: tuple[KeptMessage, ...] = ()
+    messages: Annotated[tuple[KeptMessage, ...], FailFast()] = ()
 
 
 class ImportRequest(Wire):
