@@ -4,6 +4,7 @@ Owns: the checks before anything is written, which ids are new ones, and the row
 the file's shape is `protocol_storage.SessionDocument`. All of a file is taken in, or, after any error, none of it.
 """
 
+import errno
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ _REMEDY = "export it again with `seamount sessions export --format json`"
 def read_document_file(path: Path) -> bytes:
     """The bytes of the file at `path`. Raises DataFolderError, BadRequest for one that is too large."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # Opening a pipe would wait for whoever writes into it.
+            raise OSError(errno.EINVAL, "it is no ordinary file")
         with path.open("rb") as file:
             content = file.read(MOST_DOCUMENT_BYTES + 1)
     except OSError as error:
