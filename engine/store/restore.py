@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sqlite3
+import threading
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ from engine.store.backup_format import BESIDE_DATABASE, DATABASE, FILES, JOURNAL
 from engine.store.backup_reader import WHAT, BackupReader, refused
 from engine.store.database import explained
 from engine.store.migrations import MIGRATIONS, stored_version
+
+_preparing = threading.Lock()
+"""Two at a time would unpack into each other's folder, and the first to end would decide for what the other left."""
 
 STAGING = ".restoring"
 NOTE = "restore.json"
@@ -65,9 +69,20 @@ class _Note:
 def prepare(root: Path, backup: Path, progress: Progress) -> Prepared:
     """Check the backup to its last byte, unpack it beside the data and decide that it takes their place.
 
-    Raises BackupRefused, StoreVersionError for conversations of a newer Seamount, Conflict where one is decided
-    already, DataFolderError, DiskFull, TaskStopped; nothing is changed then.
+    Raises BackupRefused, StoreVersionError for conversations of a newer Seamount, Conflict where one is decided or
+    looked at already, DataFolderError, DiskFull, TaskStopped; nothing is changed then.
     """
+    if not _preparing.acquire(blocking=False):
+        raise Conflict(
+            "The backup was not restored", "another one is being looked at", "wait until that has ended"
+        )
+    try:
+        return _prepare(root, backup, progress)
+    finally:
+        _preparing.release()
+
+
+def _prepare(root: Path, backup: Path, progress: Progress) -> Prepared:
     staging = root / STAGING
     if (root / NOTE).exists():
         raise Conflict(

@@ -72,6 +72,25 @@ def test_states_come_and_go_with_a_backup_that_has_them(tmp_path: Path) -> None:
     assert (prepared.aside / "snapshots/0a-1b.kv").read_bytes() == b"\xa5" * 1000
 
 
+def test_of_two_at_a_time_one_is_refused(tmp_path: Path, backup: Path) -> None:
+    """Else the second would clear the folder that the first has decided for."""
+    root = filled(tmp_path / "data")
+    refusals: list[Conflict] = []
+
+    def once_more(_done: int, _total: int, _note: str) -> None:
+        with pytest.raises(Conflict, match="being looked at") as caught:
+            prepare(root, backup, Progress())
+        refusals.append(caught.value)
+
+    prepare(root, backup, Progress(once_more))
+    assert refusals
+    finish(root)
+    assert questions(root) == ["What is new?"]
+    with pytest.raises(DataFolderError):
+        prepare(root, tmp_path / "nowhere", Progress())
+    prepare(root, backup, Progress())  # what failed holds nobody up
+
+
 def test_into_an_empty_folder(tmp_path: Path, backup: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
