@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from engine.protocol import Wire
 
@@ -41,6 +41,8 @@ FILES = (
 
 _JOURNAL = re.compile(r"sessions/[0-9A-Za-z_-]{1,128}/[0-9A-Za-z_-][0-9A-Za-z._-]{0,127}", re.ASCII)
 _STATE = re.compile(r"snapshots/[0-9A-Za-z_-]{1,200}\.kv", re.ASCII)
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.ASCII | re.IGNORECASE)
+"""What Windows takes for a device, in any folder and with any ending."""
 
 
 class Member(Wire):
@@ -62,11 +64,17 @@ class Manifest(Wire):
     created_at: float
     store_version: int
     with_states: bool
-    members: list[Member]
+    members: Annotated[list[Member], FailFast()]
 
 
 def may_hold(name: str) -> bool:
-    """Whether a backup may hold a file of that name. Every name that leads out of the data folder may not."""
+    """Whether a backup may hold a file of that name.
+
+    Every name that leads out of the data folder may not, nor one that is another file's somewhere: Windows drops dots
+    at the end, and has devices.
+    """
+    if any(step.endswith(".") or _DEVICE.match(step) for step in name.split("/")):
+        return False
     return name == DATABASE or name in FILES or bool(_JOURNAL.fullmatch(name) or _STATE.fullmatch(name))
 
 

@@ -5,6 +5,7 @@ member with its sum. Does not write anything (`restore`).
 """
 
 import contextlib
+import errno
 import hashlib
 import stat
 import zipfile
@@ -34,6 +35,9 @@ WHAT = "The backup cannot be used"
 _REMEDY = "use another backup; nothing was changed"
 _END, _END_BYTES = b"PK\x05\x06", 22
 _END_64, _PLACE_64 = b"PK\x06\x06", b"PK\x06\x07"
+_END_64_BYTES, _PLACE_64_BYTES = 56, 20
+_IN_64 = 0xFFFFFFFF
+"""What stands for a size that the longer record has."""
 _MOST_DIRECTORY_BYTES = 128 << 20
 _MOST_WINDOW_BYTES = 128 << 20
 _ENCRYPTED = 0x1
@@ -51,7 +55,11 @@ class BackupReader:
         """Raises BackupRefused, DataFolderError for a file that cannot be read."""
         self.path = path
         try:
-            self.size_bytes = path.stat().st_size
+            found = path.stat()
+            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+                # Opening a pipe would wait for whoever writes into it.
+                raise OSError(errno.EINVAL, "it is no ordinary file")
+            self.size_bytes = found.st_size
             with path.open("rb") as file:
                 _check_end(file, self.size_bytes)
         except OSError as error:
@@ -161,7 +169,8 @@ class BackupReader:
                 raise refused("it holds a file that does not belong to a backup")
             if member.packed not in (member.name, member.name + PACKED):
                 raise refused(f"{member.name} in it has a wrong name")
-        if len({member.name for member in members}) != len(members):
+        # Some file systems do not tell capitals from small letters.
+        if len({member.name.lower() for member in members}) != len(members):
             raise refused("its manifest names a file twice")
         if {member.packed for member in members} != entries.keys() - {MANIFEST}:
             raise refused("its manifest does not name the files that are in it")
@@ -177,13 +186,20 @@ def _check_end(file: IO[bytes], size_bytes: int) -> None:
     place = tail.rfind(_END)
     if place < 0 or len(tail) - place < _END_BYTES:
         raise refused("it is not a backup of Seamount, or its end is missing")
-    directory_bytes = int.from_bytes(tail[place + 12 : place + 16], "little")
-    if directory_bytes == 0xFFFFFFFF and place >= 20 and tail[place - 20 : place - 16] == _PLACE_64:
-        file.seek(min(int.from_bytes(tail[place - 12 : place - 4], "little"), size_bytes))
-        record = file.read(56)
-        if record[:4] == _END_64:
-            directory_bytes = int.from_bytes(record[40:48], "little")
-    if directory_bytes > min(_MOST_DIRECTORY_BYTES, size_bytes):
+    told_bytes = int.from_bytes(tail[place + 12 : place + 16], "little")
+    sizes_bytes: list[int] = []
+    if place >= _PLACE_64_BYTES and tail[place - _PLACE_64_BYTES :].startswith(_PLACE_64):
+        # One reader looks where this says, another right before it, and both whatever stands in the short form.
+        says = int.from_bytes(tail[place - 12 : place - 4], "little")
+        before = start + place - _PLACE_64_BYTES - _END_64_BYTES
+        for at in (says, before):
+            file.seek(max(0, min(at, size_bytes)))
+            record = file.read(_END_64_BYTES)
+            if record.startswith(_END_64):
+                sizes_bytes.append(int.from_bytes(record[40:48], "little"))
+    if told_bytes != _IN_64 or not sizes_bytes:
+        sizes_bytes.append(told_bytes)
+    if max(sizes_bytes) > min(_MOST_DIRECTORY_BYTES, size_bytes):
         raise refused("its directory is larger than any backup's")
 
 

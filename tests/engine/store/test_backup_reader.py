@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import stat
 import struct
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from pydantic import ValidationError
 
 from engine.errors import BackupRefused, DataFolderError, TaskStopped
 from engine.store import backup_reader
@@ -109,6 +111,13 @@ def test_one_that_was_made_by_hand_with_plain_members_is_read(path: Path) -> Non
         "engine.json",
         "sessions.db-wal",
         "",
+        # Names that Windows takes for others.
+        "sessions/a/journal.",
+        "sessions/CON/journal",
+        "sessions/a/nul",
+        "sessions/a/Com1.damaged-1",
+        "snapshots/aux.kv",
+        "sessions/a/journal:stream",
     ],
 )
 def test_a_name_that_leads_elsewhere_is_refused(path: Path, name: str) -> None:
@@ -145,6 +154,9 @@ def test_duplicates_are_refused(path: Path) -> None:
         checked(crafted(path, [SETTINGS, SETTINGS], [member(*SETTINGS)]))
     with pytest.raises(BackupRefused, match="names a file twice"):
         checked(crafted(path, [SETTINGS], [member(*SETTINGS)] * 2))
+    alike = [("sessions/a/journal", b"x"), ("sessions/A/journal", b"x")]
+    with pytest.raises(BackupRefused, match="names a file twice"):
+        checked(crafted(path, alike, [member(*each) for each in alike]))
     both = [SETTINGS, ("settings.toml.zst", zstandard.compress(SETTINGS[1]))]
     with pytest.raises(BackupRefused, match="names a file twice"):
         checked(crafted(path, both, [member(*SETTINGS), member(*SETTINGS, packed="settings.toml.zst")]))
@@ -208,6 +220,15 @@ def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(
     path.write_bytes(record + place + end)
     with pytest.raises(BackupRefused, match="directory"):
         BackupReader(path)
+    # What is pointed at is harmless, or the short form is; the record that is read stands right before.
+    decoy = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, 1, 1, 5, 0)
+    path.write_bytes(decoy + record + place + end)
+    with pytest.raises(BackupRefused, match="directory"):
+        BackupReader(path)
+    small = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, 5, 0, 0)
+    path.write_bytes(record + place + small)
+    with pytest.raises(BackupRefused, match="directory"):
+        BackupReader(path)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +247,21 @@ def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(
 def test_a_manifest_that_does_not_fit(path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BackupRefused, match=said):
         checked(crafted(path, [SETTINGS], changes.pop("members", [member(*SETTINGS)]), **changes))
+
+
+def test_of_many_wrong_members_one_is_told(path: Path) -> None:
+    crafted(path, [SETTINGS], [member(*SETTINGS), *[{}] * 100_000])
+    with pytest.raises(BackupRefused, match="not that of a backup") as caught:
+        checked(path)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ValidationError) and cause.error_count() < 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such pipes there")
+def test_a_pipe_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(DataFolderError, match="no ordinary file"):
+        BackupReader(path)
 
 
 def test_a_file_that_is_no_backup(tmp_path: Path, path: Path) -> None:
