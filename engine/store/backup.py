@@ -214,6 +214,9 @@ def _check_place(root: Path, target: Path) -> None:
         )
     if not root.is_dir():
         raise DataFolderError(_WHAT, f"there is no data folder {root}", "name the right one with --data")
+    if target.parent.resolve().is_relative_to(root.resolve()):
+        # It could be taken for one of the program's own files, and would stay as it is when these are encrypted.
+        raise BadRequest(_WHAT, f"{target} lies in the data folder", "name a file outside it")
 
 
 def _is_there(target: Path) -> Conflict:

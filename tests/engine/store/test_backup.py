@@ -225,6 +225,12 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
     root = filled(tmp_path / "data")
     with pytest.raises(BadRequest, match="there is no folder"):
         write_backup(root, tmp_path / "no" / "b", with_states=False, progress=Progress())
+    for place in (root / "sessions.db-journal", root / "sessions", root / "models" / ".." / "b"):
+        with pytest.raises(BadRequest if place.name != "sessions" else Conflict):
+            write_backup(root, place, with_states=False, progress=Progress())
+    (tmp_path / "link").symlink_to(root)
+    with pytest.raises(BadRequest, match="lies in the data folder"):
+        write_backup(root, tmp_path / "link" / "b", with_states=False, progress=Progress())
     with pytest.raises(DataFolderError, match="there is no data folder"):
         write_backup(tmp_path / "none", tmp_path / "b", with_states=False, progress=Progress())
 
