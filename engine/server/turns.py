@@ -3,6 +3,7 @@
 Owns: `/api/turns` and `/api/reuse`. Does not know how an answer comes about (`engine.turns`).
 """
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
@@ -19,6 +20,7 @@ from engine.turn_log import Record, TurnLog
 router = APIRouter(prefix="/api/turns")
 costs = APIRouter(prefix="/api/reuse")
 _CANCEL_WAIT_S = 3.0
+_EVENT_ID = re.compile("[0-9]{1,19}", re.ASCII)
 
 
 @router.post("")
@@ -42,7 +44,8 @@ async def events(
 ) -> Response:
     """The turn's events: all, or those after number `Last-Event-ID` (which counts more) or `after`."""
     log = engine.turns.log(turn_id)
-    if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
+    # No turn has events beyond the digits of a count; thousands of them Python would not even read.
+    if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id):
         after = int(last_event_id)
     return EventStream(_frames(log, after))
 
