@@ -26,7 +26,7 @@ from tests.support.mortal_engine import Cut, Died, Json, MortalEngine
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("SEAMOUNT_MODEL_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("SEAMOUNT_MODEL_EXAMPLES", "3"))
 WORDS = ("weather", "whales", "winds", "nothing")
 THOUGHTS = {word: f"They ask about {word}. " * 3 for word in WORDS}
 TEXTS = {

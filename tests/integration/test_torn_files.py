@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_no_torn_file_loses_more_than_itself(tmp_path: Path) -> None:
-    count = torn_files.run(tmp_path, seed=3, most=150)
+    count = torn_files.run(tmp_path, seed=3, most=90)
     kinds: Counter[str] = Counter()
     for kind, number in count.items():
         kinds[kind.partition(":")[0]] += number

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.backends.base import Cancelled, SyncReport
+from engine.contexts.context import BareContext
 from engine.conversation import Message
 from engine.encoding.prompt import encode_chat
 from engine.errors import GenerationError, ModelLoadError
@@ -72,7 +73,7 @@ def ask(backend: Any, question: str) -> str:
     texts: list[str] = []
     request = GenerationRequest(tuple(prompt), Sampling(temperature=0, seed=0), 60)
     outcome = generate(
-        backend,
+        BareContext(backend),
         request,
         lambda event: texts.append(event.text) if isinstance(event, NewText) else None,
         never,

@@ -287,6 +287,7 @@ def killed_everywhere(tmp_path: Path, base: Path, backup: Path, *, only_finish: 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork, which makes it quick")
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, backup: Path) -> None:
     base = filled(tmp_path / "data", "What is old?")
     old = contents(base)
@@ -322,6 +323,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, backup: 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork, which makes it quick")
+@pytest.mark.slow
 def test_a_second_kill_while_it_goes_on(tmp_path: Path, backup: Path) -> None:
     base = filled(tmp_path / "data", "What is old?")
     prepare(base, backup, Progress())

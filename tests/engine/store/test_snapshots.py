@@ -477,6 +477,7 @@ def test_large_room_lies_in_a_file_without_a_name_and_small_room_does_not(
     assert full.room(100_000).nbytes == 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
 @pytest.mark.parametrize(
     "point", ["snapshot-write:2", "snapshot-written:2", "snapshot-renamed:2", "snapshot-evict:1"]
