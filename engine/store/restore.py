@@ -31,6 +31,7 @@ from engine.store.backup_format import BESIDE_DATABASE, DATABASE, FILES, JOURNAL
 from engine.store.backup_reader import WHAT, BackupReader, refused
 from engine.store.database import explained
 from engine.store.migrations import MIGRATIONS, stored_version
+from engine.store.sealed_columns import SEALING_TABLE
 
 _preparing = threading.Lock()
 """Two at a time would unpack into each other's folder, and the first to end would decide for what the other left."""
@@ -188,15 +189,12 @@ def _check_database(path: Path, version: int) -> None:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             if stored_version(connection, path, MIGRATIONS[-1].version) != version:
                 raise refused("its manifest does not say what its database is")
-            # Ours has neither; in a file from elsewhere they would run at every change.
-            strange = connection.execute(
-                "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index')"
-                " OR sql LIKE 'CREATE VIRTUAL%'"
-            ).fetchone()[0]
-            if strange:
-                raise refused("its database holds more than conversations")
-            if lacking := _columns_of_version(version) - set(connection.execute(_COLUMNS)):
+            columns, schema = _of_version(version)
+            if lacking := columns - set(connection.execute(_COLUMNS)):
                 raise refused(f"its database lacks {len(lacking)} of the columns of its version")
+            # Triggers and views, but also checks, defaults and indexes, are programs that would run at every change.
+            if _schema(connection) - schema:
+                raise refused("its database holds more than conversations")
             verdict = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except sqlite3.Error as error:
         told = explained(error, path)
@@ -207,13 +205,24 @@ def _check_database(path: Path, version: int) -> None:
         raise refused(f"its database is damaged ({' '.join(verdict.split())})")
 
 
-def _columns_of_version(version: int) -> set[tuple[str, str]]:
-    """(table, column) of a store of that version."""
+def _of_version(version: int) -> tuple[set[tuple[str, str]], set[str]]:
+    """(table, column) of a store of that version, and the statements that it is made by."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         for step in MIGRATIONS:
             if step.version <= version:
                 connection.executescript(step.sql)
-        return set(connection.execute(_COLUMNS))
+        columns = set(connection.execute(_COLUMNS))
+        connection.execute(SEALING_TABLE)
+        return columns, _schema(connection)
+
+
+def _schema(connection: sqlite3.Connection) -> set[str]:
+    """The statements that made what is in a database; SQLite keeps them as they were written."""
+    rows = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"
+        " AND NOT (type = 'table' AND name IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4'))"
+    )
+    return {" ".join(str(sql).split()) for (sql,) in rows}
 
 
 def _write_note(root: Path, note: _Note) -> None:

@@ -15,7 +15,11 @@ import pytest
 from engine.errors import BackupRefused, Conflict, DataFolderError, DiskFull, StoreVersionError, TaskStopped
 from engine.store import restore
 from engine.store.backup import Progress, write_backup
+from engine.store.database import Database
+from engine.store.migrations import MIGRATIONS
+from engine.store.resealing import reseal
 from engine.store.restore import NOTE, STAGING, finish, give_up, prepare
+from engine.store.sealing import Ciphers, MasterKey
 from engine.store.sessions import SessionStore
 from tests.engine.store.conversations import fill
 from tests.engine.store.data_folders import contents, filled
@@ -123,6 +127,7 @@ def test_when_it_is_to_stop_nothing_is_changed(tmp_path: Path, backup: Path) -> 
 def changed_database(tmp_path: Path, *statements: str) -> Path:
     source = filled(tmp_path / "changed")
     with sqlite3.connect(source / "sessions.db") as connection:
+        connection.execute("PRAGMA writable_schema = ON")
         for each in statements:
             connection.execute(each)
     connection.close()
@@ -143,6 +148,15 @@ def changed_database(tmp_path: Path, *statements: str) -> Path:
         ("ALTER TABLE message RENAME COLUMN notices TO other", BackupRefused, "lacks 1 of the columns"),
         ("DROP TABLE search_text", BackupRefused, "lacks 2 of the columns"),
         ("CREATE VIEW v AS SELECT * FROM message", BackupRefused, "more than"),
+        ("CREATE INDEX i ON session (upper(title))", BackupRefused, "more than"),
+        ("CREATE TABLE other (one)", BackupRefused, "more than"),
+        (
+            "UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ', CHECK (length(randomblob(9)))) STRICT')"
+            " WHERE name = 'session'",
+            BackupRefused,
+            "more than",
+        ),
+        ("UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '')", BackupRefused, "more than"),
     ],
 )
 def test_a_database_that_this_seamount_cannot_use(
@@ -154,6 +168,32 @@ def test_a_database_that_this_seamount_cannot_use(
     with pytest.raises(kind, match=said):
         prepare(root, backup, Progress())
     assert contents(root) == before
+
+
+@pytest.mark.parametrize("version", [step.version for step in MIGRATIONS])
+def test_a_store_of_any_version_is_taken(tmp_path: Path, version: int) -> None:
+    source, root = filled(tmp_path / "source"), filled(tmp_path / "data", "What is old?")
+    for path in source.glob("sessions.db*"):
+        path.unlink()
+    steps = [step for step in MIGRATIONS if step.version <= version]
+    Database.open(source / "sessions.db", steps).close()
+    write_backup(source, tmp_path / "b", with_states=False, progress=Progress())
+    prepare(root, tmp_path / "b", Progress())
+    finish(root)
+    assert questions(root) == []
+
+
+def test_an_encrypted_store_is_taken_and_opens_with_its_key(tmp_path: Path) -> None:
+    source, root = filled(tmp_path / "source", "What is secret?"), filled(tmp_path / "data")
+    key = MasterKey.new()
+    cipher = Ciphers.of(key).rows
+    reseal(source / "sessions.db", None, cipher, key.id)
+    write_backup(source, tmp_path / "b", with_states=False, progress=Progress())
+    prepare(root, tmp_path / "b", Progress())
+    finish(root)
+    store = SessionStore.open(root / "sessions.db", cipher)
+    assert [each.title for each in store.list_sessions()] == ["What is secret?"]
+    store.close()
 
 
 def test_without_room_it_is_not_begun(tmp_path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
