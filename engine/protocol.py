@@ -280,7 +280,7 @@ class Results(Wire):
     kind: Literal["results"] = "results"
     session_id: str
     message_id: str
-    results: Annotated[list[ToolResult], Field(min_length=1)]
+    results: Annotated[list[ToolResult], Field(min_length=1), FailFast()]
 
 
 class TurnRequest(Wire):

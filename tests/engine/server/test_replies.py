@@ -5,10 +5,11 @@ import json
 from collections.abc import AsyncGenerator
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from engine.errors import BadRequest, NotFound
-from engine.protocol import Settings
+from engine.protocol import Results, Settings
+from engine.server.openai import ChatRequest
 from engine.server.replies import EventStream, error_body, parse_body
 
 
@@ -37,6 +38,15 @@ def test_the_first_problem_is_named_by_its_place() -> None:
         BadRequest, match=r"`sampling\.temperature`: input should be less than or equal to 10"
     ):
         parse_body(b'{"sampling": {"temperature": 11}}', Settings)
+
+
+@pytest.mark.parametrize(("shape", "name"), [(ChatRequest, "messages"), (Results, "results")])
+def test_of_many_wrong_parts_one_is_told(shape: type[BaseModel], name: str) -> None:
+    """Thirty megabytes of them would take the memory of a machine if each had its error."""
+    with pytest.raises(BadRequest) as caught:
+        parse_body(json.dumps({name: [{}] * 20_000}).encode(), shape)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ValidationError) and cause.error_count() < 10
 
 
 def test_an_error_has_the_shape_of_its_dialect() -> None:
