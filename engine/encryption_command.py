@@ -49,7 +49,7 @@ def encrypt(folder: DataFolder, asked: Asked | None, *, remove_plain_files: bool
             with locked(folder, what, "end that engine, or restart it, which does it"):
                 encryption.settle()
     else:
-        encryption.ciphers()  # that their key is missing is what there is to say
+        encryption.opened()  # that their key is missing is what there is to say
     state = encryption.state()
     for line in state_lines(state):
         print(line, flush=True)

@@ -41,7 +41,7 @@ from engine.resuming import Resuming
 from engine.settings import load_settings, save_settings
 from engine.storage_tasks import StorageTasks
 from engine.store import restore
-from engine.store.encryption import Encryption
+from engine.store.encryption import Encryption, Opened
 from engine.store.journals import Journals, Unfinished
 from engine.store.sessions import SessionStore
 from engine.store.state_uses import StateUses
@@ -59,7 +59,12 @@ class Engine:
     """Made by `open` before the event loop runs, begun by `start` on the loop, ended by `close`."""
 
     def __init__(
-        self, folder: DataFolder, store: SessionStore, library: ModelLibrary, settings: Settings
+        self,
+        folder: DataFolder,
+        store: SessionStore,
+        library: ModelLibrary,
+        settings: Settings,
+        opened: Opened,
     ) -> None:
         self.folder = folder
         self.store = store
@@ -70,7 +75,7 @@ class Engine:
             folder, library, self.credentials, self.settings, self.jobs.entries, self._models_in_use
         )
         self.job_requests = JobRequests(folder, library, self.overview)
-        self.journals = Journals(folder.journals, lambda: self._settings.journal_sync_ms)
+        self.journals = Journals(folder.journals, lambda: self._settings.journal_sync_ms, opened.journals)
         self.resuming: Resuming
         self.choices = KeptChoices(folder.root)
         self.housekeeping = Housekeeping(
@@ -124,8 +129,7 @@ class Engine:
         encryption = Encryption(folder)
         opened = encryption.settle()
         if opened.locked is None:
-            rows = opened.ciphers.rows if opened.ciphers else None
-            store = SessionStore.open(folder.sessions_db, rows)
+            store = SessionStore.open(folder.sessions_db, opened.rows)
         else:
             store = SessionStore.locked(folder.sessions_db, opened.locked)
         engine = cls(folder, store, library, settings, opened)

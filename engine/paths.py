@@ -43,6 +43,16 @@ class DataFolder:
         return self.root / "sessions"
 
     @property
+    def snapshots(self) -> Path:
+        """States of contexts, a file each; can be deleted, and is then read again."""
+        return self.root / "snapshots"
+
+    @property
+    def encryption(self) -> Path:
+        """That conversations are to be encrypted, or not any more, from the next start on; JSON."""
+        return self.root / "encryption.json"
+
+    @property
     def settings(self) -> Path:
         """What the person chose, TOML."""
         return self.root / "settings.toml"

@@ -39,8 +39,6 @@ def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_encrypt(actions.add_parser)
     actions.add_parser("compact", help="give back to the disk what deleted conversations have left")
 
-    _add_encrypt(actions.add_parser)
-
     backup = add(COMMANDS[1], help="everything but the models into one file")
     backup.add_argument("file", metavar="FILE", help="the file to write; it must not be there yet")
     backup.add_argument(
@@ -79,10 +77,6 @@ def run(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
     if command == "restore":
         return commands.restore(folder, _path(options.file), only_check=options.check)
     action = options.action
-    if action == "encrypt":
-        from engine.encryption_command import encrypt
-
-        return encrypt(folder, options.asked, remove_plain_files=options.remove_plain_files)
     if action == "show":
         return commands.show(folder, options.name, as_json=options.json)
     if action == "export":

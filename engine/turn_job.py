@@ -44,8 +44,8 @@ from engine.turn_prompts import prompt_messages, v4_messages
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
-    from engine.contexts.context import Context
     from engine.contexts.keeper import ContextKeeper
+    from engine.contexts.turn_context import TurnContext
     from engine.encoding.quick import QuickQuestion
     from engine.encoding.v4_chat import V4Chat
     from engine.encoding.v4_prompt import Style
@@ -203,7 +203,7 @@ class TurnJob(Job):
         return self._turns.store.branch(self.session_id, self._answer.id)[:-1]
 
     def _generate(
-        self, context: "Context", request: Any, take: Callable[[str, list[int]], None]
+        self, context: "TurnContext", request: Any, take: Callable[[str, list[int]], None]
     ) -> "Outcome | None":
         """Generate, handing text to `take`; None when it could not be stored, which is then the end."""
         from engine.generation import NewText, PrefillProgress, generate
@@ -242,6 +242,11 @@ class TurnJob(Job):
             self._fail(self._storing_failed)
             return None
         return outcome
+
+    def _wants_title(self, messages: Sequence[PromptMessage]) -> bool:
+        """Whether this was the conversation's first answer, and nobody has named it."""
+        asked = sum(message.role == "user" for message in messages)
+        return asked == 1 and self._turns.store.wants_title(self.session_id)
 
     def _note_continued(self, *, exact: bool) -> None:
         """Say of an answer that goes on whether it is token for token what it would have been."""

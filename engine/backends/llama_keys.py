@@ -9,9 +9,10 @@ equal: the library and the processor's features it uses, the threads (one token'
 divided among them, and its parts are added up), the tokens of a chunk, where a prompt is divided, and whether weights
 were copied into another order. What was found to change bits and what not is in docs/reuse.md.
 
-What a GPU computes has not been compared bit by bit between processes. So nothing is promised there: such a key is
-equal to none of another process. That holds wherever llama.cpp finds a GPU, also for a model whose layers all lie in
-memory: it multiplies the long batches of a prompt there all the same (`op_offload`).
+On a GPU that llama.cpp reaches by CUDA what follows was the same too, between processes on one H100 (docs/reuse.md),
+where the card and what lies on it are equal. What other GPUs compute was not compared, so nothing is promised there:
+such a key is equal to none of another process. Nor where llama.cpp finds a GPU and the plan uses none: it may multiply
+the long batches of a prompt there all the same (`op_offload`).
 """
 
 import hashlib
@@ -106,7 +107,7 @@ def with_keys(
         list(chunks),
         repacked,
         watched,
-        _PROCESS if (plan is not None and plan.gpu is not None) or llama.llama_supports_gpu_offload() else "",
+        _places(plan, system),
     )
     return replace(facts, state_key=state, exact_key=exact)
 
@@ -114,7 +115,7 @@ def with_keys(
 def _places(plan: LoadPlan | None, system: str) -> object:
     """What computes besides the processor, and of what. `system`: what the build says of itself."""
     if plan is None or plan.gpu is None:
-        return ""
+        return _PROCESS if llama.llama_supports_gpu_offload() else ""
     if not system.startswith(_CUDA):
         return _PROCESS
     whole, single = list(plan.expert_layers_in_ram), [list(each) for each in plan.matrices_in_ram]

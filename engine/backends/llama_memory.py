@@ -159,8 +159,24 @@ class LlamaMemory:
 
         When it does not it is empty afterwards. The marks of the state that lie within them are kept as its own.
         """
-        self.clear()
-        why = self._load(state, length) if state.tokens else None
+        total = len(state.tokens)
+        if length == total == 0:
+            self.clear()
+            return None
+        mark: State | None = next((each.state for each in state.marks if each.tokens == length), None)
+        why = None
+        if self._kind == "neither":
+            why = "this model's context takes none"
+        elif not 1 <= length <= total or (self._kind == "checkpoints" and length < total and mark is None):
+            why = f"it cannot be brought back to {length:,} of its {total:,} tokens"
+        else:
+            try:
+                if self._return(state, length, mark):
+                    return None
+                self.clear()
+                why = self._load(state, length, mark)
+            except StateFormError as error:
+                why = str(error)
         if why is not None:
             self.clear()
         return why

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from fastapi import FastAPI
 
 from engine.engine import Engine
-from engine.server import jobs, library, models, openai, placement, sessions, storage, turns
+from engine.server import encryption, jobs, library, models, openai, placement, sessions, storage, turns
 from engine.server.auth import Guard
 from engine.server.replies import add_error_handlers
 

@@ -5,10 +5,9 @@ the data folder in plain form. Does not know ciphers (`sealing`), where keys lie
 (`resealing`).
 
 Whether it is on, the store itself says (`sealed_columns.sealed_with`), so that there is never a second opinion. A
-change is made at the start of an engine, before anything else has the store open: what the journals have is taken
-over, the store is rewritten, then the journals and the states of contexts, which were in the other form, are deleted,
-and last the note that asked for it. A process that dies on the way finds the note again and goes on from where the
-store says it is.
+change is made at the start of an engine, before anything else has the store open: the store is rewritten, then the
+journals; the states of contexts, which are large and can be made anew, are deleted, and last the note that asked for
+it. A process that dies on the way finds the note again and goes on from where the store says it is.
 """
 
 import contextlib
@@ -17,7 +16,6 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from engine.store.journals import Journals
 from engine.store.keys import Keys
 from engine.store.migrations import APPLICATION_ID, SEALED_APPLICATION_ID
 from engine.store.sealed_columns import sealed_with
-from engine.store.sealing import Ciphers
+from engine.store.sealing import Cipher, Ciphers
 
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\x00"
@@ -50,13 +48,28 @@ class Opened:
     ciphers: Ciphers | None = None
     locked: KeyMissing | None = None
 
+    @property
+    def rows(self) -> Cipher | None:
+        """For the store."""
+        return self.ciphers.rows if self.ciphers else None
+
+    @property
+    def journals(self) -> Cipher | None:
+        """For the journals."""
+        return self.ciphers.journals if self.ciphers else None
+
+    @property
+    def snapshots(self) -> Cipher | None:
+        """For the states of contexts."""
+        return self.ciphers.snapshots if self.ciphers else None
+
 
 @dataclass(frozen=True)
 class _Note:
-    """A change that is asked for. `key_id`: of the key to encrypt with."""
+    """A change that is asked for. `key_id`: of the key that the conversations are encrypted with after or before."""
 
     on: bool
-    key_id: str = ""
+    key_id: str
     remove_plain_files: bool = False
 
 
@@ -70,11 +83,10 @@ class Encryption:
         self._locked: KeyMissing | None = None
         self._key_given = False
 
-    def settle(self, take_over: Callable[[Ciphers | None], None] = lambda _: None) -> Opened:
+    def settle(self) -> Opened:
         """Make the change that is asked for, if one is, and say how the store is opened now.
 
-        `take_over(ciphers)` brings into the store, as it is before the change, what only the journals have. What
-        stands in the way of a change is kept for `state`, and the store is then as it was. Raises nothing of its own.
+        What stands in the way of a change is kept for `state`, and the store is then as it was. Raises nothing.
         """
         with contextlib.suppress(OSError):
             resealing.remove_leftover(self._folder.sessions_db)
@@ -87,21 +99,18 @@ class Encryption:
                 _logger.warning("%s", error.text)
                 self._problem = error
         try:
-            key_id = stored_key_id(self._folder.sessions_db)
-        except DataFolderError:
-            return Opened()  # what is wrong with it, its opening says
-        if key_id is None:
-            return Opened()
-        try:
-            return Opened(ciphers=Ciphers.of(self._keys.find(key_id)))
+            return self.opened()
         except KeyMissing as error:
             _logger.warning("%s", error.text)
             self._locked = error
             return Opened(locked=error)
+        except DataFolderError:
+            return Opened()  # what is wrong with it, its opening says
 
-    def ciphers(self) -> Ciphers | None:
-        """Those that open the store as it is; None for a plain one. Raises KeyMissing, DataFolderError."""
-        return self._ciphers(stored_key_id(self._folder.sessions_db))
+    def opened(self) -> Opened:
+        """With the ciphers that open the store as it is. Raises KeyMissing, DataFolderError."""
+        key_id = stored_key_id(self._folder.sessions_db)
+        return Opened() if key_id is None else Opened(Ciphers.of(self._keys.find(key_id)))
 
     def state(self) -> EncryptionState:
         """What is so, and what is asked for. Raises DataFolderError."""
@@ -132,8 +141,8 @@ class Encryption:
             shown = recovery_key.written(key)
             self._write_note(_Note(True, key.id, asked.remove_plain_files))
         else:
-            self._keys.find(key_id or "")
-            self._write_note(_Note(False))
+            key = self._keys.find(key_id or "")
+            self._write_note(_Note(False, key.id))
         return EncryptionChange(state=self.state(), recovery_key=shown)
 
     def recover(self, typed: str) -> EncryptionState:
@@ -159,29 +168,29 @@ class Encryption:
 
     # --- a change ------------------------------------------------------------------------------------
 
-    def _carry_out(self, note: _Note, take_over: Callable[[Ciphers | None], None]) -> None:
+    def _carry_out(self, note: _Note) -> None:
         store = self._folder.sessions_db
         key_id = stored_key_id(store)
+        if key_id is not None and key_id != note.key_id:
+            # A backup was restored meanwhile, and what was asked for was not asked for this store.
+            self._forget_note()
+            return
+        sealed = Ciphers.of(self._keys.find(note.key_id))
+        before, after = (Opened(), Opened(sealed)) if note.on else (Opened(sealed), Opened())
         if note.on != (key_id is not None):
-            before, after = self._ciphers(key_id), self._ciphers(note.key_id if note.on else None)
-            take_over(before)
-            resealing.reseal(
-                store,
-                before.rows if before else None,
-                after.rows if after else None,
-                note.key_id,
-            )
+            resealing.reseal(store, before.rows, after.rows, note.key_id)
             _logger.info("the conversations are %s now", "encrypted" if note.on else "not encrypted")
-        # In the other form, and all that they hold is in the store or can be read again.
-        self._remove([self._folder.journals, self._folder.snapshots])
+        with contextlib.closing(Journals(self._folder.journals, lambda: 0)) as journals:
+            journals.reseal(sealed.journals, on=note.on)
+        # In the other form; what is in them can be read again.
+        self._remove([self._folder.snapshots])
         if note.on:
+            # What was damaged in journals and set aside is of no use to the program.
+            self._remove([each for each in self._folder.journals.glob("*/*") if each.name != JOURNAL])
             self._empty_logs()
             if note.remove_plain_files:
                 self._remove(self._plain_files())
         self._forget_note()
-
-    def _ciphers(self, key_id: str | None) -> Ciphers | None:
-        return None if key_id is None else Ciphers.of(self._keys.find(key_id))
 
     def _remove(self, paths: list[Path]) -> None:
         for path in paths:

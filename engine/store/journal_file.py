@@ -56,6 +56,10 @@ class JournalFile:
             if not path.exists():
                 _write_new(path, Form.new(cipher).header())
             contents = read_journal(path, cipher)
+            if contents.form.cipher is not cipher:
+                # What is written from now on is sealed, and so is what is there.
+                rewrite(path, cipher, list)
+                contents = read_journal(path, cipher)
             self._form, self._size_bytes = contents.form, contents.good_bytes
             self._sequence = contents.records[-1].sequence if contents.records else 0
             self._descriptor = os.open(path, os.O_RDWR | _BINARY)
@@ -176,17 +180,26 @@ def mend(path: Path, cipher: Cipher | None) -> None:
         os.fsync(file.fileno())
 
 
-def rewrite(
+def rewrite(path: Path, cipher: Cipher | None, keep: Callable[[Sequence[Record]], list[Record]]) -> None:
+    """Put a file with the records that `keep` chooses in the place of the one at `path`; none: remove it.
+
+    After a crash there is the old file or the new one. It must not be open anywhere. Raises DiskFull, DataFolderError;
+    the old one then stays.
+    """
+    _rewrite(path, cipher, keep, cipher)
+
+
+def reseal(path: Path, cipher: Cipher, into: Cipher | None) -> None:
+    """`rewrite` with all records, sealed with `into` or, for None, not sealed. `cipher` reads what is sealed."""
+    _rewrite(path, cipher, list, into)
+
+
+def _rewrite(
     path: Path,
     cipher: Cipher | None,
     keep: Callable[[Sequence[Record]], list[Record]],
-    new_cipher: Cipher | None,
+    into: Cipher | None,
 ) -> None:
-    """Put a file with the records that `keep` chooses in the place of the one at `path`; none: remove it.
-
-    `cipher` reads the old one, `new_cipher` seals the new one. After a crash there is the old file or the new one. It
-    must not be open anywhere. Raises DiskFull, DataFolderError; the old one then stays.
-    """
     with explaining(path):
         mend(path, cipher)
         if not path.exists():
@@ -196,8 +209,9 @@ def rewrite(
         if not kept:
             path.unlink()
             sync_folder(path.parent)
-        elif kept != contents.records or contents.form.cipher is not new_cipher:
-            form, sequences = Form.new(new_cipher), dict[int, int]()
+        # A file from before encryption is sealed by the way.
+        elif kept != contents.records or contents.form.cipher is not into:
+            form, sequences = Form.new(into), dict[int, int]()
             frames = [form.header()]
             for sequence, record in enumerate(kept, 1):
                 sequences[record.sequence] = sequence

@@ -21,8 +21,8 @@ from engine import fault_points
 from engine.errors import SeamountError
 from engine.protocol import Message, Sampling
 from engine.store.journal import TurnJournal
-from engine.store.journal_file import JournalFile, explaining, mend, read_journal, rewrite
-from engine.store.journal_records import JournalUnreadable, Kind
+from engine.store.journal_file import JournalFile, explaining, mend, read_journal, reseal, rewrite
+from engine.store.journal_records import Kind
 from engine.store.journal_turns import Begun, Ended, Turn, last_turn, needed, packed, turns_of
 from engine.store.sealing import Cipher
 from engine.store.sessions import SessionStore
@@ -128,11 +128,11 @@ class Journals:
 
     # --- after a crash ------------------------------------------------------------------------------
 
-    def recover(self, store: SessionStore) -> list[Unfinished]:
+    def recover(self, store: SessionStore, *, strict: bool = False) -> list[Unfinished]:
         """Put back what the store lacks, and say which answers were cut off, the newest first.
 
-        A journal that cannot be read, or a store that has no room, is logged, and tried again at the next start.
-        Journals of sessions that are not there any more are removed.
+        A journal that cannot be read, or a store that has no room, is logged, and tried again at the next start;
+        `strict`: it raises DiskFull or DataFolderError. Journals of sessions that are not there any more are removed.
         """
         self._store = store
         found: dict[str, Unfinished] = {}
@@ -142,6 +142,8 @@ class Journals:
                 for each in self._recover(session_id, store, known, strict=strict):
                     found[each.answer_id] = each
             except SeamountError as error:
+                if strict:
+                    raise
                 _logger.error("%s", error.text)
         for cut in store.cut_off:
             if cut.model_id is not None and cut.answer_id not in known:
@@ -174,18 +176,14 @@ class Journals:
             except SeamountError as error:
                 _logger.warning("%s", error.text)
 
-    def reseal(self, cipher: Cipher | None) -> None:
-        """Have every journal sealed with `cipher`, or none, from now on; not while the engine runs.
+    def reseal(self, cipher: Cipher, *, on: bool) -> None:
+        """Have every journal sealed with `cipher`, or not any more; while nothing else has the folder open.
 
         A crash leaves some in the old form and some in the new; called again, it does the rest. Raises DiskFull,
         DataFolderError.
         """
         for session_id in self._sessions():
-            path = self._path(session_id)
-            with explaining(path):
-                if path.exists() and not _has_form(path, cipher):
-                    rewrite(path, self._cipher, list, cipher)
-        self._cipher = cipher
+            reseal(self._path(session_id), cipher, cipher if on else None)
 
     def verify(self) -> list[str]:
         """Read every journal whole: a sentence for each thing that is wrong. Changes nothing."""
@@ -267,6 +265,8 @@ class Journals:
             try:
                 restored = store.restore(session_id, answer_id, list(own.values()))
             except SeamountError as error:
+                if strict:
+                    raise
                 _logger.error("%s", error.text)
                 self._held.setdefault(session_id, set()).add(answer_id)
                 continue
@@ -339,14 +339,6 @@ class Journals:
                 file.unlink()
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def _has_form(path: Path, cipher: Cipher | None) -> bool:
-    """Whether the journal can be read with `cipher` and is sealed with it, or, for None, is not sealed."""
-    try:
-        return read_journal(path, cipher).form.cipher is cipher
-    except JournalUnreadable:
-        return False
 
 
 class _Syncing:

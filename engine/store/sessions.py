@@ -31,7 +31,7 @@ from engine.protocol import (
 )
 from engine.store import answers, calls
 from engine.store.answers import End, Writer
-from engine.store.database import Database
+from engine.store.database import Database, LockedDatabase
 from engine.store.journal_turns import Turn
 from engine.store.recovery import CutOff, Restored, restore
 from engine.store.rows import (
@@ -87,6 +87,11 @@ class SessionStore:
             store.close()
             raise
         return store
+
+    @classmethod
+    def locked(cls, path: Path, why: SeamountError) -> "SessionStore":
+        """In the place of a store that cannot be opened now: it lists nothing, and all else raises `why`."""
+        return cls(LockedDatabase(path, why))
 
     @property
     def database(self) -> Database:

@@ -16,7 +16,10 @@ BENCHMARKS = (
     "fetching",
     "reuse",
     "journalling",
+    "encryption",
     "sessions",
+    "snapshots",
+    "relays",
 )
 
 

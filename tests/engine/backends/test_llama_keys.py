@@ -122,9 +122,11 @@ def test_on_a_gpu_only_cuda_promises_another_process_the_same_bits(
     facts = ModelFacts("n", "a", "b", 9, 9, 9, 1, frozenset(), None, "", "", None, {})
     parameters = llama.llama_context_default_params()
 
-    def found(gpu: str | None, *, there_is_one: bool = False) -> ModelFacts:
-        plan: Any = SimpleNamespace(gpu=gpu)
+    def found(gpu: str | None, in_ram: tuple[int, ...] = (), *, there_is_one: bool = False) -> ModelFacts:
         monkeypatch.setattr(llama, "llama_supports_gpu_offload", lambda: there_is_one)
+        plan: Any = SimpleNamespace(
+            gpu=gpu, gpu_number=0, gpu_layers=8, expert_layers_in_ram=in_ram, matrices_in_ram=((3, "up"),)
+        )
         return llama_keys.with_keys(
             facts,
             starter_path,
@@ -138,11 +140,14 @@ def test_on_a_gpu_only_cuda_promises_another_process_the_same_bits(
         )
 
     here, there = found("GPU"), found(None)
-    idle = found(None, there_is_one=True)
-    assert found("GPU") == here
+    assert found("GPU") == here != there
     monkeypatch.setattr(llama_keys, "_PROCESS", "another")
     assert found(None) == there
     assert found("GPU").state_key == here.state_key
-    assert found("GPU").exact_key != here.exact_key
-    # It is used for prompts all the same.
+    assert (found("GPU").exact_key == here.exact_key) == system.startswith("CUDA")
+    assert found("GPU", (0, 1)).exact_key != here.exact_key
+    assert found("other GPU").exact_key != here.exact_key
+    # A GPU that the plan does not use may be used for prompts all the same.
+    idle = found(None, there_is_one=True)
+    monkeypatch.setattr(llama_keys, "_PROCESS", "a third")
     assert found(None, there_is_one=True).exact_key != idle.exact_key

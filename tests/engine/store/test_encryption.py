@@ -40,10 +40,19 @@ def folder(tmp_path: Path) -> DataFolder:
         store.create_session("quixotic")
     backup = folder.root / "sessions.db.backup-v1-20250101"
     backup.write_bytes(folder.sessions_db.read_bytes())
-    for path in (folder.journals / "a" / "journal", folder.snapshots / "a.kv", folder.engine_log):
+    journal = folder.journals / "a" / "journal"
+    journal.parent.mkdir(parents=True)
+    with closing(JournalFile(journal, None)) as file:
+        file.append(Kind.TOKENS, None, b"quixotic")
+    for path in (journal.with_name("journal.damaged-1"), folder.snapshots / "a.kv", folder.engine_log):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("quixotic")
     return folder
+
+
+def journalled(folder: DataFolder, opened: Opened) -> list[str]:
+    records = read_journal(folder.journals / "a" / "journal", opened.journals).records
+    return [record.payload.decode() for record in records]
 
 
 def encryption(folder: DataFolder, key_file: Path) -> Encryption:
@@ -70,9 +79,8 @@ def test_on_and_off_again(folder: DataFolder, key_file: Path) -> None:
     assert (change.state.on, change.state.pending, change.state.restart_needed) == (False, "on", True)
     assert titles(folder, None) == ["quixotic"]
 
-    started, taken_over = encryption(folder, key_file), list[Ciphers | None]()
-    opened = started.settle(taken_over.append)
-    assert taken_over == [None]
+    started = encryption(folder, key_file)
+    opened = started.settle()
     assert titles(folder, opened.ciphers) == ["quixotic"]
     state = started.state()
     assert (state.on, state.pending, state.restart_needed, state.locked) == (True, None, False, None)
@@ -81,15 +89,13 @@ def test_on_and_off_again(folder: DataFolder, key_file: Path) -> None:
     assert saying(folder) == []
     assert stored_key_id(folder.sessions_db) == key.id
 
-    for path in (folder.journals / "a" / "journal", folder.snapshots / "a.kv"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("sealed")
+    assert journalled(folder, opened) == ["quixotic"]
+    folder.snapshots.mkdir()
     assert started.change(OFF).recovery_key is None
-    opened = encryption(folder, key_file).settle(taken_over.append)
-    assert isinstance(taken_over[1], Ciphers)
+    opened = encryption(folder, key_file).settle()
     assert opened.ciphers is None
     assert titles(folder, None) == ["quixotic"]
-    assert not folder.journals.exists()
+    assert journalled(folder, opened) == ["quixotic"]
     assert not folder.snapshots.exists()
     # The key stays: backups that were made meanwhile need it.
     assert recovery_key.read(key_file.read_text()) == key
