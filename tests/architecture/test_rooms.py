@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ MAY_LOAD = {
 }
 
 
+@cache
 def modules() -> list[Path]:
     """Every module of the four folders, as a path relative to the checkout."""
     return sorted(path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -98,6 +100,7 @@ def dotted(module: Path) -> str:
     return ".".join(module.with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
 def imported_names(module: Path) -> set[str]:
     """Dotted names that a module imports anywhere, `from a import b` counted as `a` and `a.b`."""
     names: set[str] = set()

@@ -64,6 +64,7 @@ def test_an_edit_stands_beside_what_it_replaces(open_window: OpenWindow) -> None
     assert [m.id for m in window.shown()] == [question.id, first.id]
 
 
+@pytest.mark.slow
 def test_the_engine_killed_in_mid_answer_is_replaced_and_the_sentence_finishes(
     open_window: OpenWindow,
 ) -> None:
@@ -79,6 +80,7 @@ def test_the_engine_killed_in_mid_answer_is_replaced_and_the_sentence_finishes(
     assert len(window.shown()) == 2
 
 
+@pytest.mark.slow
 def test_an_answer_that_shall_wait_is_continued_when_it_is_asked_for(
     open_window: OpenWindow, folder: DataFolder
 ) -> None:
@@ -96,6 +98,7 @@ def test_an_answer_that_shall_wait_is_continued_when_it_is_asked_for(
     assert window.wait_for_end().text == SLOW_TEXT
 
 
+@pytest.mark.slow
 def test_an_engine_that_crashes_again_and_again(open_window: OpenWindow) -> None:
     window = open_window().ready()
     window.ask("Please crash")
@@ -106,6 +109,7 @@ def test_an_engine_that_crashes_again_and_again(open_window: OpenWindow) -> None
     assert text and "This engine dies somewhere.".startswith(text.strip())
 
 
+@pytest.mark.slow
 def test_the_window_closed_in_mid_answer(open_window: OpenWindow, folder: DataFolder) -> None:
     window = open_window().ready()
     window.ask("Take your time.")
@@ -123,6 +127,7 @@ def test_the_window_closed_in_mid_answer(open_window: OpenWindow, folder: DataFo
     assert whole.startswith(kept) and len(whole) == LONG_TOKENS
 
 
+@pytest.mark.slow
 def test_a_window_that_is_reopened_at_once_goes_on_with_the_answer(open_window: OpenWindow) -> None:
     window = open_window().ready()
     window.ask("Say it slowly.")

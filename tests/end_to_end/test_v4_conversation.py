@@ -197,6 +197,7 @@ def test_a_switch_says_what_it_costs(window: LiveWindow) -> None:
     assert window.wait_for_end().mode == "max"
 
 
+@pytest.mark.slow
 def test_an_engine_killed_in_mid_thought(window: LiveWindow) -> None:
     window.ask("Think slowly")
     window.wait(lambda: bool(window.shown()) and len(window.answer().reasoning) > 5)

@@ -137,6 +137,7 @@ def find(engine: LiveEngine, title: str) -> str:
     return next(each["id"] for each in engine.get("/api/sessions")["sessions"] if each["title"] == title)
 
 
+@pytest.mark.slow
 def test_smaller_but_not_while_an_answer_is_written(start_engine: StartEngine) -> None:
     engine = start_engine()
     engine.wait_model()

@@ -228,6 +228,7 @@ def test_a_stopped_thought_goes_on_where_it_was(engine: LiveEngine) -> None:
         ("late call", "I call.", "", '{"city": "Lima"}'),
     ],
 )
+@pytest.mark.slow
 def test_after_a_crash_an_answer_goes_on_in_any_part(
     tmp_path: Path, question: str, reasoning: str, text: str, arguments: str | None
 ) -> None:
