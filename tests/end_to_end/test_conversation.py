@@ -14,6 +14,7 @@ from tests.end_to_end.live_window import START_TIMEOUT_MS, LiveWindow
 from tests.integration.live_engine import LONG_TOKENS, SLOW_TEXT
 
 
+@pytest.mark.slow
 def test_ask_stop_retry_close_reopen_continue(open_window: OpenWindow) -> None:
     window = open_window().ready()
     window.ask("Say it slowly, please.")
@@ -138,6 +139,7 @@ def test_a_window_that_is_reopened_at_once_goes_on_with_the_answer(open_window: 
     assert again.wait_for_end().text == SLOW_TEXT
 
 
+@pytest.mark.slow
 def test_two_windows_on_one_data_folder(open_window: OpenWindow, folder: DataFolder) -> None:
     first, second = open_window(), open_window()
     first.ready()
