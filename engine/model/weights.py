@@ -1,0 +1,121 @@
+"""The weights of the network, by the part they play.
+
+Owns: `NetworkWeights` and what it is made of: matrices as they lie in the file (`kernels.matrices`), small tensors
+in F32. Filled by `gguf_weights` and `checkpoint_weights`; names are those of the checkpoint. Knows no file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from kernels.matrices import ExpertMatrices, Matrix
+
+
+@dataclass(frozen=True)
+class HyperConnectionWeights:
+    """fn F32 [(2 + n) n, n * hidden] (or [n, n * hidden] for the head), base [(2 + n) n] ([n]), scale [3] ([1])."""
+
+    fn: torch.Tensor
+    base: torch.Tensor
+    scale: torch.Tensor
+
+
+@dataclass(frozen=True)
+class CompressorWeights:
+    """wkv, wgate [w, hidden], ape F32 [ratio, w], norm F32 [d]; w = 2 d for ratio 4, d for 128."""
+
+    wkv: Matrix
+    wgate: Matrix
+    ape: torch.Tensor
+    norm: torch.Tensor
+
+
+@dataclass(frozen=True)
+class IndexerWeights:
+    """wq_b [heads * d, q_lora_rank], weights_proj [heads, hidden], and a compressor of its own of width d."""
+
+    wq_b: Matrix
+    weights_proj: Matrix
+    compressor: CompressorWeights
+
+
+@dataclass(frozen=True)
+class AttentionWeights:
+    """Shapes as in V4.md's table of tensors: wq_a, wq_b, wkv, wo_a, wo_b matrices; norms and sinks F32 vectors."""
+
+    wq_a: Matrix
+    q_norm: torch.Tensor
+    wq_b: Matrix
+    wkv: Matrix
+    kv_norm: torch.Tensor
+    wo_a: Matrix
+    """[o_groups * o_lora_rank, heads * head_dim / o_groups]."""
+    wo_b: Matrix
+    sinks: torch.Tensor
+    compressor: CompressorWeights | None
+    indexer: IndexerWeights | None
+    """There exactly where the layer's ratio is 4."""
+
+
+class ExpertBank(Protocol):
+    """The routed experts of one layer as they lie in the file."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def matrices(self, expert: int) -> ExpertMatrices:
+        """Views of the file; nothing is read by asking."""
+        ...
+
+
+@dataclass(frozen=True)
+class MoeWeights:
+    """gate [experts, hidden]; bias F32 [experts] of a layer that chooses by score, table int32 [vocabulary, used] of
+    one that is routed by token id; the shared expert."""
+
+    gate: Matrix
+    bias: torch.Tensor | None
+    table: torch.Tensor | None
+    shared: ExpertMatrices
+    experts: ExpertBank
+
+
+@dataclass(frozen=True)
+class BlockWeights:
+    """One layer."""
+
+    attn_norm: torch.Tensor
+    ffn_norm: torch.Tensor
+    hc_attn: HyperConnectionWeights
+    hc_ffn: HyperConnectionWeights
+    attention: AttentionWeights
+    moe: MoeWeights
+
+
+@dataclass(frozen=True)
+class DraftWeights:
+    """The MTP block: a window-only layer over e_proj(enorm(embedding)) + h_proj(hnorm(streams)), with a head norm and
+    hyper-connection head of its own; embedding and output head are the model's."""
+
+    e_proj: Matrix
+    h_proj: Matrix
+    enorm: torch.Tensor
+    hnorm: torch.Tensor
+    norm: torch.Tensor
+    hc_head: HyperConnectionWeights
+    block: BlockWeights
+
+
+@dataclass(frozen=True)
+class NetworkWeights:
+    """All of it. `embed` [vocabulary, hidden], `head` [vocabulary, hidden]."""
+
+    embed: Matrix
+    blocks: Sequence[BlockWeights]
+    hc_head: HyperConnectionWeights
+    norm: torch.Tensor
+    head: Matrix
+    draft: DraftWeights | None = None
