@@ -1,0 +1,1 @@
+"""Attention over the window and the compressed rows."""

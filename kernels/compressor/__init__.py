@@ -1,0 +1,1 @@
+"""Compression of keys and values over tokens."""

@@ -1,0 +1,1 @@
+"""Numbers of a weight matrix from the bytes that they lie in."""

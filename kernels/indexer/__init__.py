@@ -1,0 +1,1 @@
+"""The choice of compressed rows: Hadamard transform, scores, causal top-k."""

@@ -1,0 +1,1 @@
+"""Cached keys and values in one byte and in half a byte."""
