@@ -29,7 +29,7 @@ def decoded_rows(m: Matrix, rows: slice | torch.Tensor) -> torch.Tensor:
     if m.kind == "fp8" and m.scale is not None:
         number = torch.arange(m.rows, device=data.device)[rows]
         scale = powers(m.scale)[number // TILE].repeat_interleave(TILE, dim=1)[:, : m.columns]
-        return data.view(torch.float8_e4m3fn).float() * scale
+        return data.view(torch.float8_e4m3fn).float().mul_(scale)
     if m.kind == "fp4" and m.scale is not None:
         values = torch.stack((looked_up(_LOW, data), looked_up(_HIGH, data)), dim=-1)
         return scaled(values, powers(m.scale[rows]))
@@ -44,8 +44,9 @@ def decoded_rows(m: Matrix, rows: slice | torch.Tensor) -> torch.Tensor:
 
 
 def scaled(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Numbers in blocks of 32 times the scale [rows, blocks] of each: [rows, columns]."""
-    return (values.view(*scale.shape, BLOCK) * scale[..., None]).view(scale.shape[0], scale.shape[1] * BLOCK)
+    """Numbers in blocks of 32 times the scale [rows, blocks] of each, in place: [rows, columns]."""
+    blocks = values.view(*scale.shape, BLOCK).mul_(scale[..., None])
+    return blocks.view(scale.shape[0], scale.shape[1] * BLOCK)
 
 
 def powers(codes: torch.Tensor) -> torch.Tensor:

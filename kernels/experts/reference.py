@@ -6,7 +6,7 @@ A token's weight for an expert is multiplied in before the last matrix, as in De
 
 # pyright: reportUnknownMemberType=false
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch.nn import functional
@@ -67,13 +67,10 @@ def experts_at_once(
     """Each expert once, with all tokens that go to it; then the sums."""
     wide = at_least_f32(x)
     outputs = wide.new_zeros(*chosen.shape, x.shape[1])
-    numbers: list[int] = chosen.flatten().tolist()
-    for number in sorted(set(numbers)):
+    for number in sorted(set(cast(list[int], chosen.flatten().tolist()))):
         t, k = torch.where(chosen == number)
         found = expert(wide[t], bank.matrices(number), limit, weights[t, k].to(wide.dtype))
-        outputs = (
-            outputs.index_put((t, k), found) if found.requires_grad else outputs.index_put_((t, k), found)
-        )
+        outputs.index_put_((t, k), found)
     total = outputs[:, 0] if chosen.shape[1] else torch.zeros_like(wide)
     for k in range(1, chosen.shape[1]):
         total = total + outputs[:, k]

@@ -32,24 +32,22 @@ def index_scores(
 ) -> torch.Tensor:
     """q [T, H, d], keys [S, d], weights [T, H] → [T, S]; -∞ from `limits` [T] on, where given."""
     q, keys, weights = at_least_f32(q), at_least_f32(keys), at_least_f32(weights)
-    tokens, heads, _ = q.shape
-    rows = len(keys)
-    scores = torch.full((tokens, rows), -torch.inf, dtype=q.dtype, device=q.device)
-    if 0 < tokens <= FEW_ROWS:
-        parts: list[torch.Tensor] = []
+    (tokens, heads, _), rows = q.shape, len(keys)
+    parts = [q.new_zeros(0, rows)]
+    if tokens <= FEW_ROWS:
         for t in range(tokens):
             seen = rows if limits is None else min(int(limits[t]), rows)
             found = scores_of(own_row(q, t), keys[:seen], own_row(weights, t))
-            parts.append(torch.cat((found, scores[:1, seen:]), dim=1))
+            parts.append(torch.cat((found, found.new_full((1, rows - seen), -torch.inf)), dim=1))
         return torch.cat(parts)
     step = max(1, SLICE_NUMBERS // max(1, heads * rows))
-    parts = [scores_of(q[t : t + step], keys, weights[t : t + step]) for t in range(0, tokens, step)] or [
-        scores
-    ]
-    scores = torch.cat(parts)
-    if limits is None:
-        return scores
-    return scores.masked_fill(torch.arange(rows, device=q.device) >= limits[:, None], -torch.inf)
+    for t in range(0, tokens, step):
+        found = scores_of(q[t : t + step], keys, weights[t : t + step])
+        if limits is not None:
+            beyond = torch.arange(rows, device=q.device) >= limits[t : t + step, None]
+            found = found.masked_fill(beyond, -torch.inf)
+        parts.append(found)
+    return torch.cat(parts)
 
 
 def scores_of(q: torch.Tensor, keys: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
