@@ -39,7 +39,7 @@ def decoded_rows(m: Matrix, rows: slice | torch.Tensor) -> torch.Tensor:
         values = torch.cat((looked_up(_LOW, codes), looked_up(_HIGH, codes)), dim=-1)
         return scaled(values, powers(block[..., 0]))
     block = data.view(len(data), m.columns // BLOCK, 2 + BLOCK)  # q8_0
-    d = block[..., :2].contiguous().view(torch.float16).squeeze(-1).float()
+    d = block[..., :2].clone(memory_format=torch.contiguous_format).view(torch.float16).squeeze(-1).float()
     return scaled(block[..., 2:].view(torch.int8).float(), d)
 
 

@@ -59,7 +59,7 @@ def pack_row(x: torch.Tensor, r: int) -> torch.Tensor:
 def unpack_row(packed: torch.Tensor, d: int, r: int) -> torch.Tensor:
     """The inverse: F32 [S, d]."""
     plain, end = d - r, d + r
-    rotary = packed[..., plain:end].contiguous().view(torch.bfloat16).float()
+    rotary = packed[..., plain:end].clone(memory_format=torch.contiguous_format).view(torch.bfloat16).float()
     scale = packed[..., end : end - (-plain // FP8_BLOCK)]
     return torch.cat((decode_fp8(packed[..., :plain], scale), rotary), dim=-1)
 

@@ -78,7 +78,8 @@ def test_the_mixing_matrix_is_doubly_stochastic() -> None:
     streams, fn, base = seeded.normal(30, 4, 16), seeded.normal(24, 64) / 8, seeded.normal(24)
     _, _, comb = ops.mix_streams(streams, fn, base, torch.full((3,), 0.3), **EPS, iterations=20)
     assert (comb > 0).all()
-    # Columns come last, so their sums are off by the eps in the divisor alone; rows by what 20 rounds leave of logits of about size one.
+    # Columns come last, so their sums are off by the eps in the divisor alone; rows by what 20 rounds leave of
+    # logits of about size one.
     torch.testing.assert_close(comb.sum(dim=1), torch.ones(30, 4), atol=3e-6, rtol=0)
     torch.testing.assert_close(comb.sum(dim=2), torch.ones(30, 4), atol=1e-3, rtol=0)
 
