@@ -4,7 +4,7 @@ Owns: `NetworkWeights` and what it is made of: matrices as they lie in the file 
 in F32. Filled by `gguf_weights` and `checkpoint_weights`; names are those of the checkpoint. Knows no file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +43,8 @@ class IndexerWeights:
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    """Shapes as in V4.md's table of tensors: wq_a, wq_b, wkv, wo_a, wo_b matrices; norms and sinks F32 vectors."""
+    """wq_a [q_lora_rank, hidden], wq_b [heads * head_dim, q_lora_rank], wkv [head_dim, hidden], wo_b [hidden,
+    o_groups * o_lora_rank]; norms and sinks are F32 vectors."""
 
     wq_a: Matrix
     q_norm: torch.Tensor
@@ -95,10 +96,40 @@ class BlockWeights:
     moe: MoeWeights
 
 
+class WeightChecks(Protocol):
+    """Whether what is about to be used can be: asked before each use, costs nothing once it was answered.
+
+    Every question raises ModelError with the name of the tensor that holds a number which is not finite.
+    """
+
+    def begin_pass(self) -> None:
+        """Also raises it where a file changed under its mapping. Ask once for each pass, before anything is read."""
+        ...
+
+    def embedding(self, ids: torch.Tensor) -> None:
+        """The rows of the embedding for these tokens; int64, any shape."""
+        ...
+
+    def block(self, layer: int) -> None:
+        """All of a layer but its routed experts; the draft block's number is that of the layer after the last."""
+        ...
+
+    def experts(self, layer: int, chosen: Iterable[int]) -> None:
+        """Those routed experts of a layer."""
+        ...
+
+    def output(self) -> None:
+        """The output head and what leads to it."""
+        ...
+
+
 @dataclass(frozen=True)
 class DraftWeights:
     """The MTP block: a window-only layer over e_proj(enorm(embedding)) + h_proj(hnorm(streams)), with a head norm and
-    hyper-connection head of its own; embedding and output head are the model's."""
+    hyper-connection head of its own; embedding and output head are the model's.
+
+    In a GGUF the two projections are one matrix, side by side: each is a view of half of every row, so its `data` is
+    not contiguous. Where a GGUF keeps the drafter beside the model, `hc_head` is the model's: llama.cpp has it so."""
 
     e_proj: Matrix
     h_proj: Matrix
@@ -119,3 +150,5 @@ class NetworkWeights:
     norm: torch.Tensor
     head: Matrix
     draft: DraftWeights | None = None
+    checks: WeightChecks | None = None
+    """None: nothing is checked (weights that no file holds)."""
