@@ -57,9 +57,9 @@ _OTHER_NAMES = {"exp_probs_b.bias": ("exp_probs_b", "exp_probs_b.weight")}
 """Names that other converters have given."""
 _LEFT_ALONE = re.compile(
     # Routing of the parts of an image; a routing bias where tokens route; a drafter's own embedding and head, which
-    # V4's has not, and whose drafts are checked anyway; tables that follow from the metadata.
+    # V4's has not, and whose drafts are checked anyway.
     r"blk\.\d+\.(exp_probs_b_vl\.bias|exp_probs_b(\.bias|\.weight)?|"
-    r"nextn\.(embed_tokens|shared_head_head)\.weight|rope_freqs\.weight)|rope_freqs\.weight"
+    r"nextn\.(embed_tokens|shared_head_head)\.weight)"
 )
 _DRAFT_FIELDS = ("draft_blocks", "dspark_tensors", "expert_clamp", "shared_clamp", "num_hash_layers")
 """What the configuration of a drafter's file need not share with the model's."""
@@ -86,6 +86,9 @@ def _open(path: Path, draft: Path | None, files: list[MappedFile]) -> OpenModel:
     _check_parts(path, header, len(parts))
     config = network_config(header if len(parts) == 1 else _joined(parts), name=path.name)
     source = GgufTensors(path.name, config.num_hidden_layers, parts)
+    if config.draft_blocks and not source.has("layers.0.attn_norm.weight"):
+        what = f"{quoted(path.name)} cannot be used as a model"
+        raise ModelError(what, "it holds only a drafter (MTP)", "choose the model's own file")
     weights = network_weights(config, source)
     own = draft_weights(config, source) if config.draft_blocks else None
     source.check_nothing_left()

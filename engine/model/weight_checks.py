@@ -8,6 +8,7 @@ part of loading; what a pass reads anyway is looked at once, just before.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from convert.wording import quoted
@@ -21,15 +22,16 @@ from engine.model.weights import (
     HyperConnectionWeights,
     NetworkWeights,
 )
-from kernels.matrices import ExpertMatrices, Matrix
+from kernels.formats import FormatError, decode_fp4, decode_fp8_blocks, decode_mxfp4
+from kernels.matrices import PLAIN, TILE, ExpertMatrices, Matrix
 
 _BAND_BYTES = 8 << 20
 """Looked at at a time, so that what a scan takes on the way stays in a few megabytes."""
 _SMALL_ELEMENTS = 1 << 17
 """Larger tensors in F32 are looked at at first use."""
-_E8M0_TOO_LARGE = 253
+_E8M0_LARGE = 253
 """6 * 2^(253 - 127) is beyond F32; 255 is NaN."""
-_E8M0_TOO_LARGE_FOR_FP8 = 247
+_E8M0_LARGE_FOR_E4M3 = 247
 """448 * 2^(247 - 127) is beyond F32."""
 
 Told = Callable[[str], str]
@@ -139,37 +141,67 @@ def check_loaded(
 
 
 def first_bad_row(each: Matrix | torch.Tensor) -> int | None:
-    """The first row with a number that is not finite in F32; None where all are. A vector is one row."""
+    """The first row with a number that is not finite in F32; None where all are. A vector is one row.
+
+    Of blocks only scales (and of FP8 the codes for NaN) are looked at; a row whose scale is so large that some
+    number would be beyond F32 is decoded to see whether one is.
+    """
     if isinstance(each, torch.Tensor):
-        rows = each.reshape(-1, each.shape[-1])
-        return _first(rows, lambda band: ~torch.isfinite(band).all(dim=1))
-    if each.kind in ("f32", "bf16", "f16"):
-        return _first(each.data, lambda band: ~torch.isfinite(band).all(dim=1))
-    if each.kind == "q8_0":
-        return _first(each.data, _bad_q8_0)
-    if each.kind == "mxfp4":
-        return _first(each.data, lambda band: _bytes_of(band, 17, 0).amax(dim=1) >= _E8M0_TOO_LARGE)
-    if each.scale is None:  # never: `Matrix` does not come without one
-        raise ValueError(f"a matrix in {each.kind} without scales")
-    if each.kind == "fp4":
-        return _first(each.scale, lambda band: band.amax(dim=1) >= _E8M0_TOO_LARGE)
-    tile = _first(each.scale, lambda band: band.amax(dim=1) >= _E8M0_TOO_LARGE_FOR_FP8)
-    row = _first(each.data, _bad_e4m3)
-    return min(
-        (each for each in (None if tile is None else 128 * tile, row) if each is not None), default=None
-    )
+        return _first_not_finite(each.reshape(-1, each.shape[-1]))
+    if each.kind in PLAIN:
+        return _first_not_finite(each.data)
+    if each.kind == "fp8":
+        return _first_bad_fp8(each)
+    return next((row for row in _suspects(each) if not _decodes(each, row, row + 1)), None)
 
 
-def _first(data: torch.Tensor, bad: Callable[[torch.Tensor], torch.Tensor]) -> int | None:
-    """The first row of `data` [rows, …] that is `bad` ([some rows, …] → bool [some rows])."""
-    if not data.numel():
-        return None
-    step = max(1, _BAND_BYTES // max(1, data[0].nbytes))
-    for start in range(0, len(data), step):
-        found = bad(data[start : start + step])
-        if bool(found.any()):
-            return start + int(found.int().argmax())
+def _first_not_finite(rows: torch.Tensor) -> int | None:
+    for start, band in _bands(rows):
+        # The least and the greatest are NaN where any number is; far cheaper than to ask each.
+        if not all(bool(torch.isfinite(each)) for each in torch.aminmax(band)):
+            return start + _where(~torch.all(torch.isfinite(band), dim=1))[0]
     return None
+
+
+def _first_bad_fp8(matrix: Matrix) -> int | None:
+    """As `first_bad_row`, in tiles of 128 rows: a tile's scale is theirs together."""
+    scale = matrix.data if matrix.scale is None else matrix.scale
+    tiles = set(_where(scale.amax(dim=1) >= _E8M0_LARGE_FOR_E4M3) if scale.numel() else ())
+    for start, band in _bands(matrix.data):
+        # 0x7F is the largest as a signed byte, 0xFF as an unsigned one.
+        bad = (band.amax(dim=1) == 0xFF) | (band.view(torch.int8).amax(dim=1) == 0x7F)
+        if rows := _where(bad):
+            tiles.add((start + rows[0]) // TILE)
+            break
+    for tile in sorted(tiles):
+        start, end = tile * TILE, min((tile + 1) * TILE, matrix.rows)
+        for row in range(start, end):
+            if not _decodes_fp8(matrix, row, tile):
+                return row
+    return None
+
+
+def _suspects(matrix: Matrix) -> Iterator[int]:
+    """The rows of a matrix in blocks of 32 of which a scale may make a number that is not finite."""
+    for start, band in _bands(matrix.data if matrix.scale is None else matrix.scale):
+        if matrix.kind == "q8_0":
+            # The upper byte of the F16 scale: all ones in the exponent is NaN or infinity.
+            bad = torch.any((_bytes_of(band, 34, 1) & 0x7C) == 0x7C, dim=1)
+        else:
+            bad = (_bytes_of(band, 17, 0) if matrix.kind == "mxfp4" else band).amax(dim=1) >= _E8M0_LARGE
+        yield from (start + row for row in _where(bad))
+
+
+def _bands(data: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """(first row, rows) of `data` [rows, …], a few megabytes at a time."""
+    if data.numel():
+        step = max(1, _BAND_BYTES // data[0].nbytes)
+        for start in range(0, len(data), step):
+            yield start, data[start : start + step]
+
+
+def _where(flags: torch.Tensor) -> list[int]:
+    return [int(each) for each in torch.nonzero(flags).reshape(-1)] if bool(torch.any(flags)) else []
 
 
 def _bytes_of(blocks: torch.Tensor, size: int, at: int) -> torch.Tensor:
@@ -177,21 +209,35 @@ def _bytes_of(blocks: torch.Tensor, size: int, at: int) -> torch.Tensor:
     return blocks.view(len(blocks), -1, size)[:, :, at]
 
 
-def _bad_q8_0(band: torch.Tensor) -> torch.Tensor:
-    # The upper byte of the F16 scale: all ones in the exponent is NaN or infinity.
-    return torch.any((_bytes_of(band, 34, 1) & 0x7C) == 0x7C, dim=1)
+def _decodes(matrix: Matrix, start: int, end: int) -> bool:
+    """Whether rows with a large scale are numbers: what `kernels.formats` refuses is not."""
+    data = np.ascontiguousarray(matrix.data[start:end].cpu().numpy())
+    try:
+        if matrix.kind == "mxfp4":
+            decode_mxfp4(data)
+        elif matrix.scale is not None:
+            decode_fp4(data, np.ascontiguousarray(matrix.scale[start:end].cpu().numpy()))
+    except FormatError:
+        return False
+    return matrix.kind != "q8_0"  # its suspects have a scale that is NaN or infinite, so none of their numbers is one
 
 
-def _bad_e4m3(band: torch.Tensor) -> torch.Tensor:
-    # 0x7F is the largest as a signed byte, 0xFF as an unsigned one.
-    return (band.amax(dim=1) == 0xFF) | (band.view(torch.int8).amax(dim=1) == 0x7F)
+def _decodes_fp8(matrix: Matrix, row: int, tile: int) -> bool:
+    if matrix.scale is None:
+        return True
+    scale = matrix.scale[tile : tile + 1].cpu().numpy()
+    try:
+        decode_fp8_blocks(matrix.data[row : row + 1].cpu().numpy(), scale)
+    except FormatError:
+        return False
+    return True
 
 
 def _bad_among(matrix: Matrix, rows: torch.Tensor) -> int | None:
     """Which of some `rows` of a matrix, int64 [n], is the first that holds a number that is not finite."""
-    if matrix.kind == "fp8":  # rows share scales; no release has such an embedding, so all of it is looked at
-        bad = first_bad_row(matrix)
-        return None if bad is None else 0
+    if matrix.kind == "fp8":  # rows share scales
+        bad = (at for at, row in enumerate(rows) if not _decodes_fp8(matrix, int(row), int(row) // TILE))
+        return next(bad, None)
     scale = None if matrix.scale is None else matrix.scale[rows]
     return first_bad_row(Matrix(matrix.kind, len(rows), matrix.columns, matrix.data[rows], scale))
 
