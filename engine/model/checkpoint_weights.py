@@ -97,7 +97,7 @@ class CheckpointTensors:
     def table(self, name: str, vocabulary: int, used: int) -> torch.Tensor:
         source = self._take(name)
         if source.dtype not in ("I64", "I32"):
-            raise self._wrong_type(name, source, "I64 and I32")
+            raise self._wrong_type(name, source, "I64 or I32")
         if source.shape != (vocabulary, used):
             raise self._wrong_shape(name, source, (vocabulary, used))
         wide = source.dtype == "I64"
@@ -143,7 +143,7 @@ class CheckpointTensors:
                     name, "fp4", rows, columns, source, self._scale(name, (rows, columns // BLOCK))
                 )
         else:
-            raise self._wrong_type(name, source, "F32, BF16, F16, F8_E4M3 and packed FP4 (I8)")
+            raise self._wrong_type(name, source, "F32, BF16, F16, F8_E4M3 or packed FP4 (I8)")
         stored = (rows, columns // 2) if found.kind == "fp4" else (rows, columns)
         if source.shape != stored or (found.kind == "fp4" and found.scale is None):
             raise self._wrong_shape(name, source, stored)
@@ -191,7 +191,7 @@ class CheckpointTensors:
         return self._files[source.shard].bytes_at(source.offset, source.size_bytes, name)
 
     def _wrong_type(self, name: str, source: Source, wanted: str) -> ModelError:
-        why = f"its tensor {quoted(name)} is {source.dtype}, and {wanted} are read there"
+        why = f"its tensor {quoted(name)} is {source.dtype}, and only {wanted} can be read there"
         return ModelError(self._what, why, NEWER)
 
     def _wrong_shape(self, name: str, source: Source, wanted: tuple[int, ...]) -> ModelError:

@@ -48,7 +48,7 @@ SMALL: dict[str, Any] = {
 }
 """What a small model has otherwise than Flash; any key can be given to `write_checkpoint` too."""
 
-_WIDTH = {"F32": 4, "BF16": 2, "I64": 8, "I8": 1, "F8_E4M3": 1, "F8_E8M0": 1}
+_WIDTH = {"F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I8": 1, "F8_E4M3": 1, "F8_E8M0": 1}
 FP4_VALUES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], dtype=np.float32)
 
 
