@@ -6,6 +6,7 @@ the store's business; arithmetic is `kernels.ops`.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 
@@ -89,7 +90,7 @@ class Block:
             watch.note("router_choice", self.layer, chosen)
             watch.note("router_weights", self.layer, weights)
         if self.checks is not None:
-            wanted: list[int] = chosen.flatten().tolist()  # pyright: ignore[reportUnknownMemberType]
+            wanted = cast(list[int], chosen.flatten().tolist())  # pyright: ignore[reportUnknownMemberType]
             self.checks.experts(self.layer, set(wanted))
         routed = self.experts.product(self.layer, x, chosen, weights, c.expert_clamp[self.layer])
         return routed + ops.expert(x, w.shared, c.shared_clamp[self.layer])

@@ -103,6 +103,11 @@ class DraftCache:
         self.ring.begin(position + 1)
         self.hidden = self._staged = None
 
+    def restore(self, first: int, stored: torch.Tensor, hidden: torch.Tensor | None) -> None:
+        """Rows [n, width] of the tokens from `first` on, and the streams after the last token where they are known."""
+        self.ring.fill(first, stored)
+        self.hidden, self._staged = hidden, None
+
     def fork(self) -> "DraftCache":
         """A copy of what is committed."""
         twin = DraftCache.__new__(DraftCache)

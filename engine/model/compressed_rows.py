@@ -80,6 +80,13 @@ class CompressedRows:
         memory.rows[self.length : self.length + len(rows)] = rows
         self.staged = len(rows)
 
+    def prepare(self, count: int) -> torch.Tensor:
+        """Room for exactly the first `count` rows, to be written and settled: [count, width]. Only for an empty holder
+        that nobody shares."""
+        self.reserve(count)
+        self.staged = count
+        return self.rows
+
     def settle(self, length: int) -> None:
         """The first `length` rows are its own now, none is staged. Raises ValueError where there are fewer."""
         if not 0 <= length <= self.reach:

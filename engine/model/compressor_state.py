@@ -96,6 +96,11 @@ class CompressorState:
         self.first, self.position = first, end
         self.rows.settle(end // self.ratio)
 
+    def restore(self, position: int, kv: torch.Tensor, gate: torch.Tensor) -> None:
+        """As after `position` tokens, with the raw rows that are needed there; the rows made are restored apart."""
+        self.first, self.position = first_needed(self.ratio, position), position
+        self.kv, self.gate = kv, gate
+
     def fork(self) -> "CompressorState":
         """Shares the rows, and the raw ones, which are never written over."""
         twin = CompressorState.__new__(CompressorState)
