@@ -195,28 +195,23 @@ def _header(raw: Bytes, config: NetworkConfig, cache_format: CacheFormat) -> _He
         raise _wrong("it does not begin like one")
     if version != VERSION:
         raise _wrong(f"it is of version {version}, and this program reads {VERSION}")
-    if zero or zeros or bits & ~(ROWS | DRAFT | STREAMS) or bits & STREAMS and not bits & DRAFT:
+    if zero or zeros or bits & ~(ROWS | DRAFT | STREAMS) or (bits & STREAMS and not bits & DRAFT):
         raise _wrong("its header holds what no version writes")
     if digest != _digest(config):
         raise _wrong("it was written with a model of another shape")
     if form >= len(FORMATS) or FORMATS[form] != cache_format:
-        kept = FORMATS[form] if form < len(FORMATS) else form
-        raise _wrong(f"its rows are kept as {kept}, and this context's as {cache_format}")
+        raise _wrong(f"its rows are not kept as {cache_format}, as this context's are")
     window = config.sliding_window
     if position > config.max_position_embeddings:
         raise _wrong(f"it says that it holds {position:,} tokens, more than the model can")
     if not position - window <= first <= max(0, position - window + 1):
         raise _wrong("its windows do not hold the tokens before its end")
-    drafting = bool(bits & DRAFT)
-    if (
-        drafting
-        and not max(1, position - window) <= draft_first <= position + 1
-        or not drafting
-        and draft_first
-    ):
+    if bits & STREAMS:
+        begins_well = max(1, position - window) <= draft_first <= position
+    else:
+        begins_well = draft_first == (position + 1 if bits & DRAFT else 0)
+    if not begins_well:
         raise _wrong("its draft block's window does not lie before its end")
-    if bits & STREAMS and (draft_first > max(1, position) or not position):
-        raise _wrong("its draft block's streams belong to no token")
     header = _Header(cache_format, bits, position, first, draft_first, follow)
     if follow != raw.nbytes - HEADER.size or follow != _length(config, header):
         raise _wrong(f"it is {raw.nbytes:,} bytes long, and one of {position:,} tokens is not")
