@@ -118,7 +118,7 @@ class ModelShelf(QObject):
 
     def needs_reload(self, settings: Settings) -> bool:
         """The loaded model was loaded with another context size, number of threads or kind of cache than `settings`
-        say, and has no choice of its own for that."""
+        say, and has no choice of its own for that; or something else computes it than they name."""
         model = self.status.model if self.status else None
         if model is None:
             return False
@@ -126,4 +126,5 @@ class ModelShelf(QObject):
         other_threads = "threads" not in own and settings.threads not in (0, model.threads)
         other_cache = "cache_type" not in own and model.cache_type not in (None, settings.cache_type)
         other_context = "context_tokens" not in own and model.context_tokens != settings.context_tokens
-        return other_threads or other_cache or other_context
+        other_backend = (settings.backend, model.backend) in (("native", "llama.cpp"), ("llamacpp", "native"))
+        return other_threads or other_cache or other_context or other_backend

@@ -32,7 +32,7 @@ from engine.placement.load_plan import LoadPlan, Place, What
 from engine.placement.measurement import measure, present_fingerprint
 from engine.placement.planner import Wishes
 from engine.placement.present_plan import sizes_of_file
-from engine.protocol import ErrorBody
+from engine.protocol import BackendChoice, ErrorBody
 from engine.version import version
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Asked:
     depths: tuple[int, ...] = (0,)
     context_tokens: int | None = None
     threads: int = 0
+    backend: BackendChoice = "auto"
 
 
 def bench_model(folder: DataFolder, asked: Asked, *, as_json: bool) -> int:
@@ -99,7 +100,7 @@ def _run(
     entry = _entry(ModelLibrary(folder), asked.model)
     sizes = sizes_of_file(Path(entry.path))
     needed = max(asked.depths) + max(asked.prompt_tokens) + DECODED_TOKENS
-    wishes = Wishes(asked.context_tokens or needed, threads=asked.threads)
+    wishes = Wishes(asked.context_tokens or needed, threads=asked.threads, backend=asked.backend)
     on_step(entry.name)
     began_s = time.perf_counter()
     backend = open_backend(entry, wishes=wishes, on_progress=lambda _fraction: True, root=folder.root)
@@ -118,7 +119,10 @@ def _run(
         backend.close()
     built = hardware.llama_cpp()
     gpus = () if isinstance(built, str) else built.gpus
-    record, foretold = _foretold(folder, gpus, sizes, plan, runs)
+    # Forecasts, and what they learn of, are llama.cpp's.
+    record, foretold = (
+        _foretold(folder, gpus, sizes, plan, runs) if plan.computed_by == "llamacpp" else (None, None)
+    )
     rates = [None if record is None else foretold_rates(sizes, plan, record, _turn(run)) for run in runs]
     facts: dict[str, Any] = {
         "model": {"id": entry.id, "name": entry.name, "size_bytes": entry.size_bytes, "key": sizes.key},
@@ -209,7 +213,9 @@ def _model_lines(
             f"{run.depth_tokens:>9,} {run.prompt_tokens:>8,} {run.prefill_tokens_per_s:>12.1f} {read:>9} "
             f"{run.decode_tokens_per_s:>12.1f} {written:>9}   {spread}"
         )
-    if foretold is None:
+    if plan.computed_by == "native":
+        lines.append("no forecast: nothing is foretold of the native engine")
+    elif foretold is None:
         lines.append(
             "no forecast: `seamount bench --hardware` has not measured this machine, or not all of it"
         )

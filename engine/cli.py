@@ -21,6 +21,7 @@ _ENCODING = ("encode", "parse", "tokenize")
 _CONVERSION = ("convert", "verify")
 _LIBRARY = ("get", "jobs", "move", "remove")
 _MODES = ("non-think", "high", "max")
+_BACKENDS = ("auto", "llamacpp", "native")
 
 # Qt platforms that draw without a display.
 _DISPLAYLESS = {"offscreen", "minimal", "vnc", "linuxfb", "eglfs"}
@@ -84,6 +85,7 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
             model=options.model,
             linger_s=options.linger,
             llama_cpp=options.llama_cpp,
+            backend=options.backend,
         )
     if command == "models":
         from engine.model_table import print_models
@@ -105,7 +107,12 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return inspect(Path(options.path).expanduser(), as_json=options.json)
     from engine.terminal_chat import chat
 
-    return chat(folder, model=getattr(options, "model", None), prompt=getattr(options, "prompt", None))
+    return chat(
+        folder,
+        model=getattr(options, "model", None),
+        prompt=getattr(options, "prompt", None),
+        backend=getattr(options, "backend", None),
+    )
 
 
 def _conversion(command: str, options: argparse.Namespace) -> int:
@@ -157,7 +164,14 @@ def _bench(options: argparse.Namespace, folder: DataFolder) -> int:
         print(f"seamount: {refused.text}", file=sys.stderr, flush=True)
     if options.hardware:
         return bench_hardware(folder, as_json=options.json)
-    asked = Asked(options.model, options.prompt_tokens, options.depth, options.context, options.threads)
+    asked = Asked(
+        options.model,
+        options.prompt_tokens,
+        options.depth,
+        options.context,
+        options.threads,
+        options.backend or "auto",
+    )
     return bench_model(folder, asked, as_json=options.json)
 
 
@@ -238,6 +252,8 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", help="talk in this terminal")
     chat.add_argument("--model", help="a model's id or the path of its file")
     chat.add_argument("--prompt", help="ask this, print the answer, and leave")
+    _add_backend(serve)
+    _add_backend(chat)
 
     inspect = commands.add_parser("inspect", help="what a checkpoint folder or a GGUF file holds")
     inspect.add_argument("path", metavar="PATH", help="a folder with a checkpoint, or a .gguf file")
@@ -272,6 +288,16 @@ def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
     bench.add_argument("--context", type=_count, metavar="N", help="default: as long as is needed")
     bench.add_argument("--threads", type=_count, metavar="N", default=0, help="default: as suits the machine")
     bench.add_argument("--json", action="store_true", help="as one JSON object")
+    _add_backend(bench)
+
+
+def _add_backend(command: argparse.ArgumentParser) -> None:
+    """What computes a model; docs/native.md tells of Seamount's own engine."""
+    command.add_argument(
+        "--backend",
+        choices=_BACKENDS,
+        help="what computes the model: llama.cpp, or Seamount's own engine (native: DeepSeek-V4 alone)",
+    )
 
 
 def _add_library(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -34,7 +34,7 @@ from engine.placement.forecast import Turn
 from engine.placement.load_plan import LoadPlan
 from engine.placement.nvidia import refreshed
 from engine.placement_desk import PlacementDesk
-from engine.protocol import EngineStatus, ErrorBody, Settings, Usage
+from engine.protocol import BackendChoice, EngineStatus, ErrorBody, Settings, Usage
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
 from engine.resuming import Resuming
@@ -108,13 +108,22 @@ class Engine:
         self._snapshots_lock = threading.Lock()
         self._state_uses = StateUses(store.database)
         self._first_model: str | None = None
+        self._asked_backend: BackendChoice | None = None
         self._unfinished: list[Unfinished] = []
         self._settings_problem: ErrorBody | None = None
 
     @classmethod
-    def open(cls, folder: DataFolder, *, model: str | None = None, llama_cpp: str | None = None) -> "Engine":
+    def open(
+        cls,
+        folder: DataFolder,
+        *,
+        model: str | None = None,
+        llama_cpp: str | None = None,
+        backend: BackendChoice | None = None,
+    ) -> "Engine":
         """Open what is in the data folder. `model`: an id or a path to load first instead of the default.
         `llama_cpp`: the folder of the libraries that are used instead of the settings'; they hold for this process.
+        `backend`: what computes models instead of what the settings name, until they name another.
 
         Raises DataFolderError and its kinds; NotFound and ModelFileError for `model`.
         """
@@ -141,6 +150,7 @@ class Engine:
         else:
             engine._locked = opened.locked.text
         engine._first_model = first
+        engine._asked_backend = backend
         engine.housekeeping.notice = restored
         engine._settings_problem = problem
         refused = engine.llama_builds.settle(settings.llama_cpp_folder, llama_cpp).refused
@@ -163,6 +173,7 @@ class Engine:
             snapshots=None if self._locked else lambda: self.snapshots,
             note_state=self._state_uses.note,
         )
+        self.host.asked_backend = self._asked_backend
         self.host.suited_sampling = self.library.sampling
         self.host.goes_on = lambda model_id: any(each.model_id == model_id for each in self._unfinished)
         self.thread = GenerationThread(self.host, changed)
@@ -249,6 +260,8 @@ class Engine:
             self._settings_problem = None
         if settings.snapshots_gb < before.snapshots_gb and self._snapshots is not None:
             self._snapshots.keep_to_budget()
+        if settings.backend != before.backend:
+            self.host.asked_backend = None
         named = settings.model_id != before.model_id
         model_id = self.default_model() if named else self.thread.model_id
         choices = self.choices.of(model_id or "")
@@ -261,12 +274,15 @@ class Engine:
         """The model of the settings, else the library's; None when there is none."""
         return self._settings.model_id or self.library.default_id()
 
-    def load_model(self, model_id: str) -> None:
-        """Load a model after what is asked for already, and keep the choice once it is loaded.
+    def load_model(self, model_id: str, backend: BackendChoice | None = None) -> None:
+        """Load a model after what is asked for already, and keep the choice once it is loaded. `backend`: what computes
+        it and those after it; None: as before.
 
         Raises NotFound, and ModelFileError for what its headers show; the loaded model then stays.
         """
         self.host.check(model_id)
+        if backend is not None:
+            self.host.asked_backend = backend
         self.thread.load(model_id, remember=True)
 
     def choose(self, model_id: str, choices: Choices) -> Placement:

@@ -13,14 +13,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from engine.backends.backend_choice import computes
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
 from engine.placement.load_needs import needed_mapped_bytes, reads_its_file_again
 from engine.placement.planner import Wishes
-from engine.protocol import LoadedModel, ModelEntry, Sampling, Settings
+from engine.protocol import BackendChoice, LoadedModel, ModelEntry, Sampling, Settings
 from engine.protocol_placement import Choices
 
 if TYPE_CHECKING:
@@ -105,6 +107,8 @@ class ModelHost:
         """Whether a model has an answer that was cut off and is to go on as it would have."""
         self.waits: Callable[[], bool] = lambda: False
         """Whether somebody waits for the next answer."""
+        self.asked_backend: BackendChoice | None = None
+        """What is to compute models, whatever the settings say; None: nobody asked."""
         self._stop = threading.Event()
         self._backend: Backend | None = None
         self._keeper: ContextKeeper | None = None
@@ -133,9 +137,12 @@ class ModelHost:
         opened, backend = self._opened, self._backend
         return None if opened is None or backend is None else (opened[0].id, opened[1], backend)
 
-    def wishes(self, model_id: str) -> Wishes:
-        """How a model would be loaded now: by what was chosen for it, else by the settings. Any thread."""
-        return wishes_of(self._choices(model_id), self._settings())
+    def wishes(self, model_id: str, asked: Choices | None = None) -> Wishes:
+        """How a model would be loaded now: by what was chosen for it (by `asked`, where that is given), else by the
+        settings. Any thread."""
+        wishes = wishes_of(self._choices(model_id) if asked is None else asked, self._settings())
+        backend = self.asked_backend
+        return wishes if backend is None else replace(wishes, backend=backend)
 
     def relieve(self, wanted_bytes: int) -> int:
         """Make the loaded model give back memory; see `Backend.relieve`. 0 when none is loaded."""
@@ -179,7 +186,7 @@ class ModelHost:
         self.error = None
         try:
             entry = self.check(model_id)
-            if self.loaded_id != model_id or again:
+            if self.loaded_id != model_id or again or self._is_elsewhere(model_id):
                 self._replace(entry)
             if remember:
                 self._remember(model_id)
@@ -206,6 +213,13 @@ class ModelHost:
             backend, self._backend, self._keeper, self.loaded = self._backend, None, None, None
         if backend is not None:
             backend.close()
+
+    def _is_elsewhere(self, model_id: str) -> bool:
+        """Whether something else than what is asked for computes the loaded model."""
+        opened = self._opened
+        if opened is None:
+            return False
+        return computes(opened[1].backend) != computes(self.wishes(model_id).backend)
 
     def _replace(self, entry: ModelEntry) -> None:
         wishes, before = self.wishes(entry.id), self._opened
@@ -331,4 +345,5 @@ def wishes_of(choices: Choices, settings: Settings) -> Wishes:
         threads=general.threads if chosen.threads is None else chosen.threads,
         gpu_budget_bytes=chosen.gpu_budget_bytes,
         favour=chosen.favour,
+        backend=general.backend,
     )

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import DoesNotFit, NotFound, Retold
+from engine.backends.backend_choice import computes
+from engine.errors import DoesNotFit, ModelFileError, NotFound, Retold, SeamountError
 from engine.library.catalogue_entries import load_catalogue
 from engine.library.foretelling import known_model, room_at_rest
 from engine.library.offers import result_bytes_of
@@ -41,7 +42,7 @@ from engine.placement.planner import (
     Wishes,
     plan,
 )
-from engine.placement.present_plan import plan_for, sizes_of_file
+from engine.placement.present_plan import native_plan_for, plan_for, sizes_of_file
 from engine.protocol import ErrorBody, ModelEntry, Settings
 from engine.protocol_placement import (
     MOST_CONTEXT_TOKENS,
@@ -96,7 +97,7 @@ class PlacementDesk:
                 f"{entry.name} lies nowhere", "it is a script, not a model", "choose a model's file"
             )
         kept = self._choices.of(model_id)
-        wishes = wishes_of(kept if asked is None else asked, self._settings())
+        wishes = self._host.wishes(model_id, kept if asked is None else asked)
         sizes = replace(self._sizes_of(path), name=entry.name)
         opened, gpus = self._host.opened, self._gpus()
         room = self._room(opened[2] if opened else None, gpus)
@@ -106,6 +107,8 @@ class PlacementDesk:
         made: Callable[[], LoadPlan | None] = partial(plan, sizes, room, wishes, record=record)
         if mine is not None and mine[2].plan is not None:
             made = partial(getattr, mine[2], "plan")
+        elif computes(wishes.backend) == "native":
+            made = partial(native_plan_for, sizes, wishes, room=room)
         elif exact:
             from engine.backends.opening import rehearsal_of
 
@@ -168,11 +171,11 @@ class PlacementDesk:
         folder: Path,
         made: Callable[[], LoadPlan | None],
     ) -> Placement:
-        problem: DoesNotFit | None = None
+        problem: SeamountError | None = None
         found: LoadPlan | None = None
         try:
             found = made()
-        except DoesNotFit as error:
+        except (DoesNotFit, ModelFileError) as error:
             problem = error
         foretold, why_not = (None, "") if found is None else self._foretold(sizes, found)
         told = told_of(model_id, sizes, room, wishes, found, problem, foretold, why_not)
@@ -181,6 +184,8 @@ class PlacementDesk:
 
     def _foretold(self, sizes: ModelSizes, found: LoadPlan) -> tuple[Forecast | None, str]:
         """The forecast, or why there is none."""
+        if found.computed_by == "native":
+            return None, "Nothing is foretold of the native engine."
         record = self.record()
         if record is None:
             known = read_record(self._folder.root) is not None
@@ -255,7 +260,7 @@ def told_of(
     room: Room,
     wishes: Wishes,
     found: LoadPlan | None,
-    problem: DoesNotFit | None,
+    problem: SeamountError | None,
     foretold: Forecast | None,
     why_not: str,
 ) -> Placement:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import FailFast, Field
 
+from engine.protocol_base import BackendChoice as BackendChoice
 from engine.protocol_base import CacheType as CacheType
 from engine.protocol_base import ErrorBody as ErrorBody
 from engine.protocol_base import FinishReason as FinishReason
@@ -30,6 +31,7 @@ class LoadedModel(Wire):
     context_tokens: int
     threads: int
     backend: str
+    """What computes it: "llama.cpp", "native", or "scripted" for a test's."""
     suited_sampling: Sampling | None = None
     """How its answers are drawn where the person has not chosen."""
     release: str | None = None
@@ -99,6 +101,9 @@ class LoadRequest(Wire):
     """`POST /api/models/load`: answers 202 with the status; progress comes over `/api/events`."""
 
     model_id: str
+    backend: BackendChoice | None = None
+    """What computes it, and every model that this engine loads afterwards, until the settings name another; None: as
+    before."""
 
 
 class AddModelRequest(Wire):

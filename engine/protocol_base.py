@@ -15,6 +15,8 @@ ReasoningMode = Literal["non-think", "high", "max"]
 Part = Literal["text", "reasoning"]
 CacheType = Literal["f16", "f32", "q8_0"]
 """How the numbers of a context are kept: `engine.placement.context_sizes` has what each takes."""
+BackendChoice = Literal["auto", "llamacpp", "native"]
+"""What computes a model: what suits it best, llama.cpp, or Seamount's own engine (DeepSeek-V4 alone)."""
 
 
 class Wire(BaseModel):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.protocol_base import CacheType, ReasoningMode, Sampling, Wire
+from engine.protocol_base import BackendChoice, CacheType, ReasoningMode, Sampling, Wire
 
 
 class Settings(Wire):
@@ -25,6 +25,8 @@ class Settings(Wire):
     """0: as many as this machine has free, less one."""
     cache_type: CacheType = "f16"
     """How a conversation is kept in memory: Q8_0 takes half of F16, F32 twice as much."""
+    backend: BackendChoice = "auto"
+    """What computes models."""
     mode: ReasoningMode = "high"
     """For a turn that names none."""
     thinking_tokens: Annotated[int, Field(ge=0, le=1_048_576)] = 0

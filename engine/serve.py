@@ -25,6 +25,7 @@ from engine.engine import Engine
 from engine.errors import DataFolderError, PortTaken
 from engine.folder_lock import forget_work, locked
 from engine.paths import DataFolder
+from engine.protocol import BackendChoice
 from engine.server.app import create_app
 
 HOST = "127.0.0.1"
@@ -41,17 +42,19 @@ def serve(
     model: str | None = None,
     linger_s: float | None = None,
     llama_cpp: str | None = None,
+    backend: BackendChoice | None = None,
 ) -> int:
     """Serve `folder` until asked to end; 0 is the exit status.
 
-    `port` 0: a free one. `llama_cpp`: a folder with libraries to use instead of the settings'. Raises EngineRunning,
-    PortTaken, DataFolderError and its kinds, and what `Engine.open` raises for `model`.
+    `port` 0: a free one. `llama_cpp`: a folder with libraries to use instead of the settings'. `backend`: what computes
+    models instead of what the settings name. Raises EngineRunning, PortTaken, DataFolderError and its kinds, and what
+    `Engine.open` raises for `model`.
     """
     _log_to_stderr()
     folder.create()
     with _locked(folder), contextlib.closing(_bound(port)) as listener:
         number: int = listener.getsockname()[1]
-        engine = Engine.open(folder, model=model, llama_cpp=llama_cpp)
+        engine = Engine.open(folder, model=model, llama_cpp=llama_cpp, backend=backend)
         try:
             key = secrets.token_urlsafe(32)
             app = create_app(engine, key=key, port=number)

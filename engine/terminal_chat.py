@@ -11,9 +11,20 @@ import time
 
 from engine.conversation import clean_text
 from engine.engine_client import EngineClient, EngineSaidNo, connected
-from engine.errors import NotFound
+from engine.errors import NoModel, NotFound
 from engine.paths import DataFolder
-from engine.protocol import Done, Failed, ModelEntry, ModelList, Notice, Prefill, Queued, SessionList, Text
+from engine.protocol import (
+    BackendChoice,
+    Done,
+    Failed,
+    ModelEntry,
+    ModelList,
+    Notice,
+    Prefill,
+    Queued,
+    SessionList,
+    Text,
+)
 
 LINGER_S = 5.0
 _PROMPT = "\n> "
@@ -21,8 +32,12 @@ _PROMPT = "\n> "
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def chat(folder: DataFolder, *, model: str | None, prompt: str | None) -> int:
+def chat(
+    folder: DataFolder, *, model: str | None, prompt: str | None, backend: BackendChoice | None = None
+) -> int:
     """Talk in this terminal; with a `prompt`, or with input that is no terminal, answer that and leave.
+
+    `model`: loaded first, if it is not loaded already. `backend`: what computes it, or what is loaded without one.
 
     Returns the exit status; raises SeamountError when there is no answer.
     """
@@ -33,8 +48,8 @@ def chat(folder: DataFolder, *, model: str | None, prompt: str | None) -> int:
             print("There was nothing to answer on the standard input.", file=sys.stderr)
             return 0
     with connected(folder, linger_s=LINGER_S) as client:
-        if model is not None:
-            _choose_model(client, model)
+        if model is not None or backend is not None:
+            _choose_model(client, model, backend)
         if question is not None:
             session_id = client.send("POST", "/api/sessions", {})["id"]
             _Answer(client, session_id).give(clean_text(question)[0])
@@ -125,8 +140,16 @@ class _Answer:
             self._noted = bool(text)
 
 
-def _choose_model(client: EngineClient, named: str) -> None:
-    """Load the model with this id, or the file at this path, and wait until it is loaded or refused."""
+def _choose_model(client: EngineClient, named: str | None, backend: BackendChoice | None) -> None:
+    """Load the model with this id, or the file at this path (None: the one that is loaded anyway), and wait until it is
+    loaded or refused."""
+    if named is None:
+        status = client.status()
+        named = status.loading_model_id or (status.model.id if status.model else None)
+        if named is None:
+            raise NoModel(
+                f"Nothing is computed by {backend}", "no model is loaded and none was named", "add --model"
+            )
     models = ModelList.model_validate(client.send("GET", "/api/models")).models
     if not any(entry.id == named for entry in models):
         if not os.path.exists(named):  # noqa: PTH110 - a name that is no path at all is to be False here
@@ -137,7 +160,7 @@ def _choose_model(client: EngineClient, named: str) -> None:
             )
         path = os.path.abspath(named)  # noqa: PTH100 - Path.absolute leaves ".." in
         named = ModelEntry.model_validate(client.send("POST", "/api/models/add", {"path": path})).id
-    client.send("POST", "/api/models/load", {"model_id": named})
+    client.send("POST", "/api/models/load", {"model_id": named, "backend": backend})
     status = client.status()
     while status.loading_model_id is not None:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The settings of this machine: which build of llama.cpp the engine uses.
+"""The settings of this machine: what computes models, and which build of llama.cpp the engine uses.
 
 Owns: these fields and the values in them. Stands in the form of `settings_dialog`. Does not ask the engine: `show` is
 told what it found.
@@ -10,9 +10,14 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QLabel, QWidget
 
-from engine.protocol import ErrorBody, Settings
+from engine.protocol import BackendChoice, ErrorBody, Settings
 from engine.protocol_library import LlamaBuildEntry, LlamaBuildList
 
+BACKENDS: tuple[tuple[BackendChoice, str], ...] = (
+    ("auto", "What suits the model best"),
+    ("llamacpp", "llama.cpp"),
+    ("native", "Seamount's own engine (DeepSeek-V4 alone)"),
+)
 OWN = "What comes with Seamount"
 _ALONE = "the processor alone"
 _WHO = {"environment": "the variable LLAMA_CPP_LIB_PATH", "command": "the command that started the engine"}
@@ -22,6 +27,10 @@ class MachineFields:
     """`rows` for a form: (label, field, hint). Until `show` is called only what is chosen can be seen."""
 
     def __init__(self, settings: Settings) -> None:
+        self.backend = QComboBox()
+        for key, words in BACKENDS:
+            self.backend.addItem(words, key)
+        self.backend.setCurrentIndex(self.backend.findData(settings.backend))
         self._chosen = settings.llama_cpp_folder
         self.build = QComboBox()
         self.build.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -32,6 +41,11 @@ class MachineFields:
         self.state.setAccessibleName("Builds of llama.cpp")
         self.state.setTextFormat(Qt.TextFormat.PlainText)
         self.rows: tuple[tuple[str, QWidget, str], ...] = (
+            (
+                "Computed b&y",
+                self.backend,
+                "Seamount's own engine needs PyTorch, and is exact rather than fast.",
+            ),
             ("llama.c&pp", self.build, "Used from the engine's next start on: Model → Restart engine."),
             ("", self.state, ""),
         )
@@ -58,7 +72,7 @@ class MachineFields:
 
     def values(self) -> dict[str, Any]:
         """What has become of them, by the names of Settings."""
-        return {"llama_cpp_folder": self.build.currentData()}
+        return {"backend": self.backend.currentData(), "llama_cpp_folder": self.build.currentData()}
 
     def _index_of(self, folder: str | None) -> int:
         """Qt's own search does not find None."""

@@ -84,10 +84,13 @@ class ModelPicker(QToolButton):
             text = "No model loaded"
         else:
             text = "Choose a model"
+        model = None if status is None or shelf.loading_id else status.model
+        # The ordinary case needs no words.
+        by = ", computed by Seamount's own engine" if model and model.backend == "native" else ""
+        self.setToolTip(f"{text}{by}. Opens the list of models.")
         if text != self.text():
             self.setText(text)
             self.setAccessibleName(f"Model: {text}")
-            self.setToolTip(f"{text}. Opens the list of models.")
             self.updateGeometry()
 
     def fill(self) -> QMenu:

@@ -1,7 +1,7 @@
 """By what states of llama.cpp's contexts are told apart: which fit into each other's place, and which go on alike.
 
-Owns: the two keys of `base.ModelFacts`, and the fingerprint of a model's file that goes into them. Does not know
-what a state is made of (`llama_states`). Importing this module loads llama.cpp.
+Owns: the two keys of `base.ModelFacts`. Does not know what a state is made of (`llama_states`), nor how a model's file
+is told from another (`file_identity`). Importing this module loads llama.cpp.
 
 A state fits where the model, the types of its cache and the form in which attention keeps it are the same. That what
 follows is the same to the bit needs more, since sums are then taken in the same order only if all of these are
@@ -16,7 +16,6 @@ the long batches of a prompt there all the same (`op_offload`).
 """
 
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -29,36 +28,17 @@ from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
-from convert.gguf_header import GgufError, read_gguf_header
 from engine.backends.base import ModelFacts
+from engine.backends.file_identity import DIGEST_BYTES, add_file, add_value, file_fingerprint, key_of
 from engine.backends.ggml_library import library_folder
-from engine.library.model_files import parts_of
 from engine.placement.load_plan import LoadPlan
 
 _logger = logging.getLogger(__name__)
-_SAMPLE_BYTES = 64 * 1024
-_SAMPLES = 32
 _PROCESS = secrets.token_hex(8)
 _CUDA = "CUDA : "
 """With this llama.cpp begins its account of a build for CUDA."""
 _FORM = 1
 """Of the keys, and of what this program adds to a state; raised when either changes."""
-
-
-def file_fingerprint(path: Path) -> str:
-    """Of a model's file, or of all its parts: their sizes, their headers, and 32 samples of the tensors of each.
-
-    Another model, another quantisation and a conversion begun anew differ; one changed number may be missed. Reads at
-    most the header and 2 MiB of each part. Raises OSError.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts_of(path):
-        try:
-            header_bytes = read_gguf_header(part).data_offset
-        except GgufError:
-            header_bytes = 0
-        _add_file(digest, part, header_bytes)
-    return digest.hexdigest()
 
 
 def with_keys(
@@ -84,7 +64,7 @@ def with_keys(
     except (OSError, ImportError) as error:
         _logger.warning("states of this model's context will not be kept: %s", error)
         return facts
-    state = _key(
+    state = key_of(
         _FORM,
         fingerprint,
         int(llama.LLAMA_STATE_SEQ_VERSION),
@@ -96,7 +76,7 @@ def with_keys(
         0 < first_tokens < facts.context_tokens,
     )
     system = (llama.llama_print_system_info() or b"").decode("utf-8", "replace")
-    exact = _key(
+    exact = key_of(
         state,
         library,
         system,
@@ -125,26 +105,11 @@ def _places(plan: LoadPlan | None, system: str) -> object:
 @cache
 def _library(folder: Path) -> str:
     """The build: its version, and its libraries as `file_fingerprint` looks at files."""
-    digest = hashlib.blake2b(version("llama-cpp-python").encode(), digest_size=16)
+    digest = hashlib.blake2b(version("llama-cpp-python").encode(), digest_size=DIGEST_BYTES)
     for path in _once(sorted(folder.glob("*"))):
-        _add(digest, path.name)
-        _add_file(digest, path, 0)
+        add_value(digest, path.name)
+        add_file(digest, path, 0)
     return digest.hexdigest()
-
-
-def _add_file(digest: "hashlib.blake2b", path: Path, header_bytes: int) -> None:
-    """The size, the first `header_bytes` and samples of what is behind them."""
-    with path.open("rb") as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        _add(digest, size_bytes)
-        left = begin = min(header_bytes, size_bytes)
-        while left and (piece := file.read(min(left, 1 << 20))):
-            digest.update(piece)
-            left -= len(piece)
-        last = max(begin, size_bytes - _SAMPLE_BYTES)
-        for number in range(_SAMPLES):
-            file.seek(begin + (last - begin) * number // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
 
 
 def _once(paths: Iterable[Path]) -> list[Path]:
@@ -154,11 +119,3 @@ def _once(paths: Iterable[Path]) -> list[Path]:
         if path.is_file():
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
-
-
-def _add(digest: "hashlib.blake2b", value: object) -> None:
-    digest.update(f"{value!r};".encode())
-
-
-def _key(*parts: object) -> str:
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -7,10 +7,13 @@ when a model of that kind is opened. Does not know what a model file holds.
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.backends.backend_choice import computes
 from engine.backends.base import Backend
 from engine.backends.load_guard import LoadGuard
 from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
@@ -64,7 +67,36 @@ def open_backend(
         return ScriptedBackend.open(
             path, name=entry.name, context_tokens=wishes.context_tokens, on_progress=on_progress
         )
+    if computes(wishes.backend) == "native":
+        return _open_natively(path, entry.name, wishes, on_progress)
     return _Opener(path, entry.name, wishes, on_progress, root, as_before=as_before).open()
+
+
+def _open_natively(path: Path, name: str, wishes: Wishes, on_progress: Callable[[float], bool]) -> Backend:
+    """By the native engine. What it cannot compute is refused before torch, which takes seconds, is loaded."""
+    plan = _native_plan(path, name, wishes)
+    for each in plan.decisions:
+        _logger.info("%s: %s (%s)", name, each.what, each.why)
+    try:
+        from engine.backends.native import NativeBackend
+    except ImportError as error:
+        why = "is not installed" if find_spec("torch") is None else f"could not be loaded ({error})"
+        raise ModelLoadError(
+            f"{name} could not be loaded",
+            f"the native engine needs PyTorch, which {why}",
+            'get it with `pip install "seamount[native]"`, or load the model with the backend llamacpp',
+        ) from error
+    return NativeBackend.open(
+        path, name=name, context_tokens=plan.context_tokens, on_progress=on_progress, plan=plan
+    )
+
+
+def _native_plan(path: Path, name: str, wishes: Wishes, freed_bytes: int = 0) -> LoadPlan:
+    """Raises ModelFileError, DoesNotFit."""
+    from engine.placement import present_plan
+
+    sizes = replace(present_plan.sizes_of_file(path), name=name)
+    return present_plan.native_plan_for(sizes, wishes, freed_bytes=freed_bytes)
 
 
 class _Opener:
@@ -224,6 +256,10 @@ def check_fits(entry: ModelEntry, *, wishes: Wishes, loaded: LoadPlan) -> None:
     """
     path = Path(entry.path)
     if path.name.endswith(SCRIPT_SUFFIX) or not path.is_file():
+        return
+    if computes(wishes.backend) == "native":
+        with suppress(ModelFileError):
+            _native_plan(path, entry.name, wishes, given_back_bytes(loaded))
         return
     gpus = _gpus_without(loaded, gpus_now())
     _Opener(path, entry.name, wishes, lambda _fraction: True, None).check(gpus, given_back_bytes(loaded))

@@ -88,8 +88,9 @@ def _mean(before: float | None, new: float) -> float:
 
 def foretold_pace(path: Path, plan: "LoadPlan | None", root: Path | None) -> Pace | None:
     """How long the model in the file `path`, loaded by `plan`, reads, by what was measured of this machine and what the
-    model gave on it; None where it was loaded without a plan. `root`: the data folder."""
-    if plan is None or root is None:
+    model gave on it; None where it was loaded without a plan, or by the native engine, of which nothing is foretold.
+    `root`: the data folder."""
+    if plan is None or root is None or plan.computed_by != "llamacpp":
         return None
     from engine.placement.present_plan import sizes_of_file
 

@@ -42,6 +42,8 @@ class Experience:
 
     def note(self, path: Path, plan: LoadPlan, turn: Turn) -> None:
         """A turn of the model in the file `path`, loaded by `plan`, has ended. Raises nothing."""
+        if plan.computed_by != "llamacpp":  # forecasts are of that alone
+            return
         told = replace(
             turn,
             read_tokens=turn.read_tokens if turn.read_tokens >= LEAST_READ_TOKENS else 0,

@@ -77,6 +77,8 @@ class LoadPlan:
     idle_layers: int = 0
     prompt_threads: int = 0
     """Threads that read prompts; 0: as many as write answers (`threads`)."""
+    computed_by: Literal["llamacpp", "native"] = "llamacpp"
+    """Whose plan it is. Forecasts are of llama.cpp alone, and what is asked of its parameters is of its plans."""
 
     def held_bytes(self, place: Place) -> int:
         """What lies in a place, all parts together."""

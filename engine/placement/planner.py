@@ -26,6 +26,7 @@ from engine.placement.model_sizes import Matrix, ModelSizes
 from engine.placement.plan_words import batch_decision, gpu_batch_decision, gpu_decisions, memory_decisions
 from engine.placement.thread_choice import counted, expected_decision, expected_threads, free_threads
 from engine.placement.turn_time import Favour, best_of, turn_clock
+from engine.protocol_base import BackendChoice
 
 LEAST_RESERVE_BYTES = 600_000_000
 RESERVE_SHARE = 0.06
@@ -86,6 +87,8 @@ class Wishes:
     gpu_budget_bytes: int | None = None
     favour: Favour = "balanced"
     """What a person mostly does, where one has to be weighed against the other: long answers, or long prompts."""
+    backend: BackendChoice = "auto"
+    """What computes it; the planner plans for llama.cpp alone."""
 
 
 class ComputeBytes(NamedTuple):

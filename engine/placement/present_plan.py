@@ -12,9 +12,11 @@ from convert.gguf_header import GgufError, read_gguf_header
 from engine.errors import ModelFileError
 from engine.library.model_files import REMEDIES, parts_of
 from engine.placement import hardware
+from engine.placement.context_sizes import V4Cache
 from engine.placement.hardware_record import HardwareRecord
 from engine.placement.load_plan import LoadPlan, Reach
-from engine.placement.model_sizes import ModelSizes, sizes_of_headers
+from engine.placement.model_sizes import V4, ModelSizes, sizes_of_headers
+from engine.placement.native_plan import native_plan
 from engine.placement.planner import GPU_BATCHES, ComputeBytes, Room, Wishes, plan
 
 Rehearse = Callable[[LoadPlan, Sequence[int]], Mapping[int, ComputeBytes]]
@@ -74,6 +76,22 @@ def plan_for(
             return exactly if _loads_alike(exactly, found) else again
         found = again
     return found
+
+
+def native_plan_for(
+    sizes: ModelSizes, wishes: Wishes, *, room: Room | None = None, freed_bytes: int = 0
+) -> LoadPlan:
+    """The native engine's plan with what is free now; as `plan_for`. Raises DoesNotFit, and ModelFileError for a model
+    that it does not compute."""
+    if sizes.architecture != V4 or not isinstance(sizes.cache, V4Cache):
+        raise ModelFileError(
+            f"{sizes.name} cannot be computed by the native engine",
+            f"it is a model of the architecture {sizes.architecture}, and that engine computes {V4} alone",
+            "load it with the backend auto or llamacpp",
+        )
+    memory = hardware.memory()
+    memory = replace(memory, available_bytes=memory.available_bytes + freed_bytes)
+    return native_plan(sizes, room or Room.of(memory, hardware.processor()), wishes)
 
 
 def _by_reach(found: LoadPlan, told: Mapping[int, ComputeBytes]) -> dict[tuple[Reach, int], ComputeBytes]:

@@ -46,7 +46,7 @@ def models(engine: EngineOf) -> Response:
 @router.post("/models/load")
 def load(asked: Annotated[LoadRequest, Depends(body_of(LoadRequest))], engine: EngineOf) -> Response:
     """Load a model after the running turn: 202 with the EngineStatus."""
-    engine.load_model(asked.model_id)
+    engine.load_model(asked.model_id, asked.backend)
     return reply(engine.status(), 202)
 
 

@@ -73,3 +73,16 @@ def test_a_reload_is_needed_for_another_context_or_threads(shelf: ModelShelf, fa
     shelf.set_status(EngineStatus(**fake_engine.status))
     assert not shelf.needs_reload(Settings(context_tokens=512, cache_type="q8_0", threads=9))
     assert shelf.name("m1") == "Small"
+
+
+def test_a_reload_is_needed_for_another_backend(shelf: ModelShelf, fake_engine: Any) -> None:
+    for loaded, named, needed in (
+        ("llama.cpp", "native", True),
+        ("native", "llamacpp", True),
+        ("llama.cpp", "auto", False),
+        ("native", "native", False),
+        ("scripted", "native", False),
+    ):
+        fake_engine.status["model"] |= {"backend": loaded}
+        shelf.set_status(EngineStatus(**fake_engine.status))
+        assert shelf.needs_reload(Settings(context_tokens=8192, backend=named)) == needed  # type: ignore[arg-type]

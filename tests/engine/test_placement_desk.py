@@ -11,7 +11,7 @@ import pytest
 from engine import placement_desk
 from engine.backends.base import TakenBytes
 from engine.errors import DoesNotFit, NotFound
-from engine.model_host import ModelHost
+from engine.model_host import ModelHost, wishes_of
 from engine.paths import DataFolder
 from engine.placement import hardware
 from engine.placement.choices import KeptChoices
@@ -21,7 +21,7 @@ from engine.placement.load_needs import given_back_bytes
 from engine.placement.measurement import present_fingerprint
 from engine.placement.planner import Room, Wishes, plan
 from engine.placement_desk import PlacementDesk
-from engine.protocol import ModelEntry, Settings
+from engine.protocol import BackendChoice, ModelEntry, Settings
 from engine.protocol_placement import Choices, Placement
 from tests.engine.placement.models import GB, dense_model, flash
 
@@ -43,7 +43,8 @@ class Bench:
         self.read: list[Path] = []
         monkeypatch.setattr(hardware, "memory", lambda: self.memory)
         monkeypatch.setattr(placement_desk, "sizes_of_file", self._sizes_of)
-        self.host = SimpleNamespace(opened=None)
+        self.backend: BackendChoice = "auto"
+        self.host = SimpleNamespace(opened=None, wishes=self._wishes)
         host = cast(ModelHost, self.host)
         self.choices = KeptChoices(root)
         self.desk = PlacementDesk(
@@ -53,6 +54,9 @@ class Bench:
     def _sizes_of(self, path: Path) -> Any:
         self.read.append(path)
         return self.sizes
+
+    def _wishes(self, _model_id: str, asked: Choices) -> Wishes:
+        return replace(wishes_of(asked, SETTINGS), backend=self.backend)
 
     def _entry(self, model_id: str) -> ModelEntry:
         return ModelEntry(id=model_id, name="Flash", path=str(self.path), size_bytes=4, source="folder")
@@ -100,6 +104,20 @@ def test_it_tells_what_the_planner_plans_with_every_byte_in_its_place(bench: Ben
     assert [reason.what for reason in told.reasons] == [each.what for each in expected.decisions]
     assert told.limits.context_tokens == 1_048_576
     assert told.limits.gpu_budget_bytes == 0
+
+
+def test_for_the_native_engine_its_own_plan_is_told(bench: Bench) -> None:
+    bench.backend = "native"
+    bench.measure()
+    told = bench.desk.of_model("m")
+    assert told.problem is None and told.reasons[0].what == "Seamount's own engine computes it"
+    assert told.forecast is None and told.forecast_problem == "Nothing is foretold of the native engine."
+    assert held(told, "ram") + held(told, "disk") > flash().loaded_bytes
+    bench.sizes = dense_model()
+    bench.path.write_bytes(b"GGUF, another one")
+    refused = bench.desk.of_model("m")
+    assert refused.problem is not None and refused.problem.code == "model_file"
+    assert "computes deepseek4 alone" in refused.problem.text
 
 
 def test_what_is_asked_stands_in_the_place_of_what_was_chosen(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from pytestqt.qtbot import QtBot
 
 from app.views.machine_fields import OWN
 from app.views.settings_dialog import SettingsDialog
-from engine.protocol import ErrorBody, Settings
+from engine.protocol import BackendChoice, ErrorBody, Settings
 from engine.protocol_library import LlamaBuildEntry, LlamaBuildList
 
 OWN_BUILD = LlamaBuildEntry(folder=None, name="llama-cpp-python's own", devices=[])
@@ -25,6 +25,14 @@ def made(qtbot: QtBot, settings: Settings) -> SettingsDialog:
     qtbot.addWidget(dialog)
     dialog.show()
     return dialog
+
+
+@pytest.mark.parametrize("backend", ["auto", "llamacpp", "native"])
+def test_what_computes_is_chosen_here(qtbot: QtBot, backend: BackendChoice) -> None:
+    dialog = made(qtbot, Settings(backend=backend))
+    assert dialog.settings().backend == backend
+    dialog.machine.backend.setCurrentIndex(2)
+    assert dialog.settings().backend == "native"
 
 
 @pytest.mark.parametrize("folder", [None, "/data/llama.cpp/cuda", "/gone"])

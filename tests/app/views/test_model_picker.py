@@ -49,6 +49,14 @@ def test_the_button_says_what_is_there(picker: ModelPicker, shelf: ModelShelf) -
     assert picker.accessibleName() == "Model: Alpha"
 
 
+def test_it_says_when_another_engine_than_llama_cpp_computes(picker: ModelPicker, shelf: ModelShelf) -> None:
+    shelf.set_status(status(model=LOADED))
+    assert picker.toolTip() == "Alpha. Opens the list of models."
+    shelf.set_status(status(model=LOADED.model_copy(update={"backend": "native"})))
+    assert picker.toolTip() == "Alpha, computed by Seamount's own engine. Opens the list of models."
+    assert picker.text() == "Alpha"
+
+
 def test_the_menu_marks_the_loaded_and_explains_the_broken(
     picker: ModelPicker, shelf: ModelShelf, qtbot: QtBot
 ) -> None:

@@ -60,44 +60,6 @@ def test_the_room_for_more_tokens_changes_neither(usual: tuple[str, str], starte
     assert keys(starter_path, context_tokens=768) == keys(starter_path, context_tokens=1024)
 
 
-def written(path: Path, changes: dict[int, int], size_bytes: int = 8 << 20) -> Path:
-    data = bytearray(size_bytes)
-    for at, value in changes.items():
-        data[at] = value
-    path.write_bytes(data)
-    return path
-
-
-def test_files_of_one_name_and_size_with_other_contents_differ(tmp_path: Path) -> None:
-    """What is no GGUF is sampled from its beginning to its end."""
-    prints = {llama_keys.file_fingerprint(written(tmp_path / "m.gguf", changes))
-              for changes in ({}, {0: 1}, {(8 << 20) - 1: 1}, {100: 1})}  # fmt: skip
-    assert len(prints) == 4
-    assert llama_keys.file_fingerprint(written(tmp_path / "m.gguf", {}, (8 << 20) + 1)) not in prints
-
-
-def test_every_byte_of_the_header_counts(starter_path: Path, tmp_path: Path) -> None:
-    from convert.gguf_header import read_gguf_header
-
-    copy = tmp_path / "m.gguf"
-    shutil.copyfile(starter_path, copy)
-    header = read_gguf_header(copy)
-    before = llama_keys.file_fingerprint(copy)
-    at = copy.read_bytes()[: header.data_offset].index(b"general.architecture") + 3
-    with copy.open("r+b") as file:
-        file.seek(at)
-        file.write(b"X")
-    assert llama_keys.file_fingerprint(copy) != before
-
-
-def test_every_part_of_a_split_model_counts(tmp_path: Path) -> None:
-    first = written(tmp_path / "m-00001-of-00002.gguf", {}, 1000)
-    second = written(tmp_path / "m-00002-of-00002.gguf", {}, 1000)
-    before = llama_keys.file_fingerprint(first)
-    written(second, {5: 1}, 1000)
-    assert llama_keys.file_fingerprint(first) != before
-
-
 def test_a_file_that_is_gone_leaves_a_model_without_keys(
     starter_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
