@@ -26,6 +26,11 @@ _LARGEST_GAIN = 1e12
 class ExpertPolicy(Protocol):
     """A rule. `note` is told of every product of a pass, `moves` asked after it."""
 
+    @property
+    def looks(self) -> bool:
+        """Whether it depends on what is chosen. If not, it need not be told: looking makes a device be waited for."""
+        ...
+
     def note(self, layer: int, choices: Iterable[tuple[int, int]], tokens: int) -> None:
         """Of one layer: (expert, by how many of the `tokens` it was chosen)."""
         ...
@@ -44,6 +49,8 @@ class StaticByLayer:
 
     A layer is named in one of the two. Where a budget does not suffice, later layers are left in the file.
     """
+
+    looks = False
 
     def __init__(self, gpu: Sequence[int] = (), ram: Sequence[int] = ()) -> None:
         if set(gpu) & set(ram):
@@ -82,6 +89,8 @@ class DecayedFrequency:
     layer stay in each tier if there is room for as many of every layer, so that a burst of one layer's does not
     sweep the others out: a layer that has none at hand makes every token wait.
     """
+
+    looks = True
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 
 from engine.model.mapped_pages import missing_bytes, want
@@ -112,8 +113,8 @@ class MappedExperts:
 
 def choices_of(chosen: torch.Tensor) -> list[tuple[int, int]]:
     """The experts that occur in `chosen`, by rising number, and how often."""
-    experts, times = torch.unique(chosen, return_counts=True)
-    return list(zip(experts.tolist(), times.tolist(), strict=True))
+    times: list[int] = np.bincount(chosen.reshape(-1).cpu().numpy()).tolist()
+    return [(expert, count) for expert, count in enumerate(times) if count]
 
 
 def found_mapped(expert: ExpertMatrices, choices: int) -> ExpertTraffic:
