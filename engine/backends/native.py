@@ -1,0 +1,457 @@
+"""The native engine as a backend: DeepSeek-V4 by the network in `engine.model`.
+
+Owns: one model, one context, and the contract of `base` over both. Importing this module loads torch. Does not know the
+network's arithmetic (`engine.model`, `kernels`), what is kept of a context (`native_memory`), or sampling.
+
+A pass over a chunk of a prompt, or over one token, is staged: until it is committed nothing that was read before has
+changed. So a pass that is cancelled, between two layers, or that fails leaves the context as it was before it.
+
+Marks are kept where reading pauses anyway: before each chunk, and before the last token of a prompt, which tells
+whether the model is to think and is another one in the next turn.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.backends.base import (
+    Cancelled,
+    ContextState,
+    ExpertCounts,
+    Logits,
+    ModelFacts,
+    Room,
+    SyncReport,
+    TakenBytes,
+)
+from engine.backends.cores import threads_to_use
+from engine.backends.native_drafts import DraftTrial
+from engine.backends.native_keys import with_keys
+from engine.backends.native_memory import NativeMemory
+from engine.backends.native_vocabulary import Vocabulary, vocabulary_of_checkpoint, vocabulary_of_gguf
+from engine.errors import GenerationError, ModelFileError, ModelLoadError
+from engine.model.checkpoint_weights import open_checkpoint
+from engine.model.expert_store import MappedExperts
+from engine.model.gguf_weights import open_gguf
+from engine.model.model_error import ModelError
+from engine.model.network import Network, PassCancelled
+from engine.model.read_ahead import DraftCounts, ReadAhead
+from engine.model.row_formats import CacheFormat
+from engine.model.tensor_source import OpenModel
+from engine.placement.context_sizes import CacheType
+from engine.placement.load_plan import LoadPlan
+from engine.placement.native_plan import CHUNK_TOKENS
+from engine.placement.planner import STATES_BYTES
+
+_logger = logging.getLogger(__name__)
+NAME = "native"
+ARCHITECTURE = "deepseek4"
+END_TOKENS = 1
+"""Before so many last tokens of a prompt a mark is kept."""
+UNDIVIDED_TOKENS = 32
+"""What is cheaper to read again than to read in two parts."""
+FORMATS: dict[CacheType, CacheFormat] = {"f32": "f32", "f16": "bf16", "q8_0": "mixed"}
+"""What a context is kept in for each kind that can be chosen."""
+
+
+class NativeBackend:
+    """A model and one context of the native engine (`base.Backend`). One thread at a time; `open` makes one."""
+
+    def __init__(
+        self,
+        model: OpenModel,
+        network: Network,
+        vocabulary: Vocabulary,
+        facts: ModelFacts,
+        *,
+        checkpoint_bytes: int,
+        plan: LoadPlan | None,
+    ) -> None:
+        self._model, self._network, self._vocabulary = model, network, vocabulary
+        self._facts, self._plan = facts, plan
+        self._memory = NativeMemory(
+            network.new_cache, context_tokens=facts.context_tokens, checkpoint_bytes=checkpoint_bytes
+        )
+        self._logits: Logits | None = None  # after the last token held
+        self._closed = False
+        self._counts = ExpertCounts()
+        self._trial = DraftTrial() if network.draft is not None else None
+        self._reader: ReadAhead | None = None  # of the cache that the memory has now
+        self._is_ahead = False  # a pass with a guessed token is open
+        self._drafts = DraftCounts()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        name: str,
+        context_tokens: int,
+        threads: int = 0,
+        cache_type: CacheType = "f16",
+        on_progress: Callable[[float], bool] = lambda _fraction: True,
+        checkpoint_bytes: int = STATES_BYTES,
+        plan: LoadPlan | None = None,
+    ) -> "NativeBackend":
+        """Map a GGUF, or the shards of a checkpoint's folder, and make a context of `context_tokens`, at most what the
+        model was made for.
+
+        `plan`: with a context, threads, a form of the context and room for marks of its own. `checkpoint_bytes`: room
+        for marks; 0: none are kept. A drafter is taken from the file, or from `NAME-draft.gguf` beside it. Raises
+        ModelFileError for files that cannot be used, ModelLoadError when `on_progress` returned False.
+        """
+        if plan is not None:
+            context_tokens, threads, cache_type = plan.context_tokens, plan.threads, plan.cache_type
+            checkpoint_bytes = plan.part_bytes("states", "ram")
+        _go_on(name, on_progress, 0.0)
+        used_threads = threads_to_use(threads)
+        torch.set_num_threads(used_threads)
+        model, draft = _opened(path)
+        try:
+            _go_on(name, on_progress, 0.5)
+            vocabulary = _vocabulary_of(path, model)
+            weights = model.weights
+            blocks = [*weights.blocks, *([weights.draft.block] if weights.draft else [])]
+            experts = MappedExperts([block.moe.experts for block in blocks])
+            network = Network(model.config, weights, cache_format=FORMATS[cache_type], experts=experts)
+            _go_on(name, on_progress, 1.0)
+        except BaseException:
+            model.close()
+            raise
+        trained = model.config.max_position_embeddings
+        facts = ModelFacts(
+            name=name,
+            architecture=ARCHITECTURE,
+            backend=NAME,
+            context_tokens=min(context_tokens, trained),
+            context_train_tokens=trained,
+            vocabulary_size=model.config.vocab_size,
+            threads=used_threads,
+            end_token_ids=vocabulary.end_ids,
+            begin_token_id=vocabulary.begin_id,
+            begin_token_text=vocabulary.begin_text,
+            end_token_text=vocabulary.end_text,
+            chat_template=vocabulary.template,
+            control_tokens=dict(vocabulary.tokenizer.control),
+            release_names=vocabulary.release_names,
+            can_rewind=False,
+            states_rewind=False,
+        )
+        facts = with_keys(
+            facts,
+            (path,) if draft is None else (path, draft),
+            cache_format=FORMATS[cache_type],
+            drafts=network.draft is not None,
+            activations="float32",
+            device="cpu",
+            chunks=(CHUNK_TOKENS, END_TOKENS, UNDIVIDED_TOKENS),
+        )
+        return cls(model, network, vocabulary, facts, checkpoint_bytes=checkpoint_bytes, plan=plan)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+        return self._facts
+
+    @property
+    def plan(self) -> LoadPlan | None:
+        """By which plan it was loaded."""
+        return self._plan
+
+    @property
+    def taken(self) -> TakenBytes | None:
+        """The context as far as it is used, marks, and the mapped file."""
+        return TakenBytes(ram_bytes=self._memory.size_bytes, mapped_bytes=self._model.size_bytes)
+
+    @property
+    def expert_counts(self) -> ExpertCounts | None:
+        """What single tokens' experts cost so far: where the mapped file's pages were when they were wanted."""
+        return self._counts
+
+    @property
+    def drafts(self) -> DraftCounts:
+        """Tokens that were read ahead of being asked for, and how many of them came to be asked for."""
+        now = DraftCounts() if self._reader is None else self._reader.counts
+        return DraftCounts(self._drafts.guessed + now.guessed, self._drafts.accepted + now.accepted)
+
+    def relieve(self, wanted_bytes: int) -> int:
+        """Marks go; see `base.Backend.relieve`. Weights are pages of a file, which the system takes by itself."""
+        return self._memory.checkpoints.relieve(wanted_bytes)
+
+    def allow(self, more_bytes: int) -> int:
+        """Room for marks again; see `base.Backend.allow`."""
+        return self._memory.checkpoints.allow(more_bytes)
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The tokens in the context."""
+        return self._memory.held
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of `text` as plain text."""
+        return self._vocabulary.tokenizer.encode(text)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token; empty for control tokens."""
+        return self._vocabulary.token_bytes(token_id)
+
+    def sync(
+        self,
+        tokens: Sequence[int],
+        on_progress: Callable[[int, int, int], None],
+        cancelled: Callable[[], bool],
+    ) -> SyncReport:
+        """Make the context hold exactly `tokens`; see `base.Backend.sync`. At least the last token is read unless its
+        logits are still there."""
+        wanted = list(tokens)
+        total = len(wanted)
+        if not 1 <= total <= self._facts.context_tokens:
+            raise ValueError(f"{total} tokens in a context of {self._facts.context_tokens}")
+        self._settle()
+        memory = self._memory
+        if self._logits is not None and wanted == memory.held:
+            on_progress(total, total, total)
+            return SyncReport(total, 0)
+        self._logits = None
+        reused = start = memory.cut(min(memory.reach(wanted), total - 1))
+        on_progress(reused, total, reused)
+        while start < total:
+            if cancelled():
+                raise Cancelled
+            end = self._chunk_end(start, total)
+            memory.keep()
+            self._read(wanted[start:end], cancelled, last=end == total)
+            on_progress(end, total, reused)
+            start = end
+        return SyncReport(reused, total - reused)
+
+    def reusable(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` need not be read again; see `base.Backend.reusable`."""
+        self._settle()
+        return self._memory.reach(tokens)
+
+    def logits(self) -> Logits:
+        """Logits after the last token."""
+        if self._logits is None:
+            raise ValueError("the context holds no logits: sync first")
+        return self._logits
+
+    def step(self, token_id: int) -> Logits:
+        """Append one token; see `base.Backend.step`."""
+        if len(self._memory.held) >= self._facts.context_tokens:
+            raise GenerationError(
+                "The answer stopped",
+                f"the context of {self._facts.context_tokens:,} tokens is full",
+                "begin another conversation, or load the model with a larger context",
+            )
+        before = self._network.experts.counts
+        self._logits = None
+        with self._computing(1):
+            logits = self._step(token_id)
+        self._memory.held.append(token_id)
+        found = self._network.experts.counts - before
+        self._counts = ExpertCounts(
+            self._counts.wanted + found.gpu + found.ram + found.disk,
+            self._counts.in_memory + found.gpu + found.ram,
+            self._counts.read_bytes + found.read_bytes,
+        )
+        return self._take(logits)
+
+    def state_bytes(self) -> int:
+        """The size of a whole state; see `base.Backend.state_bytes`."""
+        self._settle()
+        return self._memory.state_bytes() if self._facts.state_key else 0
+
+    def save(self, room: Room) -> ContextState | None:
+        """See `base.Backend.save`. What follows is the same as after loading it, to the bit."""
+        self._settle()
+        state = self._memory.save(room) if self._facts.state_key else None
+        logits = self._logits
+        return replace(state, logits=None if logits is None else logits.copy()) if state else None
+
+    def load(self, state: ContextState, tokens: int | None = None) -> None:
+        """See `base.Backend.load`."""
+        total = len(state.tokens)
+        length = total if tokens is None else tokens
+        logits = state.logits if length == total else None
+        self._settle()
+        self._logits = None
+        why: str | None
+        if total > self._facts.context_tokens:
+            why = f"it has {total:,} tokens and the context room for {self._facts.context_tokens:,}"
+        elif logits is not None and logits.shape != (self._facts.vocabulary_size,):
+            why = "its logits are those of another vocabulary"
+        else:
+            try:
+                why = self._memory.load(state, length)
+            except (MemoryError, torch.OutOfMemoryError):
+                why = "there is not enough memory for it"
+        if why is not None:
+            self._memory.clear()
+            raise GenerationError(
+                "What was kept of the conversation was not taken by the model",
+                why,
+                "continue; the conversation is read again",
+            )
+        self._logits = logits
+
+    @contextmanager
+    def fork(self) -> Generator[None]:
+        """Extend the context for a while; see `base.Backend.fork`. Afterwards nothing differs in any bit."""
+        self._settle()
+        logits = self._logits
+        try:
+            with self._memory.fork():
+                yield
+        finally:
+            self._forget_reader()
+            self._logits = logits
+
+    def close(self) -> None:
+        """Let go of the context, the vocabulary and the mapped file."""
+        if not self._closed:
+            self._closed = True
+            self._forget_reader()
+            self._memory.clear()
+            self._logits = None
+            self._vocabulary.close()
+            self._model.close()
+
+    def _read(self, chunk: list[int], cancelled: Callable[[], bool], *, last: bool) -> None:
+        """Read a chunk behind what is held, with logits of its last token if it is the `last` one.
+
+        Raises Cancelled and GenerationError; the context is then what it was.
+        """
+        with self._computing(len(chunk)):
+            found = self._network.forward(
+                [(self._memory.cache, torch.tensor(chunk, dtype=torch.int64))],
+                logits="last" if last else "none",
+                cancelled=cancelled,
+            )
+        self._memory.held += chunk
+        if last:
+            self._take(found[0])
+
+    def _step(self, token: int) -> torch.Tensor:
+        """Logits after one token more, with a guess read ahead where that has been found to pay."""
+        cache, trial = self._memory.cache, self._trial
+        began_s = time.perf_counter()
+        fits = cache.position + 3 <= self._facts.context_tokens  # it may be one token behind what is held
+        if trial is None or not (self._is_ahead or (trial.wanted and fits)):
+            self._settle()
+            found = self._network.forward([(cache, torch.tensor([token]))])[0]
+            if trial is not None:
+                trial.plain(time.perf_counter() - began_s)
+            return found
+        if self._reader is None:
+            self._reader = ReadAhead(self._network, cache)
+        reader, before, was_ahead = self._reader, self._reader.counts, self._is_ahead
+        self._is_ahead = False
+        found = reader.step(token)
+        if was_ahead:
+            trial.guessed(right=reader.counts.accepted > before.accepted)
+        self._is_ahead = reader.counts.guessed > before.guessed
+        if self._is_ahead:
+            trial.ahead(time.perf_counter() - began_s)
+        return found
+
+    def _take(self, found: torch.Tensor) -> Logits:
+        """Logits as they are handed out. Raises GenerationError for such as are no numbers."""
+        logits: Logits = found.numpy()
+        if not np.isfinite(logits).all():
+            raise GenerationError(
+                "The answer stopped",
+                "the model computed something that is no number, so its weights are not in order",
+                "check the file with `seamount verify`, or get it again",
+            )
+        self._logits = logits
+        return logits
+
+    @contextmanager
+    def _computing(self, tokens: int) -> Generator[None]:
+        """A pass over so many tokens; what goes wrong in it is told. The context is then what it was before."""
+        self._logits = None
+        if torch.get_num_threads() != self._facts.threads:  # each thread of this process has its own number
+            torch.set_num_threads(self._facts.threads)
+        try:
+            yield
+        except PassCancelled:
+            raise Cancelled from None
+        except ModelError as error:
+            raise GenerationError(error.what, error.why, error.hint) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _is_memory(error):
+                raise
+            raise GenerationError(
+                "The answer stopped",
+                f"there was not enough memory to read {tokens:,} tokens behind {len(self._memory.held):,}",
+                "close other programs, or load the model with a smaller context; what was read is still there",
+            ) from error
+
+    def _settle(self) -> None:
+        """The cache holds what is held, and no guess is open."""
+        if self._is_ahead and self._reader is not None:
+            self._reader.settle()
+        self._is_ahead = False
+        self._forget_reader()
+
+    def _forget_reader(self) -> None:
+        """The cache that it reads into may become another one."""
+        self._drafts, self._reader, self._is_ahead = self.drafts, None, False
+
+    @staticmethod
+    def _chunk_end(start: int, total: int) -> int:
+        """Where the chunk that begins at `start` ends; before the last one a mark can be kept."""
+        end = min(start + CHUNK_TOKENS, total)
+        if end == total and end - start <= UNDIVIDED_TOKENS:
+            return end
+        return max(min(end, total - END_TOKENS), start + 1)
+
+
+def _opened(path: Path) -> tuple[OpenModel, Path | None]:
+    """The model, with the drafter in a file beside it if there is one that can be used: that file. Raises
+    ModelFileError."""
+    draft = path.with_name(f"{path.name.removesuffix('.gguf')}-draft.gguf")
+    try:
+        if path.is_dir():
+            return open_checkpoint(path), None
+        if draft.is_file():
+            try:
+                return open_gguf(path, draft), draft
+            except ModelError as error:
+                _logger.warning("answers are written without the drafter in %s: %s", draft.name, error)
+        return open_gguf(path), None
+    except ModelError as error:
+        raise ModelFileError(error.what, error.why, error.hint) from error
+
+
+def _vocabulary_of(path: Path, model: OpenModel) -> Vocabulary:
+    """Raises ModelFileError where there is none, or one of another model."""
+    if path.is_dir():
+        return vocabulary_of_checkpoint(path, model.config.vocab_size)
+    found = vocabulary_of_gguf(path)
+    if found.size > model.config.vocab_size:
+        found.close()
+        raise ModelFileError(
+            f"{path.name} cannot be used",
+            f"its vocabulary has {found.size:,} tokens and its embedding {model.config.vocab_size:,}",
+            "get the file again, or convert the checkpoint again",
+        )
+    return found
+
+
+def _go_on(name: str, on_progress: Callable[[float], bool], fraction: float) -> None:
+    """Raises ModelLoadError when the load is to be given up."""
+    if not on_progress(fraction):
+        raise ModelLoadError(f"{name} was not loaded", "loading was stopped", "choose it again to load it")
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether torch failed for want of memory: on the processor it tells that by a RuntimeError's text alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
