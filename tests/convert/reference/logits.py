@@ -88,9 +88,10 @@ EXPERT = re.compile(r"ffn\.experts\.(\d+)\.(w[123])\.weight")
 
 
 class Weights:
-    """The tensors of a checkpoint, as numbers."""
+    """The tensors of a checkpoint, as numbers; those of which `replaced` holds a NAME.npy are that in their place."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, replaced: Path | None = None) -> None:
+        self._replaced = {} if replaced is None else {path.stem: path for path in replaced.glob("*.npy")}
         self._places: dict[str, tuple[Path, int, dict[str, Any]]] = {}
         for shard in sorted(folder.glob("*.safetensors")):
             with shard.open("rb") as file:
@@ -105,6 +106,8 @@ class Weights:
 
     def numbers(self, name: str) -> torch.Tensor:
         """A tensor with its scales applied, in F32; integers as they are."""
+        if name in self._replaced:
+            return torch.from_numpy(np.load(self._replaced[name]))
         dtype, raw = self._stored(name)
         if dtype == "I64":
             return torch.from_numpy(raw.copy())
@@ -150,7 +153,7 @@ def _fp8_values() -> Any:
     return np.array(found)
 
 
-def model_of(folder: Path) -> DeepseekV4ForCausalLM:
+def model_of(folder: Path, replaced: Path | None = None) -> DeepseekV4ForCausalLM:
     """The network with the checkpoint's weights; every one of both is used, or it is an error."""
     given = json.loads((folder / "config.json").read_bytes())
     kept = {k: v for k, v in given.items() if k not in NOT_OF_THE_NETWORK and not k.startswith("dspark")}
@@ -165,7 +168,7 @@ def model_of(folder: Path) -> DeepseekV4ForCausalLM:
     with torch.device("meta"):
         hollow = DeepseekV4ForCausalLM(config).state_dict()
     model = DeepseekV4ForCausalLM(config).to(torch.float32).eval()
-    state = _state(Weights(folder))
+    state = _state(Weights(folder, replaced))
     wrong = {n for n in hollow if n in state and hollow[n].shape != state[n].shape}
     assert not wrong, wrong
     model.load_state_dict(state, strict=True)
@@ -185,7 +188,8 @@ def _state(weights: Weights) -> dict[str, torch.Tensor]:
             experts.setdefault(prefix, {})[int(match[1]), match[2]] = weights.numbers(name)
         else:
             state[prefix + BLOCK[rest]] = weights.numbers(name)
-    for prefix, found in experts.items():
+    while experts:  # one layer's at a time are there twice
+        prefix, found = experts.popitem()
         count = max(expert for expert, _ in found) + 1
         gate_up = [torch.cat([found[k, "w1"], found[k, "w3"]]) for k in range(count)]
         state[f"{prefix}mlp.experts.gate_up_proj"] = torch.stack(gate_up)
