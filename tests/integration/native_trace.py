@@ -57,6 +57,12 @@ class Reference:
         self.logits: Array = np.load(folder / "logits.npy", mmap_mode="r")
         self.logits_deviation = float(self.logits.std())
 
+    @property
+    def told(self) -> set[tuple[int, str]]:
+        """(layer, part) of everything that can be compared."""
+        pairs = (path.stem.split(".") for path in self._folder.glob("*.*.npy"))
+        return {(int(layer), name) for layer, name in pairs if name in PARTS}
+
     def part(self, layer: int, name: str) -> Array | None:
         """[rows, …] of all the tokens, mapped; None where this layer has no such part or it was not wanted."""
         if (layer, name) not in self._parts:
@@ -65,7 +71,7 @@ class Reference:
         return self._parts[layer, name]
 
     def deviation(self, layer: int, name: str) -> float:
-        """The standard deviation of a part's numbers, 1 where they are all the same; of large ones, of every 16th row."""
+        """The standard deviation of a part's numbers (1 where all are the same), of a large one's every 16th row."""
         if (layer, name) not in self._deviations:
             whole = self.part(layer, name)
             assert whole is not None
@@ -194,8 +200,12 @@ class Trace:
 
     @property
     def misses(self) -> list[str]:
-        """The same in words; empty: all is as it must be."""
-        return [str(each) for each in self.differences]
+        """The same in words, and what the network never told of; empty: all is as it must be."""
+        missing = sorted(self.reference.told - self.compared, key=_order)
+        return [
+            *(str(each) for each in self.differences),
+            *(f"layer {layer} {name} was not compared" for layer, name in missing),
+        ]
 
     @property
     def summary(self) -> str:

@@ -2,11 +2,11 @@
 
     .venv-reference/bin/python -I tests/convert/reference/intermediates.py TASKS.json
 
-TASKS.json is a list of {"checkpoint": folder, "tokens": [ids], "trace": folder, "chunks": [sizes] or null, "names":
-[…] or null, "replaced": folder or null}. Into each trace folder go `logits.npy` [tokens, vocabulary] and, for each layer and part of it that
-`PARTS` names, `LAYER.NAME.npy`; `names` are those that are wanted, null for all. With `chunks` the tokens are read
-in parts of those sizes through the model's own cache; `replaced` holds numbers (NAME.npy, F32) that take the place of
-the checkpoint's. Values are read by hooks of torch: the model is not changed.
+TASKS.json is a list of {"checkpoint": folder, "tokens": [ids], "trace": folder, "chunks": [sizes] or null,
+"names": […] or null, "replaced": folder or null}. Into each trace folder go `logits.npy` [tokens, vocabulary] and,
+for each layer and part of it that `PARTS` names, `LAYER.NAME.npy`; `names` are those that are wanted, null for all.
+With `chunks` the tokens are read in parts of those sizes through the model's own cache; `replaced` holds numbers
+(NAME.npy, F32) that take the place of the checkpoint's. Values are read by hooks of torch: the model is not changed.
 
 Runs in `.venv-reference`, on its own: nothing of Seamount is imported. The weights are decoded by `logits.py`
 beside it.
