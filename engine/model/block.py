@@ -49,12 +49,18 @@ class Block:
         w = self.weights
         x, post, comb = self.mixed(streams, w.hc_attn)
         x = ops.rms_norm(x, w.attn_norm, self.config.rms_norm_eps)
+        if watch is not None:
+            watch.note("attention_input", self.layer, x)
         y = self.attention(x, positions, spans, caches, watch)
+        streams = ops.merge_streams(y, streams, post, comb)
         if watch is not None:
             watch.note("attention", self.layer, y)
-        streams = ops.merge_streams(y, streams, post, comb)
+            watch.note("attention_streams", self.layer, streams)
         x, post, comb = self.mixed(streams, w.hc_ffn)
-        y = self._experts(ops.rms_norm(x, w.ffn_norm, self.config.rms_norm_eps), tokens, watch)
+        x = ops.rms_norm(x, w.ffn_norm, self.config.rms_norm_eps)
+        if watch is not None:
+            watch.note("moe_input", self.layer, x)
+        y = self._experts(x, tokens, watch)
         if watch is not None:
             watch.note("moe", self.layer, y)
         streams = ops.merge_streams(y, streams, post, comb)
