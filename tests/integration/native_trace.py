@@ -39,6 +39,8 @@ PARTS = (
 """In the order in which a layer computes them; what each is, tests/convert/reference/intermediates.py says."""
 WHOLE = ("compressed", "index_keys")
 """Rows made in a pass, not one for each of its tokens."""
+BAND = 1024
+"""Rows compared at once: 16,384 tokens have 67 million scores."""
 TIE = 1e-5
 """Scores nearer to each other than this are a tie; see above."""
 LOGITS_BOUND = 2e-4
@@ -225,16 +227,23 @@ class Trace:
         self.compared.add((layer, name))
         assert ours.shape == theirs.shape, f"layer {layer} {name}: {ours.shape}, not {theirs.shape}"
         if ours.size:
-            distance = np.abs(ours - theirs).reshape(len(ours), -1) / self.reference.deviation(layer, name)
-            self._found_wrong(name, layer, first, distance.max(axis=1), self.bound)
+            deviation = self.reference.deviation(layer, name)
+            rows = [
+                np.abs(ours[at : at + BAND] - theirs[at : at + BAND])
+                .reshape(len(ours[at : at + BAND]), -1)
+                .max(axis=1)
+                for at in range(0, len(ours), BAND)
+            ]
+            self._found_wrong(name, layer, first, np.concatenate(rows) / deviation, self.bound)
 
     def _compare_scores(self, layer: int, first: int, ours: Array, theirs: Array) -> None:
         """Of the rows that each token sees; what is in the others is nothing to anybody."""
         seen = (np.arange(first, first + len(ours)) + 1) // 4
         width = int(seen.max(initial=0))
-        visible = np.arange(width) < seen[:, None]
-        mine, their = ours[:, :width], np.asarray(theirs[first : first + len(ours), :width])
-        self._compare("index_scores", layer, first, np.where(visible, mine, 0), np.where(visible, their, 0))
+        unseen = np.arange(width) >= seen[:, None]
+        mine, their = ours[:, :width].copy(), np.array(theirs[first : first + len(ours), :width])
+        mine[unseen] = their[unseen] = 0
+        self._compare("index_scores", layer, first, mine, their)
 
     def _compare_weights(self, layer: int, first: int, ours: Array) -> None:
         """By expert: the order in which a token's experts stand is nobody's business."""
