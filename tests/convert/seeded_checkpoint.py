@@ -144,6 +144,7 @@ def write_hollow_checkpoint(folder: Path, config: dict[str, Any]) -> Path:
             place = end
             weight_map[name] = shard
         text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
         with (folder / shard).open("wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             file.truncate(8 + len(text) + place)

@@ -282,6 +282,9 @@ def test_mutants_are_models_or_are_refused_with_one_sentence(small: Path, tmp_pa
     shutil.copytree(small, copy)
     config = json.loads((copy / "config.json").read_bytes())
     targets = [path for path in copy.iterdir() if path.suffix == ".safetensors" or "index" in path.name]
+    wrong_values: tuple[Any, ...] = (
+        None, 0, 1, 2, 3, 5, 64, 128, 2**31, -1, 1e30, "", "fp8", [], [0] * 5, [4] * 5, [128] * 5, {},
+    )  # fmt: skip
     refused = 0
     for number in range(MUTANTS):
         path = copy / "config.json" if number % 2 else chance.choice(targets)
@@ -289,28 +292,7 @@ def test_mutants_are_models_or_are_refused_with_one_sentence(small: Path, tmp_pa
         if number % 2:
             wrong = dict(config)
             for _ in range(chance.randint(1, 2)):
-                wrong[chance.choice(list(config))] = chance.choice(
-                    (
-                        None,
-                        0,
-                        1,
-                        2,
-                        3,
-                        5,
-                        64,
-                        128,
-                        2**31,
-                        -1,
-                        1e30,
-                        "",
-                        "fp8",
-                        [],
-                        [0] * 5,
-                        [4] * 5,
-                        [128] * 5,
-                        {},
-                    )
-                )
+                wrong[chance.choice(list(config))] = chance.choice(wrong_values)
             path.write_text(json.dumps(wrong), encoding="utf-8")
         else:
             path.unlink()
