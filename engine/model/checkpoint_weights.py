@@ -120,9 +120,6 @@ class CheckpointTensors:
             ),
         )
 
-    def has(self, name: str) -> bool:
-        return name in self._tensors
-
     def told(self, name: str) -> str:
         return name
 

@@ -239,9 +239,6 @@ class GgufTensors:
             stacks.append(StackedMatrices(whole.kind, rows, columns, whole.data.view(count, rows, -1)))
         return GgufExperts(*stacks)
 
-    def has(self, name: str) -> bool:
-        return self._name(name) in self._places
-
     def told(self, name: str) -> str:
         if match := _EXPERT.fullmatch(name):
             name = f"{match['block'].removesuffix('.')}.{match['part']}"
@@ -249,6 +246,10 @@ class GgufTensors:
         return self._name(name)
 
     # --- beyond it ----------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a tensor."""
+        return self._name(name) in self._places
 
     def check_nothing_left(self) -> None:
         """Raise ModelError for a tensor that no part of the network is made of: something here is not understood."""

@@ -38,10 +38,6 @@ class TensorSource(Protocol):
         """The routed experts of a layer; `prefix` as in "layers.0.ffn.experts."."""
         ...
 
-    def has(self, name: str) -> bool:
-        """Whether there is such a tensor."""
-        ...
-
     def told(self, name: str) -> str:
         """What the file calls it, for a sentence."""
         ...

@@ -219,7 +219,9 @@ def _decodes(matrix: Matrix, start: int, end: int) -> bool:
             decode_fp4(data, np.ascontiguousarray(matrix.scale[start:end].cpu().numpy()))
     except FormatError:
         return False
-    return matrix.kind != "q8_0"  # its suspects have a scale that is NaN or infinite, so none of their numbers is one
+    return (
+        matrix.kind != "q8_0"
+    )  # its suspects have a scale that is NaN or infinite, so none of their numbers is one
 
 
 def _decodes_fp8(matrix: Matrix, row: int, tile: int) -> bool:
