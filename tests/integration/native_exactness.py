@@ -28,13 +28,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+
+from convert.conversion import convert
+from convert.conversion_plan import make_plan
 from engine.model.checkpoint_weights import open_checkpoint
 from engine.model.expert_store import MappedExperts
 from engine.model.gguf_weights import open_gguf
 from engine.model.network import Network
-
-from convert.conversion import convert
-from convert.conversion_plan import make_plan
 from tests.convert.conversions import Release, checkpoint, job
 from tests.integration.native_trace import Reference, Trace
 from tests.integration.reference_comparison import (

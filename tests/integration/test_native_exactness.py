@@ -12,10 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed; `make test` says why")
 
-from engine.model.network import Network  # noqa: E402
-
 from engine.model.checkpoint_weights import open_checkpoint  # noqa: E402
 from engine.model.expert_store import MappedExperts  # noqa: E402
+from engine.model.network import Network  # noqa: E402
 from engine.model.tensor_source import OpenModel  # noqa: E402
 from engine.model.weights import BlockWeights, NetworkWeights  # noqa: E402
 from tests.integration import native_distances as distances  # noqa: E402
