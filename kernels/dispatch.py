@@ -18,7 +18,12 @@ import torch
 from kernels.matrices import Matrix
 
 VARIABLE = "SEAMOUNT_KERNELS"
-FAST_PATHS: dict[tuple[str, str], tuple[str, ...]] = {}
+FAST_PATHS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("expert", "cpu"): ("kernels.experts.cpu",),
+    ("experts", "cpu"): ("kernels.experts.cpu",),
+    ("grouped_projection", "cpu"): ("kernels.product.cpu",),
+    ("product", "cpu"): ("kernels.product.cpu",),
+}
 """(operator, type of device) → modules, the first that accepts is taken."""
 
 P = ParamSpec("P")

@@ -13,6 +13,12 @@ from kernels.experts import reference  # noqa: E402
 from tests.kernels.seeded_operands import KINDS, Bank, Seeded  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def _by_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fast paths there are."""
+    monkeypatch.setenv("SEAMOUNT_KERNELS", "reference")
+
+
 def silu_product(gate: float, up: float, limit: float) -> float:
     if limit:
         gate, up = min(gate, limit), max(-limit, min(up, limit))

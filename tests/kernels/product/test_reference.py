@@ -15,6 +15,12 @@ F32_NOISE = 2e-6
 """Of the sum of sizes: at most some hundred roundings of 2^-24 in a row, most of which cancel."""
 
 
+@pytest.fixture(autouse=True)
+def _by_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fast paths there are."""
+    monkeypatch.setenv("SEAMOUNT_KERNELS", "reference")
+
+
 def close(found: torch.Tensor, x: np.ndarray, w: np.ndarray, noise: float = F32_NOISE) -> bool:
     wide, weights = x.astype(np.float64), w.astype(np.float64)
     lost = np.abs(found.double().numpy() - wide @ weights.T)
