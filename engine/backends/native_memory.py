@@ -123,8 +123,8 @@ class NativeMemory:
         try:
             cache = self._loaded(state)
             for each in state.marks:
-                if read_mark(each.state, cache).position != each.tokens:
-                    raise ValueError("a mark is of another length than it is said to be of")
+                if (marked := read_mark(each.state, cache).position) != each.tokens:
+                    raise ValueError(f"its mark at {each.tokens:,} has the rows of {marked:,} tokens")
             if length < total and mark is not None:
                 cache.rewind(read_mark(mark.state, cache))
         except (ModelError, ValueError) as error:

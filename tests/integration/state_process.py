@@ -1,6 +1,6 @@
 """Another process that is given a state: what it writes, one line for each order, is compared with the first one's.
 
-    python -m tests.integration.state_process MODEL FOLDER KV_TYPE THREADS CONTEXT_TOKENS ORDER…
+    python -m tests.integration.state_process BACKEND MODEL FOLDER KV_TYPE THREADS CONTEXT_TOKENS ORDER…
 
 An order is `all` (the whole state is loaded), or the length of one of its marks; then tokens are written, with a
 relay in the middle: the state is saved there and loaded again.
@@ -38,7 +38,24 @@ def room(size_bytes: int) -> NDArray[np.uint8]:
     return np.empty(size_bytes, np.uint8)
 
 
-def opened(path: Path, *, kv_type: str = "f16", threads: int = 1, context_tokens: int = 1024) -> Any:
+def opened(
+    path: Path,
+    *,
+    backend: str = "llamacpp",
+    kv_type: str = "f16",
+    threads: int = 1,
+    context_tokens: int = 1024,
+) -> Any:
+    if backend == "native":
+        from engine.backends.native import NativeBackend
+
+        return NativeBackend.open(
+            path,
+            name="Model",
+            context_tokens=context_tokens,
+            threads=threads,
+            cache_type=kv_type,  # type: ignore[arg-type]
+        )
     from engine.backends.llamacpp import LlamaCppBackend
 
     return LlamaCppBackend.open(
@@ -96,9 +113,13 @@ def read(folder: Path) -> ContextState:
     return ContextState(tokens, np.load(folder / "whole.npy"), tuple(marks), np.load(folder / "logits.npy"))
 
 
-def main(model: str, folder: str, kv_type: str, threads: str, context_tokens: str, *orders: str) -> None:
+def main(
+    name: str, model: str, folder: str, kv_type: str, threads: str, context_tokens: str, *orders: str
+) -> None:
     """Do the orders, one behind the other, in one context."""
-    backend = opened(Path(model), kv_type=kv_type, threads=int(threads), context_tokens=int(context_tokens))
+    backend = opened(
+        Path(model), backend=name, kv_type=kv_type, threads=int(threads), context_tokens=int(context_tokens)
+    )
     state = read(Path(folder))
     for order in orders:
         print(followed(backend, state, None if order == "all" else int(order)))

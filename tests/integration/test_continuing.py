@@ -1,4 +1,5 @@
-"""Answers that were cut off go on token for token, with llama.cpp itself: a small V4, and the built-in model.
+"""Answers that were cut off go on token for token, with llama.cpp itself: a small V4, and the built-in model; and with
+the native engine.
 
 Every process of a campaign is a backend, a keeper and a store of their own on the same folder; they are thrown away
 after any number of tokens. The whole engine is killed in `tests.support.session_campaign`.
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 from convert.conversion import convert
-from engine.backends.llamacpp import LlamaCppBackend
 from engine.contexts.keeper import ContextKeeper
 from engine.contexts.schedule import Schedule
 from engine.generation import GenerationRequest, NewText, Outcome, generate
@@ -21,6 +21,7 @@ from engine.store.journal_turns import Turn
 from engine.store.snapshots import SnapshotStore
 from tests.benchmarks.against_sweep import starter
 from tests.convert.conversions import checkpoint, job
+from tests.integration.state_process import opened as opened_model
 from tests.support.turn_records import TurnRecords
 
 pytestmark = pytest.mark.slow
@@ -29,7 +30,7 @@ SHORT = Schedule(prefill_tokens=96, prompt_tokens=32, least_gap_tokens=8, bytes_
 TEXT = "The deep sea begins where the light of day ends, and it is older than the land. "
 WRITTEN = 40
 Ids = tuple[int, ...]
-Open = Callable[[], LlamaCppBackend]
+Open = Callable[[], Any]
 
 
 class Killed(BaseException):
@@ -88,8 +89,11 @@ class Machine:
         return tuple(written), outcome, records.turn
 
 
-@pytest.fixture(scope="module", params=["V4", "starter"])
+@pytest.fixture(scope="module", params=["V4", "starter", "native V4", "native V4 with drafts"])
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    native = request.param.startswith("native")
+    if native:
+        pytest.importorskip("torch", reason="PyTorch is not installed")
     if request.param == "starter":
         try:
             path = starter()
@@ -97,11 +101,10 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             pytest.skip(str(error))
     else:
         root = tmp_path_factory.mktemp("v4")
-        source = checkpoint(root / "source", "0731", layers=4, seed=8)
-        (path,) = convert(job(source, root / "DeepSeek-V4-Flash-0731.gguf", draft="skip"))
-    yield lambda: LlamaCppBackend.open(
-        path, name=path.stem, context_tokens=1024, threads=1, on_progress=lambda _: True
-    )
+        drafts = request.param.endswith("drafts")
+        source = checkpoint(root / "source", "preview" if drafts else "0731", layers=4, seed=8)
+        (path,) = convert(job(source, root / f"{source.name}.gguf", draft="keep" if drafts else "skip"))
+    yield lambda: opened_model(path, backend="native" if native else "llamacpp")
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -1,4 +1,4 @@
-"""What is read again in a real conversation with a converted V4 model: next to nothing."""
+"""What is read again in a real conversation with a converted V4 model: next to nothing, whatever computes it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,16 +24,19 @@ PLAIN = THINKS | {"mode": "non-think", "max_tokens": 20}
 NEXT_TO_NOTHING = 34  # what is not worth reading in two parts, and the end of a prompt
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
+@pytest.fixture(scope="module", params=["llamacpp", "native"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
+    if request.param == "native":
+        pytest.importorskip("torch", reason="PyTorch is not installed")
     root = tmp_path_factory.mktemp("kept")
     folder = DataFolder(root)
     folder.create()
     source = checkpoint(root / "source", "0731", layers=4, seed=8)
     convert(job(source, folder.models / "DeepSeek-V4-Flash-0731.gguf", draft="skip"))
-    folder.settings.write_text("format = 1\ncontext_tokens = 4096\n")
+    folder.settings.write_text(f'format = 1\ncontext_tokens = 4096\nbackend = "{request.param}"\n')
     live = LiveEngine(root, "--model", "folder:DeepSeek-V4-Flash-0731.gguf")
-    live.wait_model()
+    model = live.wait_model()["model"]
+    assert model["backend"] == {"llamacpp": "llama.cpp"}.get(request.param, request.param)
     yield live
     live.close()
 

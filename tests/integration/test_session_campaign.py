@@ -11,11 +11,16 @@ from tests.support.session_campaign import Count, holds, run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.parametrize(("which", "kills", "seed"), [("v4", 10, 7), ("starter", 3, 7)])
+@pytest.mark.parametrize(
+    ("which", "backend", "kills", "seed"),
+    [("v4", "llamacpp", 10, 7), ("starter", "llamacpp", 3, 7), ("v4", "native", 4, 7)],
+)
 def test_nothing_shown_is_lost_and_what_goes_on_is_identical(
-    tmp_path: Path, which: str, kills: int, seed: int
+    tmp_path: Path, which: str, backend: str, kills: int, seed: int
 ) -> None:
-    count = run(tmp_path, kills=kills, seed=seed, which=which)
+    if backend == "native":
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    count = run(tmp_path, kills=kills, seed=seed, which=which, backend=backend)
     told = session_campaign.report(count, 0)
     assert holds(count), told
     assert count.cut_turns and count.compared, told

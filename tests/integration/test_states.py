@@ -2,6 +2,7 @@
 after whatever was there before. And bytes that are no state of the model are refused, and never given to llama.cpp."""
 
 import gc
+import importlib.util
 import subprocess
 import sys
 import weakref
@@ -36,26 +37,33 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 READ_TOKENS, WRITTEN_TOKENS = 600, 50
 """Beyond the 640 cells of V4's ring, and the 512 from which on one token's attention is divided among threads."""
-MODELS = ("llama", "gemma3", "flash", "pro")
-"""One that can be cut back, one with a window, and V4 with the layers of both sizes."""
+NATIVE = () if importlib.util.find_spec("torch") is None else ("native flash", "native pro")
+MODELS = ("llama", "gemma3", "flash", "pro", *NATIVE)
+"""One that can be cut back, one with a window, and V4 with the layers of both sizes, also by the native engine."""
 KV_TYPES = ("f16", "f32", "q8_0")
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory, starter_path: Path) -> Callable[[str], Path]:
-    made = {"starter": starter_path}
+    found = {"starter": starter_path}
 
-    def path(model: Any) -> Path:
-        if model not in made:
+    def path(named: Any) -> Path:
+        model = named.removeprefix("native ")
+        if model not in found:
             folder = tmp_path_factory.mktemp(model)
             if model in ("flash", "pro"):
                 source = checkpoint(folder / "source", "0731", layers=4, ratios=model, seed=8)
-                made[model] = convert(job(source, folder / f"{model}.gguf", draft="skip"))[0]
+                found[model] = convert(job(source, folder / f"{model}.gguf", draft="skip"))[0]
             else:
-                made[model] = small_model(folder / f"{model}.gguf", model, path("flash"))
-        return made[model]
+                found[model] = small_model(folder / f"{model}.gguf", model, path("flash"))
+        return found[model]
 
     return path
+
+
+def made(path: Path, model: str, **more: Any) -> Any:
+    """The backend that computes `model`."""
+    return opened(path, backend="native" if model in NATIVE else "llamacpp", **more)
 
 
 def begun(backend: Any) -> ContextState:
@@ -82,15 +90,16 @@ def places(backend: Any, state: ContextState) -> list[int | None]:
         *((model, kind, 1) for model in MODELS for kind in KV_TYPES),
         ("starter", "f16", 1),
         ("flash", "f16", 2),
+        *((model, "f16", 2) for model in NATIVE[:1]),
     ],
 )
 def test_another_process_goes_on_to_the_bit(
     paths: Callable[[str], Path], tmp_path: Path, model: str, kv_type: str, threads: int
 ) -> None:
-    backend = opened(paths(model), kv_type=kv_type, threads=threads)
+    backend = made(paths(model), model, kv_type=kv_type, threads=threads)
     state = begun(backend)
     orders = places(backend, state)
-    assert len(orders) == {"gemma3": 1, "flash": 3, "pro": 3}.get(model, 2)
+    assert len(orders) == {"gemma3": 1, "llama": 2, "starter": 2}.get(model, 3)
     if threads > 1:
         del orders[2:]  # threads that wait for each other take their time where other tests run beside them
     found = [followed(backend, state, order) for order in orders]
@@ -100,8 +109,8 @@ def test_another_process_goes_on_to_the_bit(
     # The other way round: it held something else before, in each case but the first.
     orders.reverse()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.state_process", str(paths(model)), str(tmp_path / "state"),
-         kv_type, str(threads), "1024", *arguments(orders)],
+        [sys.executable, "-m", "tests.integration.state_process", "native" if model in NATIVE else "llamacpp",
+         str(paths(model)), str(tmp_path / "state"), kv_type, str(threads), "1024", *arguments(orders)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -111,7 +120,7 @@ def test_another_process_goes_on_to_the_bit(
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request: pytest.FixtureRequest, paths: Callable[[str], Path]) -> Iterator[tuple[Any, Any]]:
     """Two contexts of one model."""
-    backends = [opened(paths(request.param)) for _ in range(2)]
+    backends = [made(paths(request.param), request.param) for _ in range(2)]
     yield backends[0], backends[1]
     for each in backends:
         each.close()
@@ -209,7 +218,8 @@ def test_a_reading_broken_off_leaves_no_trace_in_what_is_loaded(
     def cancelled() -> bool:
         nonlocal asked
         asked += 1
-        return asked > 60  # among the operations of a chunk, each of which asks
+        # Among the operations of a chunk, each of which asks; or among the layers.
+        return asked > (5 if first.facts.backend == "native" else 60)
 
     for before in ([], list(state.tokens)):
         asked = 0
@@ -219,13 +229,16 @@ def test_a_reading_broken_off_leaves_no_trace_in_what_is_loaded(
         assert written(first) == found
 
 
-@pytest.mark.parametrize("model", ["llama", "flash"])
+@pytest.mark.parametrize("model", ["llama", "flash", *NATIVE[:1]])
 @pytest.mark.parametrize("kv_type", ["f16", "f32"])
 def test_where_the_exact_keys_are_equal_the_bits_are(
     paths: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, model: str, kv_type: str
 ) -> None:
     """Two numbers of threads, two sizes of chunks, three of contexts; what differs need not, and does in some."""
-    from engine.backends import llamacpp
+    if model in NATIVE:
+        from engine.backends import native as module
+    else:
+        from engine.backends import llamacpp as module
 
     found: dict[str, set[str]] = {}
     state: ContextState | None = None
@@ -236,8 +249,8 @@ def test_where_the_exact_keys_are_equal_the_bits_are(
         (512, 2, 1024),
         (128, 1, 1024),
     ):
-        monkeypatch.setattr(llamacpp, "CHUNK_TOKENS", chunk)
-        backend = opened(paths(model), kv_type=kv_type, threads=threads, context_tokens=context_tokens)
+        monkeypatch.setattr(module, "CHUNK_TOKENS", chunk)
+        backend = made(paths(model), model, kv_type=kv_type, threads=threads, context_tokens=context_tokens)
         if state is None:
             state = begun(backend)
         backend.load(state)
@@ -250,8 +263,9 @@ def test_where_the_exact_keys_are_equal_the_bits_are(
         assert len(set.union(*found.values())) > 1, "nothing that the key names changes anything"
 
 
-def test_a_state_for_a_larger_context_is_refused(paths: Callable[[str], Path]) -> None:
-    large, small = opened(paths("flash")), opened(paths("flash"), context_tokens=512)
+@pytest.mark.parametrize("model", ["flash", *NATIVE[:1]])
+def test_a_state_for_a_larger_context_is_refused(paths: Callable[[str], Path], model: str) -> None:
+    large, small = made(paths(model), model), made(paths(model), model, context_tokens=512)
     state = begun(large)
     small.sync(TOKENS[:20], quiet, never)
     with pytest.raises(GenerationError, match="650 tokens and the context room for 512"):
@@ -304,7 +318,7 @@ def test_bytes_that_are_no_state_are_refused_and_the_context_goes_on(
 
 
 def test_states_of_other_models_are_refused(paths: Callable[[str], Path]) -> None:
-    backends = [opened(paths(model)) for model in MODELS]
+    backends = [made(paths(model), model) for model in MODELS]
     states = [begun(each) for each in backends]
     assert len({each.facts.state_key for each in backends}) == len(MODELS)
     for backend, own in zip(backends, states, strict=True):

@@ -1,12 +1,12 @@
 """Conversations that are killed at random moments, over and over, beside the same ones that nobody disturbs.
 
-    python -m tests.support.session_campaign --kills 300 --seed 1 [--model v4|starter]
+    python -m tests.support.session_campaign --kills 300 --seed 1 [--model v4|starter] [--backend llamacpp|native]
 
 A conversation is held over HTTP with the real engine process and a real model: a seeded V4 that was converted, or the
-starter. In episodes of some turns (questions, edits, retries, switches of branch and mode, new conversations, deleted
-and restored ones) the engine dies by SIGKILL: at a time drawn from the seed, at a drawn event of a reading or an
-answer, or at a fault point between two writes that belong together. It is started again, and what was cut off goes on
-by itself or when it is asked for, as the data folder's settings say.
+starter, computed by llama.cpp or (the V4) by the native engine. In episodes of some turns (questions, edits, retries,
+switches of branch and mode, new conversations, deleted and restored ones) the engine dies by SIGKILL: at a time drawn
+from the seed, at a drawn event of a reading or an answer, or at a fault point between two writes that belong together.
+It is started again, and what was cut off goes on by itself or when it is asked for, as the data folder's settings say.
 
 The same turns are held on a copy of the data folder, made before the episode, by an engine that nobody kills. After
 each death everything that was shown must be stored; after each episode every file must be in order; and an answer that
@@ -295,7 +295,15 @@ def _cuts(chance: random.Random, told: Told, seconds: float) -> list[Cut]:
     return cuts
 
 
-def run(folder: Path, *, kills: int, seed: int, which: str = "v4", log: bool = False) -> Count:
+def run(
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    which: str = "v4",
+    backend: str = "llamacpp",
+    log: bool = False,
+) -> Count:
     """Kill that many times. What is lost raises AssertionError; what is not alike stands in `Count.wrong`."""
     chance, count = random.Random(seed), Count()
     made = _model(folder) if which == "v4" else None
@@ -304,7 +312,7 @@ def run(folder: Path, *, kills: int, seed: int, which: str = "v4", log: bool = F
     began_s = time.monotonic()
     while sum(count.kills.values()) < kills:
         if count.episodes % FOLDER_EPISODES == 0:
-            engine = _begun(folder / f"data-{count.episodes}", which, made, chance)
+            engine = _begun(folder / f"data-{count.episodes}", which, made, chance, backend)
             engine.kills = count.kills
             course = Course(engine, (), which, chance)
         assert course is not None
@@ -327,7 +335,7 @@ def _model(folder: Path) -> Path:
     return made
 
 
-def _begun(root: Path, which: str, made: Path | None, chance: random.Random) -> MortalEngine:
+def _begun(root: Path, which: str, made: Path | None, chance: random.Random, backend: str) -> MortalEngine:
     data = DataFolder(root)
     data.create()
     if made is not None:
@@ -337,6 +345,7 @@ def _begun(root: Path, which: str, made: Path | None, chance: random.Random) -> 
         f"answer_tokens = {chance.choice((60, 120, 320) if which == 'v4' else (40, 80))}\nthinking_tokens = 25\n"
         f'resume = "{chance.choice(("offer", "continue"))}"\n'
         f"journal_sync_ms = {chance.choice((0, 100))}\nthreads = 1\n"
+        f'backend = "{backend}"\n'
     )
     return MortalEngine(root, f"folder:{V4_FILE}" if made is not None else "starter")
 
@@ -443,6 +452,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=random.randrange(10**9))
     parser.add_argument("--model", choices=("v4", "starter"), default="v4")
+    parser.add_argument("--backend", choices=("llamacpp", "native"), default="llamacpp")
     parser.add_argument(
         "--folder", type=Path, help="where to work; what is wrong is left there to be looked at"
     )
@@ -451,8 +461,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        count = run(folder, kills=options.kills, seed=options.seed, which=options.model, log=True)
-    print(f"seed {options.seed}, {options.model}: " + report(count, time.monotonic() - began_s))
+        count = run(
+            folder,
+            kills=options.kills,
+            seed=options.seed,
+            which=options.model,
+            backend=options.backend,
+            log=True,
+        )
+    print(
+        f"seed {options.seed}, {options.model}, {options.backend}: "
+        + report(count, time.monotonic() - began_s)
+    )
     return 0 if holds(count) else 1
 
 
