@@ -1,4 +1,5 @@
-"""ggml itself, for the formats that it defines: the library inside llama-cpp-python, called without it."""
+"""ggml itself, for the formats that it defines: the library inside llama-cpp-python, called without it; and which
+implementation of an operator its tests are about."""
 
 import ctypes
 import importlib.util
@@ -38,6 +39,14 @@ class Ggml:
 
     def encode_bf16(self, values: np.ndarray[Any, Any]) -> Any:
         return self.row("ggml_fp32_to_bf16_row_ref", values, np.zeros(values.shape, np.uint16), values.size)
+
+
+@pytest.fixture(autouse=True)
+def tested_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`test_reference.py` is about the reference, whatever fast paths there are; one thread, as others compute too."""
+    if request.path.name == "test_reference.py":
+        monkeypatch.setenv("SEAMOUNT_KERNELS", "reference")
+        pytest.importorskip("torch").set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -27,11 +27,6 @@ def close(found: torch.Tensor, x: np.ndarray, w: np.ndarray, noise: float = F32_
     return bool((lost <= noise * (np.abs(wide) @ np.abs(weights).T) + 1e-30).all())
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens", [0, 1, 2, 8, 9, 33])
 def test_the_sums_of_the_definition(kind: str, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
