@@ -55,7 +55,7 @@ def linear(x: Tensor, w: Tensor) -> Tensor:
 
 
 def rows_of(m: Matrix, ids: Tensor) -> Tensor:
-    """Rows by number: int64 [T] → F32 [T, columns]. IndexError for a number that is none."""
+    """Rows by number: int64 [T], from 0 → F32 [T, columns]. IndexError (on a processor) beyond the last."""
     return run("rows_of", products.rows_of, m, ids)
 
 

@@ -31,10 +31,13 @@ YARN = (16.0, 65536, 32.0, 1.0)
 WINDOW, R = 4, 8
 
 
-@pytest.fixture(autouse=True, params=["reference", "fast"])
+@pytest.fixture(params=["reference", "fast"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEAMOUNT_KERNELS", request.param)
     torch.set_num_threads(1)
+
+
+by_both = pytest.mark.usefixtures("kernels")
 
 
 def golden(name: str) -> dict[str, torch.Tensor]:
@@ -51,6 +54,7 @@ def matrix(w: torch.Tensor) -> Matrix:
     return Matrix("f32", *w.shape, w.contiguous())
 
 
+@by_both
 def test_hyper_connections() -> None:
     g = golden("hyper_connections")
     mixer = [g[f"weight:{name}"] for name in ("fn", "base", "scale")]
@@ -63,12 +67,14 @@ def test_hyper_connections() -> None:
     close(ops.collapse_streams(g["streams"], *head, **EPS), g["collapsed"])
 
 
+@by_both
 def test_norms() -> None:
     g = golden("norms")
     close(ops.rms_norm(g["x"], g["weight:weight"], 1e-6), g["y"])
     close(ops.rms_norm(g["heads"], None, 1e-6), g["y_heads"])
 
 
+@by_both
 @pytest.mark.parametrize(("kind", "theta", "yarn"), [("main", 1e4, None), ("compress", 1.6e5, YARN)])
 def test_rotary(kind: str, theta: float, yarn: Any) -> None:
     g = golden("rotary")
@@ -92,6 +98,7 @@ def projections(
     return kv, ops.linear(hidden, weights[f"{name}gate_proj.weight"]), weights[f"{name}position_bias"]
 
 
+@by_both
 def test_compressors() -> None:
     g = golden("compressors")
     pooled = ops.compress_csa(*projections(g["csa_hidden"], g, "csa:"), None)
@@ -117,6 +124,7 @@ def choice_of(
     return ops.causal_top_k(ops.index_scores(ops.hadamard(q), ops.hadamard(keys), weights, limits), limits, 2)
 
 
+@by_both
 def test_the_indexers_rows_and_choice() -> None:
     g = golden("compressors")
     pooled = ops.compress_csa(*projections(g["csa_hidden"], g, "csa:indexer."), None)
@@ -129,6 +137,7 @@ def test_the_indexers_rows_and_choice() -> None:
     close(ops.index_scores(g["q"], g["keys"], weights), g["scores"])
 
 
+@by_both
 @pytest.mark.parametrize("kind", ["window", "csa", "hca"])
 def test_whole_attention_layers(kind: str) -> None:
     g = golden("attention")
@@ -169,6 +178,7 @@ class Routed:
         return ExpertMatrices(matrix(gate), matrix(up), matrix(self._down[expert]))
 
 
+@by_both
 @pytest.mark.parametrize("kind", ["top", "hash"])
 def test_routers_and_experts(kind: str) -> None:
     g = golden("experts")
@@ -184,6 +194,7 @@ def test_routers_and_experts(kind: str) -> None:
     close(ops.experts(g["x"], chosen, weights, bank, 0.6), g[f"{kind}_y"])
 
 
+@by_both
 def test_the_shared_expert() -> None:
     g = golden("experts")
     three = ExpertMatrices(*(matrix(g[f"shared:{part}_proj.weight"]) for part in ("gate", "up", "down")))

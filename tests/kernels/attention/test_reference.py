@@ -110,9 +110,9 @@ def test_half_types() -> None:
 def test_memory_is_bounded_by_slices(far: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "SLICE_NUMBERS", 1 << 16)
     seeded = Seeded(5)
-    tokens, rows, heads, d, k = 512, 512, 4, 64, 64
+    tokens, rows, heads, d, k = 256, 1024, 4, 64, 64
     q, window, sinks = seeded.normal(tokens, heads, d), seeded.normal(tokens, d), seeded.normal(heads)
-    limits = torch.arange(tokens)
+    limits = torch.arange(tokens) * 4
     visible = limits if far == "limits" else ops.causal_top_k(seeded.normal(tokens, rows), limits, k)
     compressed = seeded.normal(rows, d)
     with LiveMemory() as memory, torch.no_grad():

@@ -55,13 +55,13 @@ def test_any_leading_axes_and_types() -> None:
     assert ops.product(x.double(), matrix).dtype == torch.float64
 
 
-@pytest.mark.parametrize("tokens", [2, 12])
+@pytest.mark.parametrize("tokens", [2, 9])
 def test_gradients(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "BAND_NUMBERS", 200)
+    monkeypatch.setattr(reference, "BAND_NUMBERS", 64)
     seeded = Seeded(7)
     for kind in KINDS:
-        matrix, _ = seeded.matrix(kind, 10, 64)
-        assert torch.autograd.gradcheck(lambda x, m=matrix: ops.product(x, m), seeded.double(tokens, 64))
+        matrix, _ = seeded.matrix(kind, 4, 32)
+        assert torch.autograd.gradcheck(lambda x, m=matrix: ops.product(x, m), seeded.double(tokens, 32))
     x, w = seeded.double(tokens, 5), seeded.double(3, 5)
     assert torch.autograd.gradcheck(ops.linear, (x, w))
     wo_a, _ = seeded.matrix("f32", 6, 10)
