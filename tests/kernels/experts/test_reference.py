@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the native 
 
 from kernels import ops  # noqa: E402
 from kernels.experts import reference  # noqa: E402
+from tests.kernels.live_memory import LiveMemory  # noqa: E402
 from tests.kernels.seeded_operands import KINDS, Bank, Seeded  # noqa: E402
 
 
@@ -108,3 +109,19 @@ def test_gradients(tokens: int) -> None:
     assert torch.autograd.gradcheck(lambda x, w: ops.experts(x, chosen, w, bank, 0.5), (x, weights))
     gate, up = seeded.double(tokens, 3), seeded.double(tokens, 3)
     assert torch.autograd.gradcheck(lambda g, u: ops.swiglu(g, u, 0.5), (gate, up))
+
+
+def test_single_outputs_are_held_for_a_slice_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded = Seeded(6)
+    tokens, used, hidden = 512, 4, 32
+    bank = seeded.bank(6, hidden, 32)
+    x, chosen = seeded.normal(tokens, hidden), seeded.whole(0, 6, tokens, used)
+    peaks: list[int] = []
+    for numbers in (1 << 12, 1 << 30):
+        monkeypatch.setattr(reference, "SLICE_NUMBERS", numbers)
+        with LiveMemory() as memory, torch.no_grad():
+            ops.experts(x, chosen, torch.ones(tokens, used), bank, 1.0)
+        peaks.append(memory.peak_bytes)
+    result = 4 * tokens * hidden
+    assert peaks[0] < 3 * result
+    assert peaks[1] > used * result
