@@ -85,13 +85,18 @@ class DraftCache:
         self.ring.stage(stored, all_kept=all_kept, first=first)
         self._staged = hidden if all_kept else hidden[-1:].clone()
 
-    def commit(self, end: int, count: int) -> None:
-        """The first `count` of the pass's tokens have been read; `end` are there now."""
+    def prepare(self, count: int) -> None:
+        """Take the memory that `commit` of the pass's first `count` tokens needs."""
+        if self._staged is not None:
+            last = min(count, len(self._staged))
+            self._staged = self._staged[last - 1 : last].clone()
+
+    def commit(self, end: int) -> None:
+        """The pass's tokens before `end`, as prepared, have been read."""
         if self._staged is None:
             return
-        self.hidden = self._staged[min(count, len(self._staged)) - 1].clone()
+        self.hidden, self._staged = self._staged[0], None
         self.ring.commit(end)
-        self._staged = None
 
     def drop(self) -> None:
         """Nothing is staged any more."""
@@ -199,11 +204,16 @@ class SequenceCache:
             return
         end = self.position + count
         for layer in self.layers:
+            for each in layer.compressors:
+                each.prepare(end)
+        if self.draft is not None:
+            self.draft.prepare(count)
+        for layer in self.layers:  # from here on no memory is taken, so nothing fails half way
             layer.ring.commit(end)
             for each in layer.compressors:
                 each.commit(end)
         if self.draft is not None:
-            self.draft.commit(end, count)
+            self.draft.commit(end)
         self.position, self.pass_tokens = end, 0
 
     def drop(self) -> None:

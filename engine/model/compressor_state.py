@@ -68,15 +68,21 @@ class CompressorState:
             (kv[before], gate[before]) if overlap else None,
         )
 
-    def commit(self, end: int) -> None:
-        """The staged tokens before `end` have been read, and the rows of their whole groups are there."""
+    def prepare(self, end: int) -> None:
+        """Take the memory that `commit` needs, which then cannot fail."""
         if self._staged is None:
             return
         kept, kv, gate = self._staged
         first = first_needed(self.ratio, end)
         tail = slice(first - kept, end - kept)
-        self.kv, self.gate = kv[tail].clone(), gate[tail].clone()
-        self.first, self.position, self._staged = first, end, None
+        self._staged = (first, kv[tail].clone(), gate[tail].clone())
+
+    def commit(self, end: int) -> None:
+        """The staged tokens before `end`, as prepared, have been read; the rows of their whole groups are there."""
+        if self._staged is None:
+            return
+        self.first, self.kv, self.gate = self._staged
+        self.position, self._staged = end, None
         self.rows.settle(end // self.ratio)
 
     def drop(self) -> None:

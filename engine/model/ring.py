@@ -37,12 +37,15 @@ class Ring:
         self._staged_first = (self.end if first is None else first) + skipped
 
     def commit(self, end: int) -> None:
-        """The staged rows of tokens before `end` are there now, and none is staged."""
+        """The staged rows of tokens before `end` are there now, and none is staged. Takes no memory."""
         if self._staged is None:
             return
         first = max(self._staged_first, end - self.window)
         rows = self._staged[first - self._staged_first : end - self._staged_first]
-        self._slots[self._places(first, end)] = rows
+        slot = first % self.window
+        straight = min(len(rows), self.window - slot)
+        self._slots[slot : slot + straight] = rows[:straight]
+        self._slots[: len(rows) - straight] = rows[straight:]
         self.first, self.end = max(self.first, end - self.window), end
         self._staged = None
 

@@ -154,6 +154,27 @@ def test_the_first_tokens_of_a_pass_can_be_kept_alone(small: NetworkConfig, coun
     assert (content(cache), cache.position) == (content(fresh), 126 + count)
 
 
+@pytest.mark.parametrize("fails_at", [0, 1, 2])
+def test_a_commit_that_finds_no_memory_changes_nothing(
+    small: NetworkConfig, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    cache = SequenceCache(small, "f32")
+    read(cache, 126, drawn(0))
+    before = content(cache)
+    cache.begin(5, all_kept=True)
+    stage(cache, 5, drawn(1))
+    compressors = [each for layer in cache.layers for each in layer.compressors]
+
+    def no_memory(end: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(compressors[fails_at], "prepare", no_memory)
+    with pytest.raises(MemoryError):
+        cache.commit(3)
+    cache.drop()
+    assert (content(cache), cache.position) == (before, 126)
+
+
 def test_of_a_pass_that_keeps_all_no_fewer_can_be_kept(small: NetworkConfig) -> None:
     cache = SequenceCache(small, "f32")
     cache.begin(5, all_kept=False)

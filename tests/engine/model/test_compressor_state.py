@@ -25,6 +25,7 @@ def read(held: CompressorState, count: int, kept: int | None = None) -> list[flo
     assert torch.equal(groups.gate, -groups.kv)
     number = len(groups.kv) // held.ratio
     held.rows.stage(raw(groups.first, number))
+    held.prepare(first + (count if kept is None else kept))
     held.commit(first + (count if kept is None else kept))
     before = [] if groups.previous is None else groups.previous[0].flatten().tolist()
     return [*before, *groups.kv.flatten().tolist()]

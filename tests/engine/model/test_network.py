@@ -1,5 +1,7 @@
 """The network over contexts: cuts, sequences, bits, cancelling, and what is refused."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -292,3 +294,36 @@ def test_a_caller_that_asks_for_nonsense_is_told(network: Network, tmp_path: Pat
     ):
         with pytest.raises(ValueError, match=r"a pass needs|tokens are|another network"):
             network.forward(parts)
+
+
+LONG_PASS = """
+import resource, sys
+from pathlib import Path
+import torch
+from tests.engine.model.small_network import drawn_tokens, small_network
+torch.set_num_threads(1)
+network = small_network(
+    Path(sys.argv[1]), layers=2, compress_ratios=[4, 128, 0], num_hash_layers=0, drafts=False
+)
+network.forward([(network.new_cache(), drawn_tokens(64))], logits="none")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+network.forward([(network.new_cache(), drawn_tokens(16384))], logits="none")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux alone")
+def test_a_long_pass_does_not_hold_tokens_times_rows(tmp_path: Path) -> None:
+    """16,384 tokens at once, 4,096 rows to choose from: a score of each for each is 256 MiB, and choosing from them
+    takes four times as much again. The pass's own rows and streams are about 18 KiB a token: 294 MiB are seen."""
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", LONG_PASS, str(tmp_path)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 400 << 10
