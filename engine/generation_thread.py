@@ -95,9 +95,10 @@ class GenerationThread:
 
     @property
     def load_waiting(self) -> str | None:
-        """The model of the next load that has not begun."""
+        """The model of the load that runs, which may not have come to its opening yet; else of the next one."""
         with self._condition:
-            return next((item.model_id for item in self._queue if isinstance(item, _Load)), None)
+            found = [item.model_id for item in (self._active, *self._queue) if isinstance(item, _Load)]
+        return found[0] if found else None
 
     def start(self) -> None:
         """Begin to work."""

@@ -232,6 +232,9 @@ class ModelHost:
             if before is not None and not self._stop.is_set():
                 try:
                     self._open(*before)
+                    # What was asked for cannot be had, so what is loaded next is not to fail by it again.
+                    if self.asked_backend is not None:
+                        self.asked_backend = before[1].backend
                 except SeamountError as error:
                     _logger.warning("the model before it cannot be loaded again either: %s", error.text)
             raise

@@ -165,7 +165,9 @@ def _choose_model(client: EngineClient, named: str | None, backend: BackendChoic
     while status.loading_model_id is not None:
         time.sleep(0.05)
         status = client.status()
-    if status.error is not None and (status.model is None or status.model.id != named):
+    loaded = status.model
+    missed = loaded is None or loaded.id != named or (backend == "native" and loaded.backend != backend)
+    if status.error is not None and missed:
         raise EngineSaidNo(status.error.text)
 
 

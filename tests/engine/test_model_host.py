@@ -295,3 +295,28 @@ def test_memory_is_asked_of_the_loaded_model_alone(opening: Opening) -> None:
     model_host.close()
     assert not model_host.reads_its_file_again
     assert (model_host.relieve(50), model_host.needed_mapped_bytes) == (0, 0)
+
+
+def test_what_computes_is_asked_for_apart_from_the_settings(opening: Opening) -> None:
+    """Another backend loads the same model again; the one that "auto" means anyway does not."""
+    model_host = host(opening)
+    model_host.load("a")
+    assert model_host.wishes("a").backend == "auto"
+    model_host.asked_backend = "llamacpp"
+    model_host.load("a")
+    assert len(opening.opened) == 1
+    model_host.asked_backend = "native"
+    assert model_host.wishes("a").backend == "native"
+    assert model_host.wishes("a", Choices(context_tokens=999)) == Wishes(999, threads=3, backend="native")
+    model_host.load("a")
+    model_host.load("a")
+    assert len(opening.opened) == 2
+    opened = model_host.opened
+    assert opened is not None and opened[1].backend == "native"
+    # What fails by it leaves the model before it, and is not asked for again.
+    model_host.asked_backend = "llamacpp"
+    opening.fails["b"] = ModelFileError("It", "is none", "choose another")
+    model_host.load("b")
+    assert model_host.loaded_id == "a" and model_host.error is not None
+    assert model_host.wishes("a").backend == "native"
+    assert host(opening, settings=Settings(backend="native")).wishes("a").backend == "native"

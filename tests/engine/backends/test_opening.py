@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.backends import llama_loading, llama_rehearsal, load_guard, opening
+from engine.backends.base import Backend
 from engine.backends.llamacpp import LlamaCppBackend
 from engine.backends.opening import check_fits, gpus_now, open_backend
 from engine.backends.read_ahead import available
@@ -323,3 +324,70 @@ def test_a_llama_cpp_that_does_not_answer_has_no_gpus(
     monkeypatch.setattr(hardware, "llama_cpp", lambda: "it did not answer within 60 s")
     assert gpus_now() == ()
     assert "it did not answer" in caplog.text
+
+
+def small_v4(path: Path) -> Path:
+    """A V4 with true headers; its numbers are of no matter."""
+    small = {key: value for key, value in SMALL.items() if key != "num_hash_layers"}
+    write_synthetic(path, synthetic_shape(layers=2, overrides=small))
+    return path
+
+
+def natively(path: Path, context_tokens: int = 64) -> Backend:
+    wishes = Wishes(context_tokens, threads=1, backend="native")
+    return open_backend(entry(path), wishes=wishes, on_progress=lambda _fraction: True)
+
+
+def test_the_native_engine_opens_what_it_is_asked_for_by_its_own_plan(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    path = small_v4(tmp_path / "m.gguf")
+    backend = natively(path)
+    try:
+        plan = backend.plan
+        assert backend.facts.backend == "native" and backend.facts.name == "My model"
+        assert plan is not None and plan.computed_by == "native"
+        assert (backend.facts.context_tokens, backend.facts.threads) == (64, 1)
+        backend.sync([5, 6, 7], lambda *_: None, lambda: False)
+        backend.step(8)
+        taken = backend.taken
+        assert taken is not None and 0 < taken.ram_bytes <= plan.part_bytes("cache", "ram")
+    finally:
+        backend.close()
+    auto = open_backend(entry(path), wishes=Wishes(64, threads=1), on_progress=lambda _fraction: True)
+    assert auto.facts.backend == "llama.cpp"
+    auto.close()
+
+
+def test_what_the_native_engine_cannot_compute_is_refused_before_anything_is_loaded(
+    tmp_path: Path, starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "engine.backends.native", None)
+    with pytest.raises(ModelFileError) as refused:
+        natively(starter_path)
+    assert "architecture llama, and that engine computes deepseek4 alone" in refused.value.text
+    path = small_v4(tmp_path / "m.gguf")
+    memory = hardware.Memory(4 * 10**9, 700_000_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(hardware, "memory", lambda: memory)
+        with pytest.raises(DoesNotFit, match="the native engine needs"):
+            natively(path, 1 << 20)
+    # Without PyTorch.
+    with pytest.raises(ModelLoadError, match="needs PyTorch, which could not be loaded"):
+        natively(path)
+    monkeypatch.setattr(opening, "find_spec", lambda _name: None)
+    with pytest.raises(ModelLoadError) as lacking:
+        natively(path)
+    assert 'which is not installed; get it with `pip install "seamount[native]"`' in lacking.value.text
+
+
+def test_what_will_not_fit_natively_is_told_while_the_other_one_is_loaded(
+    tmp_path: Path, starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_v4(tmp_path / "m.gguf")
+    loaded = plan_for(sizes_of_file(path), Wishes(64))
+    wishes = Wishes(1 << 20, backend="native")
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(4 * 10**9, 700_000_000))
+    with pytest.raises(DoesNotFit, match="the native engine needs"):
+        check_fits(entry(path), wishes=wishes, loaded=loaded)
+    # What else is wrong is found when it is opened.
+    check_fits(entry(starter_path), wishes=wishes, loaded=loaded)
