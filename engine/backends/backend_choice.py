@@ -2,9 +2,8 @@
 
 Owns: what "auto" means, and the reason. Pure; does not know how a backend is opened (`opening`).
 
-llama.cpp in every case for now. The native engine gives the same answers and can be brought back to any state bit for
-bit, but on the machines that were measured it reads and writes fewer tokens a second (docs/native.md), and a person who
-has not asked for it would only notice that.
+llama.cpp in every case for now. The native engine is written to be exact and to come back to any state bit for bit
+(docs/native.md), and is not the quicker one yet: a person who has not asked for it would only notice that.
 """
 
 from typing import Literal
