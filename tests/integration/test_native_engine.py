@@ -19,7 +19,13 @@ from tests.integration.live_engine import LiveEngine
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = pytest.mark.slow
 
-SETTINGS = 'format = 1\ncontext_tokens = 2048\nanswer_tokens = 24\nthreads = 1\nmodel_titles = false\nmode = "non-think"\n'
+SETTINGS = """format = 1
+context_tokens = 2048
+answer_tokens = 24
+threads = 1
+model_titles = false
+mode = "non-think"
+"""
 ASKED: Any = {"sampling": {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "seed": 7}, "mode": "non-think"}
 QUESTION = "The deep sea begins where the light of day ends. " * 8
 
