@@ -157,7 +157,8 @@ def true_shapes(folder: Path) -> Iterator[Trace | FromLlama | Halves | str]:
         trace, started = Trace(reference), time.monotonic()
         with network(source) as model:
             follow(model, ids, sizes, trace)
-        yield f"true shapes from the folder, {way}: {trace.summary}, {time.monotonic() - started:.0f} s"
+        elapsed_s = time.monotonic() - started
+        yield f"true shapes from the folder, {way}: {trace.summary}, {elapsed_s:.0f} s"
         yield trace
     yield halves("true shapes", source, ids)
     (bf16,) = convert(job(source, folder / "bf16.gguf", dense="bf16", draft="skip"))

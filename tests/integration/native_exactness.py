@@ -335,7 +335,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             for found in distances.true_shapes(Path(folder)):
                 misses = [] if isinstance(found, str) else found.misses
-                print(*([] if isinstance(found, Trace) else [found]), *misses, sep="\n  ", flush=True)
+                lines = [*([] if isinstance(found, Trace) else [str(found)]), *misses]
+                print(*lines, sep="\n  ", end="\n" if lines else "", flush=True)
                 right &= not misses
     return int(not right)
 
