@@ -304,7 +304,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first of them")
     parser.add_argument("--long", action="store_true", help="16,384 tokens, too")
     parser.add_argument(
-        "--true-shapes", action="store_true", help="two layers of Flash's, too: 9 GB of memory"
+        "--true-shapes", action="store_true", help="two layers of Flash's, too: up to 13 GB of memory"
     )
     options = parser.parse_args()
     if not READY.exists():
