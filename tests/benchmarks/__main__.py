@@ -20,6 +20,7 @@ BENCHMARKS = (
     "sessions",
     "snapshots",
     "relays",
+    "native_speed",
 )
 
 
