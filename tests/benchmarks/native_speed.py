@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.native_speed            # a minute or two
 
-A synthetic model of Flash's true layer shapes (`synthetic_v4`), routed by token id so that both engines go to the same
-experts. Both have it loaded, compute with as many threads, keep their contexts in F32 and read the same tokens in turns;
-told are medians and ratios. The logits of both are compared, so that no ratio is told of something else. The load of the
-machine is printed: other work disturbs what is slower.
+A synthetic model of Flash's true layer shapes (`synthetic_v4`), routed by token id so that both engines go to the
+same experts. Both have it loaded, compute with as many threads, keep their contexts in F32 and read the same tokens in
+turns; told are medians and ratios. The logits of both are compared, so that no ratio is told of something else. The
+load of the machine is printed: other work disturbs what is slower.
 """
 
 import argparse
