@@ -19,10 +19,20 @@ from kernels.matrices import Matrix
 
 VARIABLE = "SEAMOUNT_KERNELS"
 FAST_PATHS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("expert", "cpu"): ("kernels.experts.cpu",),
-    ("experts", "cpu"): ("kernels.experts.cpu",),
-    ("grouped_projection", "cpu"): ("kernels.product.cpu",),
-    ("product", "cpu"): ("kernels.product.cpu",),
+    ("dequantised", "cuda"): ("kernels.product.triton_products",),
+    ("product", "cuda"): ("kernels.product.triton_products",),
+    ("linear", "cuda"): ("kernels.product.triton_products",),
+    ("grouped_projection", "cuda"): ("kernels.product.triton_products",),
+    ("rms_norm", "cuda"): ("kernels.norm.triton_norm",),
+    ("rotate", "cuda"): ("kernels.rotary.triton_rotary",),
+    ("hadamard", "cuda"): ("kernels.indexer.triton_indexer",),
+    ("index_scores", "cuda"): ("kernels.indexer.triton_indexer",),
+    ("attend", "cuda"): ("kernels.attention.triton_attention",),
+    ("mix_streams", "cuda"): ("kernels.hyper_connections.triton_streams",),
+    ("merge_streams", "cuda"): ("kernels.hyper_connections.triton_streams",),
+    ("collapse_streams", "cuda"): ("kernels.hyper_connections.triton_streams",),
+    ("route", "cuda"): ("kernels.router.triton_router",),
+    ("experts", "cuda"): ("kernels.experts.triton_mxfp4",),
 }
 """(operator, type of device) → modules, the first that accepts is taken."""
 

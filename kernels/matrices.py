@@ -9,14 +9,15 @@ from typing import Literal
 
 import torch
 
-Kind = Literal["f32", "bf16", "f16", "q8_0", "mxfp4", "fp4", "fp8"]
+Kind = Literal["f32", "bf16", "f16", "q8_0", "q8", "mxfp4", "fp4", "fp8"]
 """f32, bf16, f16: plain. q8_0, mxfp4: GGUF's blocks of 32 along a row (34 and 17 bytes). fp4: the checkpoint's
-(low nibble = even index) with one E8M0 scale for 32 along a row. fp8: E4M3 with one E8M0 scale for 128 x 128."""
+(low nibble = even index) with one E8M0 scale for 32 along a row. fp8: E4M3 with one E8M0 scale for 128 x 128. q8:
+q8_0's numbers with the scales apart (`device_layout`)."""
 
 PLAIN: dict[Kind, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 BLOCK = 32
 TILE = 128
-_BLOCK_BYTES: dict[Kind, int] = {"q8_0": 34, "mxfp4": 17, "fp4": 16}
+_BLOCK_BYTES: dict[Kind, int] = {"q8_0": 34, "q8": 32, "mxfp4": 17, "fp4": 16}
 
 
 def stored_columns(kind: Kind, columns: int) -> int:
@@ -38,7 +39,8 @@ class Matrix:
     data: torch.Tensor
     """f32, bf16, f16: [rows, columns] of that type. Else uint8 [rows, stored_columns]."""
     scale: torch.Tensor | None = None
-    """uint8. fp4: [rows, columns / 32]. fp8: [ceil(rows / 128), ceil(columns / 128)]. Else None."""
+    """uint8. fp4: [rows, columns / 32]. q8: [rows, columns / 16], F16 in two bytes each. fp8: [ceil(rows / 128),
+    ceil(columns / 128)]. Else None."""
 
     def __post_init__(self) -> None:
         wanted = (self.rows, stored_columns(self.kind, self.columns))
@@ -49,6 +51,7 @@ class Matrix:
             )
         scales = {
             "fp4": (self.rows, self.columns // BLOCK),
+            "q8": (self.rows, self.columns // BLOCK * 2),
             "fp8": (-(-self.rows // TILE), -(-self.columns // TILE)),
         }.get(self.kind)
         if (None if self.scale is None else tuple(self.scale.shape)) != scales:

@@ -15,6 +15,7 @@ from engine.model.attention import Span, frequencies
 from engine.model.block import Block
 from engine.model.cache import SequenceCache
 from engine.model.config import NetworkConfig
+from engine.model.devices import exhausted
 from engine.model.draft import DraftBlock
 from engine.model.expert_store import ExpertStore
 from engine.model.model_error import ModelError
@@ -87,14 +88,19 @@ class Network:
         with torch.no_grad(), self.experts.passing():
             try:
                 found = self._passed(parts, logits, cancelled, watch, all_kept=not commit)
-            except BaseException:
+                if commit:
+                    for cache in caches:
+                        cache.commit()
+                return found
+            except BaseException as error:
                 for cache in caches:
                     cache.drop()
-                raise
-            if commit:
-                for cache in caches:
-                    cache.commit()
-        return found
+                if self.device.type != "cuda" or not isinstance(error, torch.OutOfMemoryError):
+                    raise
+        # Said only here: while the error is at hand, what the pass had taken is not free.
+        tokens = sum(len(tokens) for _, tokens in parts)
+        held = max(cache.position for cache in caches)
+        raise exhausted(self.config, self.device, tokens, held, self.activations)
 
     def propose(self, cache: SequenceCache, token: int) -> torch.Tensor | None:
         """The draft block's logits F32 [vocabulary] for the token after `token`, which comes next in `cache`; None

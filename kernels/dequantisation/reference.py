@@ -38,6 +38,8 @@ def decoded_rows(m: Matrix, rows: slice | torch.Tensor) -> torch.Tensor:
         codes = block[..., 1:]
         values = torch.cat((looked_up(_LOW, codes), looked_up(_HIGH, codes)), dim=-1)
         return scaled(values, powers(block[..., 0]))
+    if m.kind == "q8" and m.scale is not None:
+        return scaled(data.view(torch.int8).float(), m.scale[rows].view(torch.float16).float())
     block = data.view(len(data), m.columns // BLOCK, 2 + BLOCK)  # q8_0
     d = block[..., :2].clone(memory_format=torch.contiguous_format).view(torch.float16).squeeze(-1).float()
     return scaled(block[..., 2:].view(torch.int8).float(), d)
