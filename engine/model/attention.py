@@ -206,7 +206,7 @@ class Attention:
             q = ops.fake_fp4(ops.hadamard(q))
         scale = (c.index_head_dim * c.index_n_heads) ** -0.5
         heads = ops.product(x.float(), weights.weights_proj) * scale
-        keys = state.form.read(state.rows.rows, torch.float32)
+        keys = state.form.read(state.rows.rows, q.dtype)
         choices: list[torch.Tensor] = []
         scores: list[torch.Tensor] = []
         step = max(1, SCORES_AT_ONCE // max(1, rows))

@@ -32,6 +32,8 @@ RESERVE_BYTES = 512 << 20
 """Left alone: the driver's own, kernels that are loaded, what an allocator cannot join together."""
 OLDEST_CAPABILITY = (8, 0)
 """Ampere: the first with BF16 in its matrix units."""
+# An expert's 13 MB cross PCIe in a quarter of a millisecond; in torch a processor takes longer to compute it, so a
+# single token's experts are uploaded too.
 FP4_KINDS = ("mxfp4", "fp4")
 T = TypeVar("T")
 
@@ -111,6 +113,7 @@ def place(
             staging=staging,
             ram_bytes=ram_bytes,
             pinned=ram_bytes > 0,
+            upload_tokens=1,
         )
         if weights.checks is not None:
             for layer in layers:

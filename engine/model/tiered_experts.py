@@ -35,7 +35,8 @@ class TieredExperts:
     banks: of each layer, the draft block's last, all with as many experts. slots: room on the device, of which the
     last `staging` are kept free for uploads; None: there is no device. ram_bytes: for copies in memory. step_bytes:
     copied after a pass at most. pinned: copies in memory are such that a GPU reads them by itself. apart: whether slots
-    and memory are computed with separately (None: if the slots lie on a device that is not the processor). Raises
+    and memory are computed with separately (None: if the slots lie on a device that is not the processor).
+    upload_tokens: from so many tokens on, experts without a slot are uploaded for the pass. Raises
     ValueError where a step could not copy one expert.
     """
 
@@ -50,10 +51,11 @@ class TieredExperts:
         step_bytes: int = STEP_BYTES,
         pinned: bool = False,
         apart: bool | None = None,
+        upload_tokens: int = UPLOAD_TOKENS,
     ) -> None:
         self._banks, self._policy = list(banks), policy
         self._slots = slots or PlainSlots(0, banks[0].matrices(0))
-        self._apart = apart
+        self._apart, self._upload_tokens = apart, upload_tokens
         self._step_bytes, self._pinned = step_bytes, pinned
         sizes = [copy_bytes(bank.matrices(0)) for bank in self._banks]
         if step_bytes < max(sizes):
@@ -207,7 +209,7 @@ class TieredExperts:
         """Some on the device, some elsewhere: each choice's output by itself, then sums in the order of `chosen`."""
         outputs = x.new_zeros(*chosen.shape, x.shape[1], dtype=torch.float32)
         slots = self._table(layer, x.device)[chosen]
-        uploads = chosen.shape[0] >= UPLOAD_TOKENS and len(self._staging) > 0
+        uploads = chosen.shape[0] >= self._upload_tokens and len(self._staging) > 0
         here = None if uploads else (x.float().cpu(), chosen.cpu(), weights.cpu())
         self._add_slots(outputs, x, slots, weights, limit)
         if here is None:

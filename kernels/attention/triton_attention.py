@@ -50,7 +50,7 @@ def _attend(
     heads: tl.constexpr, d: tl.constexpr, width: tl.constexpr, some: tl.constexpr, rows: tl.constexpr,
     cut: tl.constexpr, mode: tl.constexpr, place_size: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
-    """mode 0: the window alone; 1: numbers in visible [T, places], -1 in front; 2: limits in visible [T].
+    """mode 0: the window alone; 1: numbers in visible [T, places], -1 for none; 2: limits in visible [T].
 
     cut 0: out [T, heads, d]. Else out F32 [T, parts, heads, d] of sums, with tops and norms [T, parts, heads].
     """
@@ -72,8 +72,11 @@ def _attend(
         if mode == 1:
             choice = tl.arange(0, place_size)
             numbers = tl.load(visible + token * places + choice, mask=choice < places, other=-1)
-            end = tl.sum((numbers >= 0).to(tl.int32), axis=0)
-            visible += token * places + places - end
+            # Places before the first number that is one, and behind the last, differ between a token alone and with
+            # others: they must not move the cuts.
+            lead = tl.min(tl.where(numbers >= 0, choice, places), axis=0)
+            end = tl.max(tl.where(numbers >= 0, choice + 1, 0), axis=0) - lead
+            visible += token * places + lead
         else:
             end = tl.load(visible + token).to(tl.int32)
         start = 0
@@ -86,7 +89,8 @@ def _attend(
             seen = index < end
             row = index
             if mode == 1:
-                row = tl.load(visible + index, mask=seen, other=0).to(tl.int32)
+                row = tl.load(visible + index, mask=seen, other=-1).to(tl.int32)
+                seen &= row >= 0
             top, norm, total = _taken(
                 query, compressed, row, seen, top, norm, total, scale, d, width, precision
             )

@@ -40,30 +40,31 @@ def _powers(codes):
 @triton.jit
 def _numbers(data, scale, row, piece, within, mask, mask_scale, columns: tl.constexpr, kind: tl.constexpr):
     """Numbers F32 [rows, pieces, 16] and what they are to be multiplied by, [rows, pieces]."""
+    # One branch is compiled. Each assigns and none returns: what stands behind a return is compiled too.
     column = piece[:, None] * 16 + within[None, :]
     at = row[:, None, None] * columns + column[None, :, :]
     if kind == 0:
-        return tl.load(data + at, mask=mask, other=0.0).to(tl.float32), mask_scale.to(tl.float32)
-    if kind == 1:
-        factor = tl.load(
-            scale + row[:, None] * (columns // 32) + piece[None, :] // 2, mask=mask_scale, other=0.0
-        )
-        return tl.load(data + at, mask=mask, other=0).to(tl.float32), factor.to(tl.float32)
-    if kind == 2:
-        tiles: tl.constexpr = (columns + 127) // 128
-        factor = tl.load(
-            scale + (row[:, None] // 128) * tiles + piece[None, :] // 8, mask=mask_scale, other=0
-        )
+        numbers = tl.load(data + at, mask=mask, other=0.0).to(tl.float32)
+        factor = mask_scale.to(tl.float32)
+    elif kind == 1:
+        half = row[:, None] * (columns // 32) + piece[None, :] // 2
+        factor = tl.load(scale + half, mask=mask_scale, other=0.0).to(tl.float32)
+        numbers = tl.load(data + at, mask=mask, other=0).to(tl.float32)
+    elif kind == 2:
+        tile = (row[:, None] // 128) * ((columns + 127) // 128) + piece[None, :] // 8
+        factor = _powers(tl.load(scale + tile, mask=mask_scale, other=0)) * 256.0
         bits = tl.load(data + at, mask=mask, other=0).to(tl.uint16)
-        small = (((bits & 128) << 8) | ((bits & 127) << 7)).to(tl.float16, bitcast=True).to(tl.float32)
+        numbers = (((bits & 128) << 8) | ((bits & 127) << 7)).to(tl.float16, bitcast=True).to(tl.float32)
         # Where E4M3 has NaN, half precision has 480, which no other code gives.
-        small = tl.where((bits & 127) == 127, float("nan"), small)
-        return small, _powers(factor) * 256.0
-    factor = tl.load(scale + row[:, None] * (columns // 32) + piece[None, :] // 2, mask=mask_scale, other=0)
-    pairs = tl.load(data + row[:, None, None] * (columns // 2) + column[None, :, :] // 2, mask=mask, other=0)
-    bits = (pairs >> ((column % 2) * 4)[None, :, :].to(tl.uint8)).to(tl.uint16)
-    small = (((bits & 8) << 12) | ((bits & 7) << 9)).to(tl.float16, bitcast=True).to(tl.float32)
-    return small, _powers(factor) * 16384.0
+        numbers = tl.where((bits & 127) == 127, float("nan"), numbers)
+    else:
+        half = row[:, None] * (columns // 32) + piece[None, :] // 2
+        factor = _powers(tl.load(scale + half, mask=mask_scale, other=0)) * 16384.0
+        place = row[:, None, None] * (columns // 2) + column[None, :, :] // 2
+        pairs = tl.load(data + place, mask=mask, other=0)
+        bits = (pairs >> ((column % 2) * 4)[None, :, :].to(tl.uint8)).to(tl.uint16)
+        numbers = (((bits & 8) << 12) | ((bits & 7) << 9)).to(tl.float16, bitcast=True).to(tl.float32)
+    return numbers, factor
 
 
 @triton.jit

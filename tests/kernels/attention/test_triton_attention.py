@@ -60,6 +60,20 @@ def test_attention_is_the_reference_s(
         assert error(computed(triton_attention, torch.bfloat16, DEVICE), wanted) < 1.5e-2
 
 
+@pytest.mark.parametrize("tokens", [1, 3, 20])
+def test_places_without_a_number_may_stand_anywhere(tokens: int) -> None:
+    q, window, compressed, sinks = operands(tokens, 5, 70, 4, 32)
+    numbers = torch.arange(60)
+    behind = torch.where(numbers < torch.arange(tokens)[:, None] * 3, numbers, -1)
+    between = behind.clone()
+    between[:, ::5] = -1
+    for visible in (behind, between, torch.full_like(behind, -1)):
+        wanted = reference.attend(q.double(), window.double(), WINDOW, compressed.double(), visible, sinks, 0.2)
+        on = (part.to(DEVICE) for part in (compressed, visible, sinks))
+        found = triton_attention.attend(q.to(DEVICE), window.to(DEVICE), WINDOW, *on, 0.2)
+        assert error(found, wanted) < 2e-6
+
+
 @pytest.mark.parametrize("kind", ["chosen", "all"])
 def test_a_few_tokens_have_the_bits_of_single_steps(kind: str) -> None:
     q, window, compressed, sinks = (part.to(DEVICE) for part in operands(3, 39, 300, 4, 64))
