@@ -11,7 +11,7 @@ says was used.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -61,10 +61,13 @@ def gpu() -> torch.device | None:
 
 def free_bytes(device: torch.device) -> int:
     """What can still be taken: what the driver has, and what torch holds without using it."""
-    free, _ = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    limit = torch.cuda.get_per_process_memory_fraction(device) * torch.cuda.mem_get_info(device)[1]
-    return max(0, min(free + unused, int(limit) - torch.cuda.memory_allocated(device)))
+    index = cast(int | None, device.index)  # torch says int, and has None for "cuda"
+    number = torch.cuda.current_device() if index is None else index
+    free, total = torch.cuda.mem_get_info(number)
+    used = torch.cuda.memory_allocated(number)
+    unused = torch.cuda.memory_reserved(number) - used
+    limit = int(torch.cuda.get_per_process_memory_fraction(number) * total)
+    return max(0, min(free + unused, limit - used))
 
 
 def place(
