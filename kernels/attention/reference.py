@@ -5,13 +5,15 @@ Source: DeepSeek-V4 report §2.3.1 (shared keys and values), §2.3.3 (window; si
     o_{t,h} = Σ_s e^{l_{t,h,s}} row_s / (e^{sink_h} + Σ_s e^{l_{t,h,s}}),    l_{t,h,s} = scale q_{t,h} · row_s
 """
 
+import math
+
 import torch
 
 from kernels.few_rows import FEW_ROWS, own_row
 from kernels.precision import at_least_f32
 
 SLICE_NUMBERS = 1 << 24
-"""Logits and gathered rows at once: 64 MiB of F32."""
+"""Logits to the window, logits to compressed rows and gathered rows at once, each: 64 MiB of F32."""
 
 
 def attend(
@@ -28,19 +30,20 @@ def attend(
     wide, window, sinks = at_least_f32(q), at_least_f32(window), sinks.to(at_least_f32(q).dtype)
     if compressed is None or visible is None:
         compressed, visible = window[:0], torch.zeros(tokens, dtype=torch.int64, device=q.device)
-    compressed = at_least_f32(compressed)
     before = len(window) - tokens
     parts: list[torch.Tensor] = []
     if tokens <= FEW_ROWS:
         for t in range(tokens):
             own = before + t + 1
             near = window[max(0, own - window_size) : own]
-            far = compressed[chosen(visible[t])]
+            far = at_least_f32(compressed[chosen(visible[t])])
             parts.append(attend_all(own_row(wide, t), torch.cat((near, far)), sinks, scale))
     else:
         gathered = 0 if visible.dim() == 1 else visible.shape[1]
         seen = window_size + (gathered or len(compressed))
-        step = max(1, SLICE_NUMBERS // (heads * seen + d * gathered))
+        # The window's rows are those of a slice and of the window before it: a slice is no longer than makes a square.
+        longest = math.isqrt(SLICE_NUMBERS // heads)
+        step = max(1, min(longest, SLICE_NUMBERS // (heads * seen + d * gathered)))
         for t in range(0, tokens, step):
             end = min(t + step, tokens)
             near = window[max(0, before + t + 1 - window_size) : before + end]
@@ -77,11 +80,11 @@ def attend_some(
     near_seen = (at <= own) & (at > own - window_size)
     near_logits = torch.einsum("thd,sd->ths", q, near)
     if visible.dim() == 1:
-        far = compressed[: int(visible.max())]
+        far = at_least_f32(compressed[: int(visible.max())])
         far_seen = torch.arange(len(far), device=q.device) < visible[:, None]
         far_logits, weighted = torch.einsum("thd,sd->ths", q, far), "ths,sd->thd"
     else:
-        far = compressed[visible.clamp(min=0)]
+        far = at_least_f32(compressed[visible.clamp(min=0)])
         far_seen = visible >= 0
         far_logits, weighted = torch.einsum("thd,tsd->ths", q, far), "ths,tsd->thd"
     seen = torch.cat((near_seen, far_seen), dim=1)[:, None]
