@@ -68,6 +68,7 @@ class DraftCache:
         self.layer = LayerCache(config, 0, cache_format, device)
         self.hidden: torch.Tensor | None = None
         self._staged: torch.Tensor | None = None
+        self._prepared: torch.Tensor | None = None
         self.begin(0)
 
     @property
@@ -86,37 +87,37 @@ class DraftCache:
         self._staged = hidden if all_kept else hidden[-1:].clone()
 
     def prepare(self, count: int) -> None:
-        """Take the memory that `commit` of the pass's first `count` tokens needs."""
+        """Take the memory that `commit` of the pass's first `count` tokens needs. What is staged stays."""
         if self._staged is not None:
-            last = min(count, len(self._staged))
-            self._staged = self._staged[last - 1 : last].clone()
+            self._prepared = self._staged[min(count, len(self._staged)) - 1].clone()
 
     def commit(self, end: int) -> None:
         """The pass's tokens before `end`, as prepared, have been read."""
-        if self._staged is None:
+        if self._prepared is None:
             return
-        self.hidden, self._staged = self._staged[0], None
+        self.hidden, self._staged, self._prepared = self._prepared, None, None
         self.ring.commit(end)
 
     def drop(self) -> None:
         """Nothing is staged any more."""
-        self._staged = None
+        self._staged = self._prepared = None
         self.ring.drop()
 
     def begin(self, position: int) -> None:
         """No rows: the streams before token `position` are not known, so the next token's is the first."""
         self.ring.begin(position + 1)
-        self.hidden = self._staged = None
+        self.hidden = self._staged = self._prepared = None
 
     def restore(self, first: int, stored: torch.Tensor, hidden: torch.Tensor | None) -> None:
         """Rows [n, width] of the tokens from `first` on, and the streams after the last token where they are known."""
         self.ring.fill(first, stored)
-        self.hidden, self._staged = hidden, None
+        self.hidden, self._staged, self._prepared = hidden, None, None
 
     def fork(self) -> "DraftCache":
         """A copy of what is committed."""
         twin = DraftCache.__new__(DraftCache)
-        twin.layer, twin.hidden, twin._staged = self.layer.fork(), self.hidden, None
+        twin.layer, twin.hidden = self.layer.fork(), self.hidden
+        twin._staged = twin._prepared = None
         return twin
 
 
@@ -161,6 +162,8 @@ class SequenceCache:
         """Of the open pass; 0: none is open."""
         self.all_kept = False
         """Whether fewer than all of the open pass's tokens can be committed."""
+        self._prepared: int | None = None
+        """For how many tokens of the open pass memory was taken."""
 
     @property
     def size_bytes(self) -> int:
@@ -194,20 +197,17 @@ class SequenceCache:
         self.pass_tokens, self.all_kept = tokens, all_kept
 
     def commit(self, count: int | None = None) -> None:
-        """Close the pass: its first `count` tokens (None: all) have been read. Raises ValueError for other numbers."""
-        tokens = self.pass_tokens
-        count = tokens if count is None else count
-        if not 0 <= count <= tokens or (count < tokens and not self.all_kept):
-            raise ValueError(f"{count} tokens of a pass over {tokens} cannot be kept")
+        """Close the pass: its first `count` tokens (None: all) have been read. Raises ValueError for other numbers.
+
+        Where there is no memory for it the pass stays open, and nothing has changed."""
+        count = self.pass_tokens if count is None else count
+        if self._prepared != count:
+            self.prepare(count)
+        self._prepared = None
         if count == 0:
             self.drop()
             return
         end = self.position + count
-        for layer in self.layers:
-            for each in layer.compressors:
-                each.prepare(end)
-        if self.draft is not None:
-            self.draft.prepare(count)
         for layer in self.layers:  # from here on no memory is taken, so nothing fails half way
             layer.ring.commit(end)
             for each in layer.compressors:
@@ -215,6 +215,21 @@ class SequenceCache:
         if self.draft is not None:
             self.draft.commit(end)
         self.position, self.pass_tokens = end, 0
+
+    def prepare(self, count: int) -> None:
+        """Take the memory that `commit(count)` needs, which then cannot fail: for contexts that are to be committed all
+        or none. Raises ValueError as it does."""
+        tokens = self.pass_tokens
+        if not 0 <= count <= tokens or (count < tokens and not self.all_kept):
+            raise ValueError(f"{count} tokens of a pass over {tokens} cannot be kept")
+        self._prepared = None
+        if count:
+            for layer in self.layers:
+                for each in layer.compressors:
+                    each.prepare(self.position + count)
+            if self.draft is not None:
+                self.draft.prepare(count)
+        self._prepared = count
 
     def drop(self) -> None:
         """Close the pass as if it had never been."""
@@ -224,7 +239,7 @@ class SequenceCache:
                 each.drop()
         if self.draft is not None:
             self.draft.drop()
-        self.pass_tokens = 0
+        self.pass_tokens, self._prepared = 0, None
 
     def fork(self) -> "SequenceCache":
         """Another context with the same tokens. Compressed rows are shared until the two differ; whichever adds rows
@@ -234,7 +249,7 @@ class SequenceCache:
         twin.position = self.position
         twin.layers = [layer.fork() for layer in self.layers]
         twin.draft = None if self.draft is None else self.draft.fork()
-        twin.pass_tokens, twin.all_kept = 0, False
+        twin.pass_tokens, twin.all_kept, twin._prepared = 0, False, None
         return twin
 
     def mark(self) -> CacheMark:
@@ -246,7 +261,7 @@ class SequenceCache:
         what was open is dropped."""
         then = mark.state.fork()
         self.layers, self.draft, self.position = then.layers, then.draft, then.position
-        self.pass_tokens = 0
+        self.pass_tokens, self._prepared = 0, None
 
     def can_cut(self, position: int) -> bool:
         """Whether it can be cut back to `position` without a mark (the module's text says where)."""

@@ -68,6 +68,8 @@ class CompressedRows:
     def stage(self, rows: torch.Tensor) -> None:
         """Write rows [n, width] after its own; what was staged before is forgotten."""
         self.staged = 0
+        if not len(rows):
+            return  # nothing is written, so nobody's rows are in the way
         memory = self._memory
         if any(other is not self and other.reach > self.length for other in memory.holders):
             own = _Memory(memory.rows.shape[1], memory.rows.dtype, memory.rows.device)

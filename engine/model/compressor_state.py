@@ -43,6 +43,7 @@ class CompressorState:
         self.gate = torch.zeros(0, raw_width, dtype=torch.float32, device=device)
         self.rows = CompressedRows(form.width, form.dtype, device)
         self._staged: tuple[int, torch.Tensor, torch.Tensor] | None = None
+        self._prepared: tuple[int, torch.Tensor, torch.Tensor] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -69,25 +70,25 @@ class CompressorState:
         )
 
     def prepare(self, end: int) -> None:
-        """Take the memory that `commit` needs, which then cannot fail."""
+        """Take the memory that `commit` needs, which then cannot fail. What is staged stays, for another end."""
         if self._staged is None:
             return
         kept, kv, gate = self._staged
         first = first_needed(self.ratio, end)
         tail = slice(first - kept, end - kept)
-        self._staged = (first, kv[tail].clone(), gate[tail].clone())
+        self._prepared = (first, kv[tail].clone(), gate[tail].clone())
 
     def commit(self, end: int) -> None:
         """The staged tokens before `end`, as prepared, have been read; the rows of their whole groups are there."""
-        if self._staged is None:
+        if self._prepared is None:
             return
-        self.first, self.kv, self.gate = self._staged
-        self.position, self._staged = end, None
+        self.first, self.kv, self.gate = self._prepared
+        self.position, self._staged, self._prepared = end, None, None
         self.rows.settle(end // self.ratio)
 
     def drop(self) -> None:
         """Nothing is staged any more."""
-        self._staged = None
+        self._staged = self._prepared = None
         self.rows.settle(self.rows.length)
 
     def can_end(self, end: int) -> bool:
@@ -112,5 +113,5 @@ class CompressorState:
         twin = CompressorState.__new__(CompressorState)
         twin.ratio, twin.form, twin.position, twin.first = self.ratio, self.form, self.position, self.first
         twin.kv, twin.gate, twin.rows = self.kv, self.gate, self.rows.fork()
-        twin._staged = None
+        twin._staged = twin._prepared = None
         return twin

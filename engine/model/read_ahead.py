@@ -63,5 +63,5 @@ class ReadAhead:
             self._close(1)
 
     def _close(self, count: int) -> None:
+        self._cache.commit(count)  # where it fails the pass is still open, and can be closed later
         self._guess = self._ahead = None
-        self._cache.commit(count)

@@ -175,6 +175,23 @@ def test_a_commit_that_finds_no_memory_changes_nothing(
     assert (content(cache), cache.position) == (before, 126)
 
 
+def test_after_a_commit_that_found_no_memory_another_number_can_be_kept(
+    small: NetworkConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, fresh = SequenceCache(small, "f32"), SequenceCache(small, "f32")
+    for each in (cache, fresh):
+        read(each, 126, drawn(0))
+        each.begin(5, all_kept=True)
+        stage(each, 5, drawn(1))
+    last = [each for layer in cache.layers for each in layer.compressors][-1]
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(last, "prepare", lambda _end: (_ for _ in ()).throw(MemoryError))
+        cache.commit(5)
+    cache.commit(1)
+    fresh.commit(1)
+    assert (content(cache), cache.position) == (content(fresh), 127)
+
+
 def test_of_a_pass_that_keeps_all_no_fewer_can_be_kept(small: NetworkConfig) -> None:
     cache = SequenceCache(small, "f32")
     cache.begin(5, all_kept=False)

@@ -108,3 +108,14 @@ def test_any_order_of_forks_and_rows_is_what_separate_lists_would_be(seed: int) 
             assert content(each) == own
             assert each.rows[:, 0].tolist() == own + staged
         del each, own, staged
+
+
+def test_who_adds_no_row_takes_no_copy() -> None:
+    rows = made()
+    rows.stage(rows_of(1, 2))
+    rows.settle(2)
+    twin = rows.fork()
+    rows.stage(rows_of(3))
+    place = twin.kept.data_ptr()
+    twin.stage(twin.kept[:0])
+    assert (twin.kept.data_ptr(), twin.staged, content(twin)) == (place, 0, [1, 2])

@@ -160,6 +160,32 @@ def test_a_step_that_fails_leaves_what_was_asked_for_before(tmp_path: Path) -> N
     assert torch.equal(ahead.step(4), network.forward([(plain, torch.tensor([4]))])[0])
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_a_pass_that_could_not_be_closed_for_want_of_memory_is_closed_later(
+    tmp_path: Path, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = made(tmp_path)
+    cache, plain = begun(network)[0], begun(network)[0]
+    ahead = ReadAhead(network, cache)
+    guess = 4 if right else 5
+    monkeypatch.setattr(
+        network, "propose", lambda *_: torch.nn.functional.one_hot(torch.tensor(guess), 512).float()
+    )
+    ahead.step(3)
+    network.forward([(plain, torch.tensor([3]))])
+    last = [each for layer in cache.layers for each in layer.compressors][-1]
+
+    def no_memory(end: int) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(last, "prepare", no_memory)
+        ahead.step(4)
+    assert torch.equal(ahead.step(4), network.forward([(plain, torch.tensor([4]))])[0])
+    ahead.settle()
+    assert content(cache) == content(plain)
+
+
 def test_at_the_end_of_the_context_nothing_is_read_ahead(tmp_path: Path) -> None:
     network = small_network(tmp_path, layers=1, compress_ratios=[0, 0], max_position_embeddings=12)
     cache = network.new_cache()
