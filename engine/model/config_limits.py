@@ -28,6 +28,19 @@ def check_config(config: NetworkConfig, what: str) -> None:
             f"{layers} layers of {config.n_routed_experts} experts are more than any V4 has",
             GET_AGAIN,
         )
+    yarn = config.yarn
+    if yarn is not None:
+        for name, value, least in (
+            ("compress_rope_theta", config.compress_rope_theta, 1.0),
+            ("beta_fast", yarn.beta_fast, 0.0),
+            ("beta_slow", yarn.beta_slow, 0.0),
+        ):
+            if value <= least:  # how often a pair of dimensions turns is counted in logarithms of these
+                raise ModelError(what, f"its {name} is {value:g}, not above {least:g}", GET_AGAIN)
+        if yarn.factor < 1:
+            raise ModelError(
+                what, f"its positions are stretched by {yarn.factor:g}, which is less than 1", GET_AGAIN
+            )
     width = config.num_attention_heads * config.head_dim
     for name, value, divisor in (
         ("hidden_size", config.hidden_size, 32),

@@ -160,6 +160,10 @@ def test_the_vocabulary_is_that_of_the_key_the_tokens_or_the_embedding() -> None
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"embedding_length": ABSENT}, "in its metadata embedding_length is missing"),
     ({"attention.compress_ratios": ABSENT}, "attention.compress_ratios is missing"),
+    ({"attention.compress_rope_freq_base": 1.0}, "its compress_rope_theta is 1, not above 1"),
+    ({"rope.scaling.yarn_beta_fast": 0.0}, "its beta_fast is 0, not above 0"),
+    ({"rope.scaling.yarn_beta_slow": 0.0}, "its beta_slow is 0, not above 0"),
+    ({"rope.scaling.factor": 1e-300}, "its positions are stretched by 1e-300, which is less than 1"),
     ({"attention.compress_ratios": [0, 0, 4, 128]}, "attention.compress_ratios has 4 entries for 5 blocks"),
     ({"attention.compress_ratios": [0, 0, 4, 64, 4]}, "hold 64; 0, 4 and 128 are known here"),
     ({"attention.compress_ratios": [0, 0, 4, 4.0, 4]}, "hold 4.0; 0, 4 and 128 are known here"),
