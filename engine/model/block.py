@@ -6,6 +6,7 @@ the store's business; arithmetic is `kernels.ops`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -95,11 +96,14 @@ class Block:
                 chosen, weights = self._routed(x, forced)
             watch.note("router_choice", self.layer, chosen)
             watch.note("router_weights", self.layer, weights)
-        if self.checks is not None:
-            wanted = cast(list[int], chosen.flatten().tolist())  # pyright: ignore[reportUnknownMemberType]
-            self.checks.experts(self.layer, set(wanted))
-        routed = self.experts.product(self.layer, x, chosen, weights, c.expert_clamp[self.layer])
+        look = None if self.checks is None else partial(self._look, self.checks, chosen)
+        routed = self.experts.product(self.layer, x, chosen, weights, c.expert_clamp[self.layer], look)
         return routed + ops.expert(x, w.shared, c.shared_clamp[self.layer])
+
+    def _look(self, checks: WeightChecks, chosen: torch.Tensor) -> None:
+        """A first look at the numbers of those that have not been used yet; it reads them from the file."""
+        wanted = cast(list[int], chosen.flatten().tolist())  # pyright: ignore[reportUnknownMemberType]
+        checks.experts(self.layer, set(wanted))
 
     def _routed(self, x: torch.Tensor, chosen: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         c, w = self.config, self.weights.moe

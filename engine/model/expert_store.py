@@ -9,7 +9,7 @@ What is counted are choices: one token going to one expert. "gpu": computed on t
 system's own of the file's pages. "disk": a part of the bytes had to be read from the file first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -68,12 +68,20 @@ class ExpertStore(Protocol):
         ...
 
     def product(
-        self, layer: int, x: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, limit: float
+        self,
+        layer: int,
+        x: torch.Tensor,
+        chosen: torch.Tensor,
+        weights: torch.Tensor,
+        limit: float,
+        look: Callable[[], None] | None = None,
     ) -> torch.Tensor:
         """x [T, D], chosen int64 [T, K], weights F32 [T, K] → [T, D] in x.dtype on x's device.
 
         The sum over a token's experts of `kernels.ops.expert`, each weighted before its last matrix, in the order of
-        `chosen`. limit: of the SwiGLU; 0: none. The result does not depend on where on one device an expert lies.
+        `chosen`. limit: of the SwiGLU; 0: none. look: whoever reads the chosen experts before they are computed with
+        does it here, once it was seen where they are; what it raises comes through. The result does not depend on
+        where on one device an expert lies.
         """
         ...
 
@@ -102,12 +110,20 @@ class MappedExperts:
         return nullcontext()
 
     def product(
-        self, layer: int, x: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, limit: float
+        self,
+        layer: int,
+        x: torch.Tensor,
+        chosen: torch.Tensor,
+        weights: torch.Tensor,
+        limit: float,
+        look: Callable[[], None] | None = None,
     ) -> torch.Tensor:
         """See `ExpertStore`."""
         bank = self._banks[layer]
         for expert, choices in choices_of(chosen):
             self._counts += found_mapped(bank.matrices(expert), choices)
+        if look is not None:
+            look()
         return ops.experts(x, chosen, weights, bank, limit)
 
 

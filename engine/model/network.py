@@ -90,6 +90,8 @@ class Network:
                 found = self._passed(parts, logits, cancelled, watch, all_kept=not commit)
                 if commit:
                     for cache in caches:
+                        cache.prepare(cache.pass_tokens)
+                    for cache in caches:
                         cache.commit()
                 return found
             except BaseException as error:

@@ -9,7 +9,7 @@ is on the same device. Between devices last bits differ: they sum in other order
 """
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -143,18 +143,28 @@ class TieredExperts:
             self._carry_out(most_bytes)
 
     def product(
-        self, layer: int, x: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, limit: float
+        self,
+        layer: int,
+        x: torch.Tensor,
+        chosen: torch.Tensor,
+        weights: torch.Tensor,
+        limit: float,
+        look: Callable[[], None] | None = None,
     ) -> torch.Tensor:
         """See `ExpertStore`."""
         with self.passing():
             apart = x.device.type != "cpu" if self._apart is None else self._apart
             if apart and self._all_in_slots(layer):
                 self._counts += ExpertTraffic(gpu=chosen.numel())
+                if look is not None:
+                    look()
                 return self._in_slots(layer, x, chosen, weights, limit)
             choices = choices_of(chosen)
             self._policy.note(layer, choices, chosen.shape[0])
             host = [each for each in choices if (layer, each[0]) not in self._slot_of]
             self._count(layer, choices)
+            if look is not None:
+                look()
             if not apart:
                 return ops.experts(x, chosen, weights, _Placed(self, layer), limit)
             if not host:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch", reason="the native engine needs torch")
 
 import numpy as np  # noqa: E402
 
+from engine.model import expert_store  # noqa: E402
 from engine.model.cache import SequenceCache  # noqa: E402
 from engine.model.model_error import ModelError  # noqa: E402
 from engine.model.network import Network, PassCancelled  # noqa: E402
@@ -198,6 +200,39 @@ def test_a_pass_that_fails_changes_nothing(network: Network) -> None:
     with pytest.raises(MemoryError):
         network.forward([(cache, drawn_tokens(20, 2))], watch=Noted(fails_at=2))
     assert (content(cache), cache.position, cache.pass_tokens) == (before, 140, 0)
+
+
+def test_contexts_of_one_pass_are_committed_all_or_none(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches = [network.new_cache(), network.new_cache()]
+    for cache in caches:
+        network.forward([(cache, drawn_tokens(7))])
+    before = [content(cache) for cache in caches]
+    compressor = next(each for layer in caches[1].layers for each in layer.compressors)
+
+    def no_memory(end: int) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(compressor, "prepare", no_memory)
+        network.forward([(cache, drawn_tokens(3)) for cache in caches])
+    assert [content(cache) for cache in caches] == before
+    assert [cache.position for cache in caches] == [7, 7]
+
+
+def test_where_experts_are_is_counted_before_a_first_look_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at first, everything would lie in memory by the time that it is counted."""
+    fresh = made(tmp_path, "f32")
+    checks, order = fresh.weights.checks, list[str]()
+    assert checks is not None
+    found, look = expert_store.found_mapped, checks.experts
+    monkeypatch.setattr(expert_store, "found_mapped", lambda *a: order.append("counted") or found(*a))
+    monkeypatch.setattr(checks, "experts", lambda *a: order.append("looked") or look(*a))
+    fresh.forward([(fresh.new_cache(), torch.tensor([3]))])
+    assert [each for each, _ in groupby(order)] == ["counted", "looked"] * fresh.config.num_hidden_layers
 
 
 def test_a_watch_sees_each_part(network: Network) -> None:
