@@ -48,6 +48,7 @@ from engine.placement.context_sizes import CacheType
 from engine.placement.load_plan import LoadPlan
 from engine.placement.native_plan import CHUNK_TOKENS
 from engine.placement.planner import STATES_BYTES
+from kernels.dispatch import fast_paths_are_wanted
 
 _logger = logging.getLogger(__name__)
 NAME = "native"
@@ -110,6 +111,10 @@ class NativeBackend:
             context_tokens, threads, cache_type = plan.context_tokens, plan.threads, plan.cache_type
             checkpoint_bytes = plan.part_bytes("states", "ram")
         _go_on(name, on_progress, 0.0)
+        try:
+            fast_paths_are_wanted()
+        except ValueError as error:
+            raise ModelLoadError(f"{name} was not loaded", str(error), "set it so, or not at all") from error
         used_threads = threads_to_use(threads)
         torch.set_num_threads(used_threads)
         model, draft = _opened(path)
@@ -396,7 +401,7 @@ class NativeBackend:
 
     def _settle(self) -> None:
         """The cache holds what is held, and no guess is open."""
-        if self._is_ahead and self._reader is not None:
+        if self._reader is not None:  # it may have a guess open that could not be closed before
             self._reader.settle()
         self._is_ahead = False
         self._forget_reader()

@@ -78,6 +78,14 @@ def test_loading_can_be_stopped() -> None:
     assert told == [0.0, 0.5]
 
 
+def test_a_setting_of_the_operators_that_is_none_is_told_when_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEAMOUNT_KERNELS", "exact")
+    with pytest.raises(ModelLoadError, match="SEAMOUNT_KERNELS is 'exact': it can be 'reference' or 'fast'"):
+        opened(model())
+
+
 def test_sync_reports_what_it_reused(backend: Any) -> None:
     told: list[tuple[int, int, int]] = []
     assert backend.sync(TOKENS[:600], lambda *each: told.append(each), lambda: False) == SyncReport(0, 600)
