@@ -19,6 +19,9 @@ FP8_BLOCK, FP4_BLOCK = 64, 32
 FP8_SMALLEST, FP4_SMALLEST = 1e-4, 6 * 2.0**-126
 """A block's largest number counts as at least so much."""
 _E2M1 = torch.tensor(E2M1_VALUES, dtype=torch.float32)
+_BYTE = torch.arange(256)
+_PAIRS = torch.stack((_E2M1[_BYTE & 15], _E2M1[_BYTE >> 4]), dim=-1).view(torch.int64).flatten()
+"""The two numbers of each byte side by side, as one word of 64 bits: a step reads all keys of a long context."""
 _MIDDLES = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
 _EVEN_ABOVE = torch.tensor([False, True, False, True, False, True, False])
 """Of two neighbouring codes of E2M1, a number in the middle gets the even one."""
@@ -74,7 +77,9 @@ def unpack_index_row(packed: torch.Tensor) -> torch.Tensor:
     """The inverse: F32 [S, d]."""
     d = packed.shape[-1] * FP4_BLOCK // (FP4_BLOCK // 2 + 1)
     pairs, scale = packed.split_with_sizes((d // 2, d // FP4_BLOCK), dim=-1)
-    return decode_fp4(torch.stack((pairs & 15, pairs >> 4), dim=-1).flatten(-2), scale)
+    values = looked_up(_PAIRS, pairs).view(torch.float32)
+    values.view(*scale.shape, FP4_BLOCK).mul_(powers(scale)[..., None])
+    return values
 
 
 def encode_fp8(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
