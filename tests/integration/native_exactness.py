@@ -6,7 +6,8 @@ For each case (release, kind of layers, hashed layers, seed) a small checkpoint 
 computes 700 tokens of it in a process of its own (`.venv-reference`), and the native network computes them
 - from the checkpoint's folder, from its GGUF in BF16, from one with F32 in BF16's place, and from one in Q8_0 (there
   the reference is given the numbers that Q8_0 means),
-- in one pass, in random chunks, and token by token.
+- in one pass, in random chunks, and token by token,
+- by the fast paths, which are what people run, and by the reference operators (`kernels.dispatch`).
 At every position the logits may be 2e-4 of their standard deviation away, every part of every layer 1e-4 of its own
 (`native_trace`); choices of experts and of rows are equal, or the tie that parted them is printed and the reference's
 taken. `--long`: 16,384 tokens of one small model whose indexer takes 32 of 4,096 rows. `--true-shapes`: two layers of
@@ -16,6 +17,7 @@ two smaller kinds of cache, as KL divergence from F32.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,7 @@ from engine.model.checkpoint_weights import open_checkpoint
 from engine.model.expert_store import MappedExperts
 from engine.model.gguf_weights import open_gguf
 from engine.model.network import Network
+from kernels.dispatch import VARIABLE
 from tests.convert.conversions import Release, checkpoint, job
 from tests.integration.native_trace import Reference, Trace
 from tests.integration.reference_comparison import (
@@ -55,6 +58,8 @@ TOKENS = 700
 Source = Literal["folder", "bf16", "f32", "q8_0"]
 Way = Literal["one pass", "chunks", "tokens", "steps"]
 """steps: single tokens around 4, 128, 256 and 512, chunks between them."""
+Kernels = Literal["fast", "reference"]
+"""Which implementations of the operators; `fast` has its own for the matrices of FP4 and FP8."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +93,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One case from one source, read in one way."""
+    """One case from one source, read in one way by one implementation."""
 
     case: Case
     source: Source
     way: Way
+    kernels: Kernels
     trace: Trace
     elapsed_s: float
 
     def __str__(self) -> str:
-        return f"{self.case} from {self.source}, {self.way}: {self.trace.summary}, {self.elapsed_s:.0f} s"
+        what = f"{self.case} from {self.source}, {self.way}, {self.kernels}"
+        return f"{what}: {self.trace.summary}, {self.elapsed_s:.0f} s"
 
 
 def cases(seeds: Sequence[int]) -> list[Case]:
@@ -179,6 +186,19 @@ def network(path: Path, **options: Any) -> Iterator[Network]:
         opened.close()
 
 
+@contextmanager
+def computed_by(kernels: Kernels) -> Iterator[None]:
+    """The operators are those within."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = kernels
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
 def follow(model: Network, ids: Sequence[int], sizes: Sequence[int], trace: Trace) -> Logits:
     """Read the tokens in parts of these sizes; the trace compares as they are computed. The logits of every one."""
     cache, start = model.new_cache(), 0
@@ -213,12 +233,13 @@ def sources_of(folder: Path, source: Path, wanted: Sequence[Source]) -> dict[Sou
     return {kind: found[kind] for kind in wanted}
 
 
-Plan = Sequence[tuple[Source, Way]]
+Plan = Sequence[tuple[Source, Way, Kernels]]
 EVERY: Plan = (
-    ("folder", "one pass"), ("folder", "chunks"), ("folder", "tokens"),
-    ("bf16", "one pass"), ("bf16", "chunks"),
-    ("f32", "one pass"), ("f32", "steps"),
-    ("q8_0", "one pass"), ("q8_0", "chunks"),
+    ("folder", "one pass", "fast"), ("folder", "chunks", "fast"), ("folder", "tokens", "fast"),
+    ("folder", "one pass", "reference"), ("folder", "chunks", "reference"), ("folder", "tokens", "reference"),
+    ("bf16", "one pass", "fast"), ("bf16", "chunks", "fast"), ("bf16", "chunks", "reference"),
+    ("f32", "one pass", "fast"), ("f32", "steps", "fast"),
+    ("q8_0", "one pass", "fast"), ("q8_0", "chunks", "fast"),
 )  # fmt: skip
 
 
@@ -229,9 +250,9 @@ def prove(folder: Path, wanted: Sequence[tuple[Case, Plan]]) -> Iterator[Outcome
     for number, (case, plan) in enumerate(wanted):
         own = folder / f"case-{number}"
         own.mkdir()
-        files.append(sources_of(own, case.write(own), list(dict.fromkeys(kind for kind, _ in plan))))
+        files.append(sources_of(own, case.write(own), list(dict.fromkeys(kind for kind, *_ in plan))))
         task = {"checkpoint": str(files[-1].get("folder") or case.write(own)), "tokens": case.ids}
-        if any(kind != "q8_0" for kind, _ in plan):
+        if any(kind != "q8_0" for kind, *_ in plan):
             tasks.append(task | {"trace": str(own / "reference")})
         if "q8_0" in files[-1]:
             source = Path(str(task["checkpoint"]))
@@ -239,13 +260,13 @@ def prove(folder: Path, wanted: Sequence[tuple[Case, Plan]]) -> Iterator[Outcome
             tasks.append(task | {"trace": str(own / "reference-q8_0"), "replaced": str(numbers)})
     run_reference(folder, tasks)
     for number, (case, plan) in enumerate(wanted):
-        for kind, way in plan:
+        for kind, way, kernels in plan:
             name = "reference-q8_0" if kind == "q8_0" else "reference"
             trace = Trace(Reference(folder / f"case-{number}" / name))
             started = time.monotonic()
-            with network(files[number][kind]) as model:
+            with network(files[number][kind]) as model, computed_by(kernels):
                 follow(model, case.ids, way_of(way, case.tokens, case.seed), trace)
-            yield Outcome(case, kind, way, trace, time.monotonic() - started)
+            yield Outcome(case, kind, way, kernels, trace, time.monotonic() - started)
 
 
 LONG_TOKENS = 16_384
@@ -280,9 +301,9 @@ def prove_long(folder: Path) -> Iterator[Outcome]:
     ways: dict[Way, list[int]] = {"one pass": [LONG_TOKENS], "chunks": chunks}
     for way, sizes in ways.items():
         trace, started = Trace(Reference(folder / "reference")), time.monotonic()
-        with network(source) as model:
+        with network(source) as model, computed_by("fast"):
             follow(model, LONG.ids, sizes, trace)
-        yield Outcome(LONG, "folder", way, trace, time.monotonic() - started)
+        yield Outcome(LONG, "folder", way, "fast", trace, time.monotonic() - started)
 
 
 def told(outcome: Outcome) -> bool:

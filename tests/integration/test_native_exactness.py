@@ -17,6 +17,7 @@ from engine.model.expert_store import MappedExperts  # noqa: E402
 from engine.model.network import Network  # noqa: E402
 from engine.model.tensor_source import OpenModel  # noqa: E402
 from engine.model.weights import BlockWeights, NetworkWeights  # noqa: E402
+from kernels.product import cpu  # noqa: E402
 from tests.integration import native_distances as distances  # noqa: E402
 from tests.integration import native_exactness as exactness  # noqa: E402
 from tests.integration.native_trace import Reference, Trace  # noqa: E402
@@ -62,15 +63,27 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     return Known(source, Reference(folder / "reference"))
 
 
-def test_a_small_model_is_exact_in_every_part_and_its_ties_are_named(known: Known, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+def test_a_small_model_is_exact_in_every_part_and_its_ties_are_named(
+    known: Known, kernels: exactness.Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrices: list[str] = []
+    times = cpu._times
+
+    def counted(x: Any, m: Any, start: int, end: int) -> Any:
+        matrices.append(m.kind)
+        return times(x, m, start, end)
+
+    monkeypatch.setattr(cpu, "_times", counted)
     ties = 0
     for sizes in ([SMALL.tokens], exactness.way_of("steps", SMALL.tokens, 0)):
         trace = Trace(known.reference)
-        with exactness.network(known.source) as model:
+        with exactness.network(known.source) as model, exactness.computed_by(kernels):
             exactness.follow(model, SMALL.ids, sizes, trace)
         assert trace.misses == [], "\n".join(trace.misses)
         assert trace.compared == known.reference.told
         ties += len(trace.ties)
+    assert set(matrices) == ({"fp4", "fp8"} if kernels == "fast" else set())
     assert ties > 0, "no tie parted the two: nothing was forced, and that is not tested any more"
 
 
@@ -194,7 +207,9 @@ def test_every_release_and_kind_of_layers_is_exact_from_every_file(tmp_path: Pat
         ("preview", "flash"), ("preview", "pro"), ("0731", "flash"), ("0731", "pro"),
     }  # fmt: skip
     plan: exactness.Plan = (
-        ("folder", "one pass"), ("folder", "chunks"), ("bf16", "chunks"), ("f32", "steps"), ("q8_0", "one pass"),
+        ("folder", "one pass", "fast"), ("folder", "chunks", "fast"), ("bf16", "chunks", "fast"),
+        ("f32", "steps", "fast"), ("q8_0", "one pass", "fast"),
+        ("folder", "one pass", "reference"), ("folder", "chunks", "reference"), ("bf16", "chunks", "reference"),
     )  # fmt: skip
     outcomes = 0
     for outcome in exactness.prove(tmp_path, [(case, plan) for case in cases]):
