@@ -319,6 +319,27 @@ def test_drafts_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.array_equal(one, other)
 
 
+def test_a_guess_that_could_not_be_closed_for_want_of_memory_loses_no_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[Any] = []
+    for wanted in (False, True):
+        backend = opened(model(drafts=True), cache_type="f32")
+        monkeypatch.setattr(native.DraftTrial, "wanted", wanted)
+        read(backend, TOKENS[:30])
+        backend.step(TOKENS[30])
+        if wanted:
+            compressor = backend._memory.cache.layers[-1].compressors[0]
+            with monkeypatch.context() as patch, pytest.raises(GenerationError, match="not enough memory"):
+                patch.setattr(compressor, "prepare", _raising(MemoryError()))
+                backend.step(TOKENS[31])
+            assert list(backend.held) == TOKENS[:31]
+        monkeypatch.setattr(native.DraftTrial, "wanted", False)
+        found.append([backend.step(token).copy() for token in TOKENS[31:34]])
+        backend.close()
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_a_draft_file_beside_it_is_used_and_a_broken_one_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
