@@ -99,6 +99,8 @@ MAY_LOAD = {
     "kernels.operands": ("numpy",),
     "kernels.q8_0": ("numpy",),
 }
+RIGHTS = sorted({(), *(tuple(sorted(packages)) for packages in MAY_LOAD.values())})
+"""Every set of packages that some module may load."""
 
 
 @cache
@@ -108,9 +110,15 @@ def modules() -> list[Path]:
 
 
 def importable() -> list[Path]:
-    """Those that can be imported here: kernels in Triton's language need what only torch's CUDA builds bring."""
-    has_triton = importlib.util.find_spec("triton") is not None
-    return [module for module in modules() if has_triton or not module.name.startswith("triton_")]
+    """Those that can be imported here: kernels in Triton's language need what only torch's CUDA builds bring, and
+    what the native engine is made of needs torch."""
+    lacking = {name for name in ("torch", "triton") if importlib.util.find_spec(name) is None}
+    return [
+        module
+        for module in modules()
+        if not ("triton" in lacking and module.name.startswith("triton_"))
+        and not ("torch" in lacking and "torch" in rights_of(module))
+    ]
 
 
 def dotted(module: Path) -> str:
@@ -207,27 +215,31 @@ def room_of(module: Path) -> str:
     return max((key for key in MAY_LOAD if name == key or name.startswith(key + ".")), key=len, default="")
 
 
-def test_a_fresh_interpreter_imports_each_room_without_loading_what_is_heavy() -> None:
-    """What all modules that may load the same together do not load, none of them loads."""
-    of_rights: dict[tuple[str, ...], list[str]] = {}
-    for module in importable():
-        rights = tuple(sorted(MAY_LOAD.get(room_of(module), ())))
-        of_rights.setdefault(rights, []).append(dotted(module))
-    assert sum(map(len, of_rights.values())) == len(importable())
+def rights_of(module: Path) -> tuple[str, ...]:
+    """Which of HEAVY it may load."""
+    return tuple(sorted(MAY_LOAD.get(room_of(module), ())))
 
-    def offences(rights: tuple[str, ...]) -> str:
-        forbidden = [package for package in HEAVY if package not in rights]
-        program = (
-            f"import importlib, sys; sys.path.insert(0, {str(ROOT)!r})\n"
-            f"for name in {of_rights[rights]!r}:\n"
-            f"    importlib.import_module(name)\n"
-            f"    if heavy := [p for p in {forbidden!r} if p in sys.modules]:\n"
-            f"        sys.exit(f'{{name}} loads {{heavy}}')\n"
-        )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
 
-    assert [text for text in map(offences, of_rights) if text] == []
+def test_each_module_is_among_those_that_may_load_the_same() -> None:
+    assert {rights_of(module) for module in modules()} <= set(RIGHTS)
+
+
+@pytest.mark.parametrize("rights", RIGHTS, ids=lambda rights: "+".join(rights) or "nothing")
+def test_a_fresh_interpreter_imports_modules_without_loading_what_is_heavy(rights: tuple[str, ...]) -> None:
+    """What all modules that may load the same do not load together, none of them loads."""
+    if "torch" in rights:
+        pytest.importorskip("torch", reason="torch is not installed: what needs it cannot be imported")
+    forbidden = [package for package in HEAVY if package not in rights]
+    names = [dotted(module) for module in importable() if rights_of(module) == rights]
+    program = (
+        f"import importlib, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"for name in {names!r}:\n"
+        f"    importlib.import_module(name)\n"
+        f"    if heavy := [p for p in {forbidden!r} if p in sys.modules]:\n"
+        f"        sys.exit(f'{{name}} loads {{heavy}}')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr.strip().rpartition("\n")[2]
 
 
 @pytest.mark.slow
@@ -238,7 +250,7 @@ def test_each_module_can_be_imported_first() -> None:
     program = (
         f"import importlib, os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "import fastapi, jinja2, llama_cpp, numpy, pydantic, PySide6.QtWidgets, tokenizers, uvicorn\n"
-        "import contextlib\n"
+        "import contextlib, platformdirs, psutil, tomllib\n"
         "with contextlib.suppress(ImportError):\n    import torch\n"
         f"for name in {names!r}:\n"
         "    if (child := os.fork()) == 0:\n"

@@ -371,7 +371,8 @@ def test_what_the_native_engine_cannot_compute_is_refused_before_anything_is_loa
         patch.setattr(hardware, "memory", lambda: memory)
         with pytest.raises(DoesNotFit, match="the native engine needs"):
             natively(path, 1 << 20)
-    # Without PyTorch.
+    # With a PyTorch that cannot be imported, and without one.
+    monkeypatch.setattr(opening, "find_spec", lambda _name: object())
     with pytest.raises(ModelLoadError, match="needs PyTorch, which could not be loaded"):
         natively(path)
     monkeypatch.setattr(opening, "find_spec", lambda _name: None)
