@@ -37,6 +37,8 @@ QT_PACKAGES = (
     "libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
 )
 _QT_PROGRAM = "from PySide6.QtWidgets import QApplication; QApplication([]); print('qt is here')"
+_TORCH_PROGRAM = "import torch; print(torch.__version__)"
+_GET_PYTORCH = 'pip install "seamount[native]"'
 _MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*)")
 _PROBE_TIMEOUT_S = 30.0
 _KEY_TIMEOUT_S = 5.0
@@ -64,6 +66,7 @@ def findings(folder: DataFolder) -> Iterator[Finding]:
         _qt,
         _computer,
         partial(_llama_cpp, folder),
+        _native,
         partial(_measured, folder),
         partial(_data_folder, folder),
         partial(_encryption, folder),
@@ -189,6 +192,37 @@ def _llama_cpp(folder: DataFolder) -> Iterator[Finding]:
             remedy="a llama.cpp that is built on this machine would use it",
         )
     yield from _gpus(folder, built)
+
+
+def _native() -> Iterator[Finding]:
+    """Whether the native engine could run. PyTorch is tried in a process of its own, as what may crash is."""
+    if importlib.util.find_spec("torch") is None:
+        yield Finding(
+            "the native engine cannot run, because PyTorch is not installed, which nothing else needs",
+            remedy=f"`{_GET_PYTORCH}` brings it",
+        )
+        return
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _TORCH_PROGRAM],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_PROBE_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        yield Finding(f"PyTorch cannot be loaded (no answer within {_PROBE_TIMEOUT_S:.0f} s)", False)
+        return
+    said = done.stdout.strip().splitlines()
+    if done.returncode or not said:
+        why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        remedy = f"install it again with `{_GET_PYTORCH}`"
+        yield Finding(
+            f"the native engine cannot run, because PyTorch cannot be loaded ({why})", False, remedy
+        )
+        return
+    yield Finding(f"the native engine can run (PyTorch {said[-1]})", remedy="`--backend native` asks for it")
 
 
 def _gpus(folder: DataFolder, built: hardware.LlamaCpp) -> Iterator[Finding]:

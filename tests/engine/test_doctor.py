@@ -1,5 +1,6 @@
 """What the doctor finds, and what he says to it."""
 
+import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from engine.store.sessions import SessionStore
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Qt and llama.cpp are asked in processes of their own, once in the integration tests."""
+    """Qt, llama.cpp and PyTorch are asked in processes of their own, once in the integration tests."""
+    monkeypatch.setattr(doctor, "_TORCH_PROGRAM", "print('9.9')")
     monkeypatch.setattr(doctor, "try_qt", lambda _platform: None)
     monkeypatch.setattr(hardware, "llama_cpp", lambda: hardware.LlamaCpp("1", False, ("AVX2",), ()))
 
@@ -65,6 +67,38 @@ def test_what_is_not_well_says_what_to_do_and_is_the_exit_status(
     bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("!!")]
     assert any("libEGL.so.1" in line for line in bad)
     assert any("pip install llama-cpp-python" in line for line in bad)
+
+
+@pytest.mark.parametrize(
+    ("installed", "program", "line"),
+    [
+        (True, "print('9.9')", "ok  the native engine can run (PyTorch 9.9): `--backend native` asks for it"),
+        (
+            True,
+            "raise ImportError('libtorch.so is broken')",
+            "!!  the native engine cannot run, because PyTorch cannot be loaded (ImportError: libtorch.so is "
+            'broken): install it again with `pip install "seamount[native]"`',
+        ),
+        (
+            False,
+            "",
+            "ok  the native engine cannot run, because PyTorch is not installed, which nothing else needs: "
+            '`pip install "seamount[native]"` brings it',
+        ),
+    ],
+)
+def test_whether_the_native_engine_can_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, program: str, line: str
+) -> None:
+    """It is something more: its absence is no fault of the machine's."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        doctor.importlib.util,
+        "find_spec",
+        lambda name: (object() if installed else None) if name == "torch" else find_spec(name),
+    )
+    monkeypatch.setattr(doctor, "_TORCH_PROGRAM", program)
+    assert line in lines(DataFolder(tmp_path))
 
 
 def test_a_data_folder_that_cannot_be_written(tmp_path: Path) -> None:
