@@ -9,9 +9,9 @@ help:
 	@echo "make run          the window, with a model to talk to"
 	@echo "make test         every test"
 	@echo "make check        format, lint, types, import contracts, every test but the slow ones"
-	@echo "make slow         those: processes that are killed, downloads, whole programs, converted files against transformers"
+	@echo "make slow         those: processes that are killed, downloads, whole programs, converted files and the native engine against transformers"
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
-	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions, 200 kills of jobs that fetch and convert, 360 of engines with conversations; torn files; converted files against transformers"
+	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions, 200 kills of jobs that fetch and convert, 420 of engines with conversations, 60 of them native; torn files; converted files and the native engine against transformers"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
 	@echo "make dist         wheel and source archive in dist/"
 
@@ -60,8 +60,10 @@ campaign:
 	$(BIN)/python -m tests.support.fetch_kill_campaign --kills 200 --seed $(SEED)
 	$(BIN)/python -m tests.support.session_campaign --kills 300 --seed $(SEED)
 	$(BIN)/python -m tests.support.session_campaign --kills 60 --seed $(SEED) --model starter
+	$(BIN)/python -m tests.support.session_campaign --backend native --kills 60 --seed $(SEED)
 	$(BIN)/python -m tests.support.torn_files
 	$(BIN)/python -m tests.integration.reference_comparison --seeds 3 --seed $(SEED)
+	$(BIN)/python -m tests.integration.native_exactness --seeds 2 --seed $(SEED) --long --true-shapes
 
 screenshots:
 	@$(PYTHON) packaging/environment.py check
