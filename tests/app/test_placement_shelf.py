@@ -83,7 +83,7 @@ def test_keeping_loads_a_model_that_is_not_loaded(
     assert not fake_engine.asked("POST", "/api/models/load")
     shelf.keep(Choices(), load=True, ok=lambda: done.append("loaded"), failed=pytest.fail)
     qtbot.waitUntil(lambda: done == ["kept", "loaded"])
-    assert fake_engine.asked("POST", "/api/models/load") == [{"model_id": "m1"}]
+    assert fake_engine.asked("POST", "/api/models/load") == [{"model_id": "m1", "backend": None}]
 
 
 def test_a_refusal_is_handed_on(qtbot: QtBot, api: EngineApi, fake_engine: FakeEngine) -> None:

@@ -68,7 +68,9 @@ def test_places_without_a_number_may_stand_anywhere(tokens: int) -> None:
     between = behind.clone()
     between[:, ::5] = -1
     for visible in (behind, between, torch.full_like(behind, -1)):
-        wanted = reference.attend(q.double(), window.double(), WINDOW, compressed.double(), visible, sinks, 0.2)
+        wanted = reference.attend(
+            q.double(), window.double(), WINDOW, compressed.double(), visible, sinks, 0.2
+        )
         on = (part.to(DEVICE) for part in (compressed, visible, sinks))
         found = triton_attention.attend(q.to(DEVICE), window.to(DEVICE), WINDOW, *on, 0.2)
         assert error(found, wanted) < 2e-6
