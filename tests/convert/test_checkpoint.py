@@ -326,6 +326,7 @@ def test_a_change_underneath_is_noticed(folder: Path) -> None:
     assert Checkpoint.open(folder, consumed=names).fingerprint()["files"] != before["files"]
 
 
+@pytest.mark.slow
 def test_an_index_of_the_largest_model_takes_little_memory(tmp_path: Path) -> None:
     """V4-Pro's 149,782 names; its shards are not there, which is told and no more."""
     names = {

@@ -113,6 +113,7 @@ def test_a_model_without_a_drafter_and_one_all_in_fp8() -> None:
     assert parameters(replace(shape, expert_dtype="fp8")) == parameters(shape)
 
 
+@pytest.mark.slow
 def test_the_largest_shape_there_can_be_takes_little_memory() -> None:
     experts = MAX_EXPERT_TENSORS // 6 // 62
     shape = ModelShape.from_config(PRO | {"n_routed_experts": experts})

@@ -259,6 +259,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
         read_safetensors_header(tmp_path / "pipe")
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_bounded_by_the_length_of_the_header(read: Read) -> None:
     """The shortest entries there are: what the docstring promises holds for them."""
     count = 50_000

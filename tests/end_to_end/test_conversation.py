@@ -179,6 +179,7 @@ def _buttons(window: LiveWindow) -> list[str]:
     return [b.text() for b in window.window.notices.findChildren(QAbstractButton)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rude", ["a\x00b\x00c", "\u202eright to left\u202c \u200fand back"])
 def test_rude_text_is_pasted_and_answered(open_window: OpenWindow, rude: str) -> None:
     window = open_window().ready()
@@ -193,6 +194,7 @@ def test_rude_text_is_pasted_and_answered(open_window: OpenWindow, rude: str) ->
     assert ("replaced" in window.sentences()) == (clean != rude)
 
 
+@pytest.mark.slow
 def test_one_megabyte_of_one_line(open_window: OpenWindow) -> None:
     window = open_window().ready()
     line = "deep water " * 95_000

@@ -66,7 +66,7 @@ def wait_for_fields(window: LiveWindow, count: int) -> list[ResultField]:
     ("action", "reasoning", "text"),
     [
         ("mode_non_think", "", "A plain answer."),
-        ("mode_high", "First I think.", "Then I answer."),
+        pytest.param("mode_high", "First I think.", "Then I answer.", marks=pytest.mark.slow),
         ("mode_max", "First I think.", "Then I answer."),
     ],
 )
@@ -122,6 +122,7 @@ def test_two_tools_with_reasoning_between(window: LiveWindow) -> None:
     assert window.desk.conversation.shown[1].reasoning == "I need two things."
 
 
+@pytest.mark.slow
 def test_a_repaired_call_says_what_was_repaired(window: LiveWindow) -> None:
     give_tools(window)
     window.ask("a slip, please")
@@ -147,6 +148,7 @@ def test_a_rejected_call_is_told_to_the_model(window: LiveWindow) -> None:
     assert [c.arguments for c in again.tool_calls] == ['{"city": "Bern"}']
 
 
+@pytest.mark.slow
 def test_the_budget_and_the_loop_guard_end_the_reasoning(window: LiveWindow) -> None:
     window.do("mode_high")
     window.ask("circles")
@@ -186,6 +188,7 @@ def titles(window: LiveWindow) -> list[str]:
     return [str(rows.data(rows.index(row, 0))) for row in range(rows.rowCount())]
 
 
+@pytest.mark.slow
 def test_a_switch_says_what_it_costs(window: LiveWindow) -> None:
     window.do("mode_high")
     window.ask("Hello?")
@@ -210,6 +213,7 @@ def test_an_engine_killed_in_mid_thought(window: LiveWindow) -> None:
     assert (answer.reasoning, answer.text) == ("Step by step I think of it.", "And so I say it.")
 
 
+@pytest.mark.slow
 def test_think_max_in_a_small_context_offers_what_fits(qtbot: QtBot, tmp_path: Path) -> None:
     folder = scripted_folder(tmp_path / "small", V4_SCRIPT, context_tokens=8192)
     window = LiveWindow(folder, qtbot.waitUntil).ready()

@@ -138,6 +138,7 @@ def resident_bytes(mapped: Mapped) -> int:
     return total
 
 
+@pytest.mark.slow
 def test_what_the_system_counts_is_within_the_budget_and_is_given_back(mapped: Mapped) -> None:
     memory = mapped.memory(5 * ONE)
     mapped.place_all(memory)

@@ -108,7 +108,7 @@ def answers(backend: Any) -> list[Any]:
     return [backend.logits().copy(), *(backend.step(token).copy() for token in (30, 31, 32))]
 
 
-@pytest.mark.parametrize("which", ["v4", "starter"])
+@pytest.mark.parametrize("which", ["v4", pytest.param("starter", marks=pytest.mark.slow)])
 def test_what_was_tried_leaves_no_trace(
     which: str, v4_path: Path, starter_path: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +242,7 @@ def test_what_a_context_refuses_is_no_trial(v4_path: Path, monkeypatch: pytest.M
         backend.close()
 
 
+@pytest.mark.slow
 def test_a_trial_on_a_real_context_finds_one_of_the_numbers(v4_path: Path) -> None:
     backend = opened(v4_path, None, asked=1)
     try:

@@ -109,6 +109,7 @@ def test_texts_of_all_kinds(vocabulary: GgufVocabulary, official: OfficialTokeni
         same(vocabulary, official, first + second)
 
 
+@pytest.mark.slow
 def test_every_literal_inside_words_and_next_to_signs(
     vocabulary: GgufVocabulary, official: OfficialTokenizer
 ) -> None:
@@ -170,6 +171,7 @@ def is_new(character: str) -> bool:
     return any(first <= ord(character) <= last for first, last in NEW)
 
 
+@pytest.mark.slow
 def test_only_new_characters_of_unicode_16_are_taken_differently(
     vocabulary: GgufVocabulary, official: OfficialTokenizer
 ) -> None:

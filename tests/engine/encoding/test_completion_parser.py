@@ -355,6 +355,7 @@ def test_time_grows_with_length_and_no_faster(begun: str, pieces: int) -> None:
         assert slow < 20 * quick, f"{begun}, {name}, {ending!r}: {quick:.4f} s, then {slow:.4f} s"
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_anything_is_read() -> None:
     for unit in HOSTILE.values():
         text = unit * (1_000_000 // len(unit))

@@ -75,7 +75,7 @@ def read(network: Network, tokens: "torch.Tensor", *, step: int | None = None) -
 def test_the_placed_network_computes_what_the_plain_one_computes(
     checkpoint: Path, device: str, step: int | None
 ) -> None:
-    tokens = drawn_tokens(150 if device == "cuda" else 40)
+    tokens = drawn_tokens(150 if device == "cuda" else 10 if step == 1 else 40)
     wanted = read(network_of(checkpoint), tokens, step=step)
     network, found = placed(checkpoint, device)
     assert found.slots == (LAYERS + 1) * SMALL["n_routed_experts"]
@@ -96,7 +96,7 @@ def test_with_room_for_some_layers_the_others_stay_where_they_are(checkpoint: Pa
     assert found.gpu_layers == (0, 1)
     tokens = drawn_tokens(60)
     wanted = read(network_of(checkpoint), tokens)
-    for step in (None, 1):
+    for step in (None, 1 if device == "cuda" else 5):
         logits = read(network, tokens, step=step)
         assert float((logits - wanted).abs().max()) <= F32_BOUND * float(wanted.std())
     counts = network.experts.counts

@@ -281,6 +281,7 @@ moving.move(takes, Path(sys.argv[2]), report, lambda: False)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
 def test_killed_at_every_step_it_goes_on_and_nothing_is_ever_lost(tmp_path: Path, to: Path) -> None:
     takes = model(tmp_path / "from")
