@@ -30,6 +30,10 @@ def test_the_wheel_puts_everything_in_one_folder(unpacked: Path) -> None:
     inside = {path.name for path in (unpacked / "seamount").iterdir()}
     assert inside == {"__init__.py", "__main__.py", "app", "engine", "convert", "kernels", "assets"}
     assert not list(unpacked.rglob("test_*.py"))
+    for folder in ("app", "engine", "convert", "kernels"):
+        wanted = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.py")}
+        inside = unpacked / "seamount"
+        assert {path.relative_to(inside) for path in (inside / folder).rglob("*.py")} == wanted
 
 
 def test_the_program_runs_from_the_wheel_and_not_from_a_checkout(unpacked: Path, tmp_path: Path) -> None:
