@@ -5,7 +5,7 @@ import pytest
 from engine.errors import DoesNotFit
 from engine.placement.context_sizes import V4Cache
 from engine.placement.load_needs import given_back_bytes, needed_mapped_bytes
-from engine.placement.native_plan import CHUNK_TOKENS, cache_bytes, native_plan
+from engine.placement.native_plan import CHUNK_TOKENS, cache_bytes, compute_bytes, native_plan
 from engine.placement.planner import Room, Wishes
 from tests.engine.placement.models import GB, dense_model, flash
 
@@ -61,6 +61,15 @@ def test_each_form_of_the_context_takes_what_it_takes() -> None:
     for form, row, index_row in (("f32", 2048, 512), ("f16", 1024, 256), ("q8_0", 584, 68)):
         found = cache_bytes(shape, 1024, form)  # type: ignore[arg-type]
         assert found == (128 * row, (128 + 256) * row + 256 * index_row + states[1], 136 * row + states[2])
+
+
+def test_rows_that_are_read_as_f32_are_reckoned() -> None:
+    """Of the indexer's keys a layer has one for each four tokens: at a million tokens they are 134 MB."""
+    shape = V4Cache(ratios=(0, 4, 128), head_dim=512, index_head_dim=128, window=128, heads=64, hidden=4096)
+    short, full = (compute_bytes(shape, tokens, "f16") for tokens in (1024, 1_048_576))
+    assert full - short == 4 * 128 * (1_048_576 - 1024) // 4
+    assert compute_bytes(shape, 1_048_576, "f32") == compute_bytes(shape, 1024, "f32") < short
+    assert compute_bytes(shape, 100, "f32") < compute_bytes(shape, 1024, "f32")
 
 
 def test_another_architecture_has_no_plan() -> None:
