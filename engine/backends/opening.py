@@ -79,12 +79,15 @@ def _open_natively(path: Path, name: str, wishes: Wishes, on_progress: Callable[
         _logger.info("%s: %s (%s)", name, each.what, each.why)
     try:
         from engine.backends.native import NativeBackend
-    except ImportError as error:
-        why = "is not installed" if find_spec("torch") is None else f"could not be loaded ({error})"
+    except (ImportError, OSError) as error:  # OSError: a library of PyTorch's that the system cannot load
+        why, how = "is not installed", "get it"
+        if find_spec("torch") is not None:
+            why, how = f"could not be loaded ({error})", "remove it and get it again"
         raise ModelLoadError(
             f"{name} could not be loaded",
             f"the native engine needs PyTorch, which {why}",
-            'get it with `pip install "seamount[native]"`, or load the model with the backend llamacpp',
+            f'{how} with `pip install "seamount[native]"`, or let llama.cpp compute the model '
+            "(Settings → Machine → Computed by, or --backend llamacpp)",
         ) from error
     return NativeBackend.open(
         path, name=name, context_tokens=plan.context_tokens, on_progress=on_progress, plan=plan

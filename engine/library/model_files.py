@@ -28,6 +28,7 @@ REMEDIES = {
     "unsupported": "look for a GGUF of the same model that was made recently",
     "damaged": "download it again, or look for another source of this model",
 }
+_OF_A_FOLDER = "choose a .gguf file; a checkpoint becomes one by `seamount convert FOLDER FILE.gguf`"
 _NO_LANGUAGE_MODEL = {
     "mmproj": "it is the picture part of a model, not a language model",
     "adapter": "it is an adapter for another model, not a model",
@@ -133,6 +134,8 @@ def _gguf_facts(path: Path, parts: Sequence[Path]) -> FileFacts:
             raise GgufError("unreadable", _cannot(path), "its name or folder is not valid Unicode; rename it")
         if is_later_part(path):
             raise GgufError("damaged", _cannot(path), "it is a later part of a split model; choose the first")
+        if path.is_dir():
+            raise GgufError("unreadable", _cannot(path), "it is a folder")
         header = read_gguf_header(path)
         for part in parts[1:]:
             if not part.exists():
@@ -145,7 +148,8 @@ def _gguf_facts(path: Path, parts: Sequence[Path]) -> FileFacts:
         else:
             problem = None
     except GgufError as error:
-        problem = ModelFileError(error.what, error.why, REMEDIES[error.problem])
+        remedy = _OF_A_FOLDER if path.is_dir() else REMEDIES[error.problem]
+        problem = ModelFileError(error.what, error.why, remedy)
     if header is None:
         return FileFacts(name, size_bytes, problem=problem)
     return FileFacts(

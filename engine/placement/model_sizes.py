@@ -22,6 +22,8 @@ _EXPERTS = re.compile(r"^ffn_(gate|up|down|gate_up)_exps\.")
 Matrix = Literal["gate", "up", "down", "gate_up"]
 """A layer's experts are so many tensors, each of them one matrix of all experts."""
 V4 = "deepseek4"
+DRAFTER = "dflash"
+"""DSpark, in a file of its own."""
 MOST_LAYERS = 1024
 
 

@@ -15,7 +15,7 @@ from engine.placement import hardware
 from engine.placement.context_sizes import V4Cache
 from engine.placement.hardware_record import HardwareRecord
 from engine.placement.load_plan import LoadPlan, Reach
-from engine.placement.model_sizes import V4, ModelSizes, sizes_of_headers
+from engine.placement.model_sizes import DRAFTER, V4, ModelSizes, sizes_of_headers
 from engine.placement.native_plan import native_plan
 from engine.placement.planner import GPU_BATCHES, ComputeBytes, Room, Wishes, plan
 
@@ -83,11 +83,17 @@ def native_plan_for(
 ) -> LoadPlan:
     """The native engine's plan with what is free now; as `plan_for`. Raises DoesNotFit, and ModelFileError for a model
     that it does not compute."""
+    if sizes.architecture == DRAFTER:
+        raise ModelFileError(
+            f"{sizes.name} cannot be used as a model",
+            "it holds only a drafter (DSpark)",
+            "choose the model's own file",
+        )
     if sizes.architecture != V4 or not isinstance(sizes.cache, V4Cache):
         raise ModelFileError(
             f"{sizes.name} cannot be computed by the native engine",
             f"it is a model of the architecture {sizes.architecture}, and that engine computes {V4} alone",
-            "load it with the backend auto or llamacpp",
+            "let llama.cpp compute it (Settings → Machine → Computed by, or --backend llamacpp)",
         )
     memory = hardware.memory()
     memory = replace(memory, available_bytes=memory.available_bytes + freed_bytes)

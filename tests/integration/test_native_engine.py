@@ -82,7 +82,7 @@ def test_another_model_is_refused_in_one_sentence(tmp_path: Path) -> None:
     done = seamount(tmp_path, "chat", "--backend", "native", "--model", "starter", "--prompt", "Hello")
     assert (done.returncode, done.stdout) == (1, "")
     (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("seamount: ")]
-    assert "computes deepseek4 alone; load it with the backend auto or llamacpp." in sentence
+    assert "computes deepseek4 alone; let llama.cpp compute it" in sentence
 
 
 def test_a_model_is_measured(tmp_path: Path, path: Path) -> None:

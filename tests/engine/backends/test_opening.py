@@ -381,6 +381,25 @@ def test_what_the_native_engine_cannot_compute_is_refused_before_anything_is_loa
     assert 'which is not installed; get it with `pip install "seamount[native]"`' in lacking.value.text
 
 
+def test_a_pytorch_that_the_system_cannot_load_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own libraries may be missing or broken, which is no ImportError."""
+
+    class Broken:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "engine.backends.native":
+                raise OSError("libtorch_cpu.so: cannot open shared object file")
+
+    monkeypatch.delitem(sys.modules, "engine.backends.native", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    monkeypatch.setattr(opening, "find_spec", lambda _name: object())
+    with pytest.raises(ModelLoadError) as refused:
+        natively(small_v4(tmp_path / "m.gguf"))
+    assert "could not be loaded (libtorch_cpu.so" in refused.value.text
+    assert 'remove it and get it again with `pip install "seamount[native]"`' in refused.value.text
+
+
 def test_what_will_not_fit_natively_is_told_while_the_other_one_is_loaded(
     tmp_path: Path, starter_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,14 @@ def test_why_it_cannot_be_used(tmp_path: Path, content: bytes, why: str) -> None
     assert facts.problem.remedy
 
 
+def test_a_folder_is_told_what_becomes_a_model(tmp_path: Path) -> None:
+    problem = ModelFiles().facts(tmp_path).problem
+    assert problem is not None
+    assert (
+        "it is a folder; choose a .gguf file; a checkpoint becomes one by `seamount convert" in problem.text
+    )
+
+
 def test_a_new_architecture_is_no_problem_here(tmp_path: Path) -> None:
     (tmp_path / "new.gguf").write_bytes(gguf(general__architecture="from-the-future"))
     assert ModelFiles().facts(tmp_path / "new.gguf").problem is None
