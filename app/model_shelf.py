@@ -39,6 +39,7 @@ class ModelShelf(QObject):
         self._api = api
         self.entries: list[ModelEntry] = []
         self.status: EngineStatus | None = None
+        self._stored: Settings | None = None  # as they were last told
         self.known = False
         """The list has been fetched at least once."""
 
@@ -102,7 +103,7 @@ class ModelShelf(QObject):
 
     def fetch_settings(self, ok: Callable[[Settings], None]) -> None:
         """The settings of the data folder."""
-        self._api.get("/api/settings", Settings, ok, self.refused.emit)
+        self._api.get("/api/settings", Settings, self._seen(ok), self.refused.emit)
 
     def fetch_llama_builds(
         self, ok: Callable[[LlamaBuildList], None], failed: Callable[[ErrorBody], None]
@@ -114,11 +115,21 @@ class ModelShelf(QObject):
         self, settings: Settings, ok: Callable[[Settings], None], failed: Callable[[ErrorBody], None]
     ) -> None:
         """Store settings; answers with what was stored."""
-        self._api.send("PUT", "/api/settings", settings, Settings, ok, failed)
+        self._api.send("PUT", "/api/settings", settings, Settings, self._seen(ok), failed)
+
+    def _seen(self, ok: Callable[[Settings], None]) -> Callable[[Settings], None]:
+        def told(settings: Settings) -> None:
+            self._stored = settings
+            ok(settings)
+
+        return told
 
     def needs_reload(self, settings: Settings) -> bool:
         """The loaded model was loaded with another context size, number of threads or kind of cache than `settings`
-        say, and has no choice of its own for that; or something else computes it than they name."""
+        say, and has no choice of its own for that; or they name something else to compute it than what is stored.
+
+        What computes it now is not asked: a command may have named another one, which stays until the settings change.
+        """
         model = self.status.model if self.status else None
         if model is None:
             return False
@@ -126,5 +137,5 @@ class ModelShelf(QObject):
         other_threads = "threads" not in own and settings.threads not in (0, model.threads)
         other_cache = "cache_type" not in own and model.cache_type not in (None, settings.cache_type)
         other_context = "context_tokens" not in own and model.context_tokens != settings.context_tokens
-        other_backend = (settings.backend, model.backend) in (("native", "llama.cpp"), ("llamacpp", "native"))
+        other_backend = self._stored is not None and settings.backend != self._stored.backend
         return other_threads or other_cache or other_context or other_backend

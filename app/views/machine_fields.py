@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QLabel, QWidget
 
-from engine.protocol import BackendChoice, ErrorBody, Settings
+from engine.protocol import BackendChoice, ErrorBody, LoadedModel, Settings
 from engine.protocol_library import LlamaBuildEntry, LlamaBuildList
 
 BACKENDS: tuple[tuple[BackendChoice, str], ...] = (
@@ -26,7 +26,7 @@ _WHO = {"environment": "the variable LLAMA_CPP_LIB_PATH", "command": "the comman
 class MachineFields:
     """`rows` for a form: (label, field, hint). Until `show` is called only what is chosen can be seen."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, model: LoadedModel | None = None) -> None:
         self.backend = QComboBox()
         for key, words in BACKENDS:
             self.backend.addItem(words, key)
@@ -44,7 +44,8 @@ class MachineFields:
             (
                 "Computed b&y",
                 self.backend,
-                "Seamount's own engine needs PyTorch, and is exact rather than fast.",
+                _computed_now(settings, model)
+                or "Seamount's own engine needs PyTorch, and is exact rather than fast.",
             ),
             ("llama.c&pp", self.build, "Used from the engine's next start on: Model → Restart engine."),
             ("", self.state, ""),
@@ -83,6 +84,16 @@ class MachineFields:
         model = self.build.model()
         if isinstance(model, QStandardItemModel):
             model.item(at).setEnabled(False)
+
+
+def _computed_now(settings: Settings, model: LoadedModel | None) -> str:
+    """What computes the loaded model where that is not what is chosen: a command may name it."""
+    if model is None or (model.backend == "native") == (settings.backend == "native"):
+        return ""
+    names = {"native": "Seamount's own engine", "llama.cpp": "llama.cpp"}
+    if model.backend not in names:
+        return ""
+    return f"In use now: {names[model.backend]}, named by a command, until another one is chosen here."
 
 
 def _line(entry: LlamaBuildEntry) -> str:

@@ -91,7 +91,7 @@ class SettingsDialog(QDialog):
         self.titles = QCheckBox("The model names new conversations")
         self.titles.setChecked(settings.model_titles)
         self.downloads = DownloadFields(settings)
-        self.machine = MachineFields(settings)
+        self.machine = MachineFields(settings, model)
         self.kept = KeptFields(settings)
         self.suits.toggled.connect(self._show_sampling)
         self.tabs = QTabWidget()

@@ -75,14 +75,23 @@ def test_a_reload_is_needed_for_another_context_or_threads(shelf: ModelShelf, fa
     assert shelf.name("m1") == "Small"
 
 
-def test_a_reload_is_needed_for_another_backend(shelf: ModelShelf, fake_engine: Any) -> None:
-    for loaded, named, needed in (
-        ("llama.cpp", "native", True),
+def test_a_reload_is_needed_where_another_backend_is_named_than_before(
+    shelf: ModelShelf, qtbot: QtBot, fake_engine: Any
+) -> None:
+    """What computes the model now does not matter: where a command named it, it stays until this choice changes."""
+    shelf.set_status(EngineStatus(**fake_engine.status))
+    seen: list[Settings] = []
+    for before, named, needed in (
+        ("auto", "native", True),
         ("native", "llamacpp", True),
-        ("llama.cpp", "auto", False),
+        ("llamacpp", "llamacpp", False),
         ("native", "native", False),
-        ("scripted", "native", False),
     ):
-        fake_engine.status["model"] |= {"backend": loaded}
-        shelf.set_status(EngineStatus(**fake_engine.status))
-        assert shelf.needs_reload(Settings(context_tokens=8192, backend=named)) == needed  # type: ignore[arg-type]
+        fake_engine.settings |= {"backend": before}
+        seen.clear()
+        shelf.fetch_settings(seen.append)
+        qtbot.waitUntil(lambda: bool(seen))
+        for loaded in ("llama.cpp", "native"):
+            fake_engine.status["model"] |= {"backend": loaded}
+            shelf.set_status(EngineStatus(**fake_engine.status))
+            assert shelf.needs_reload(Settings(context_tokens=8192, backend=named)) == needed  # type: ignore[arg-type]

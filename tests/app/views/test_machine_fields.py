@@ -3,9 +3,9 @@
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.views.machine_fields import OWN
+from app.views.machine_fields import OWN, MachineFields
 from app.views.settings_dialog import SettingsDialog
-from engine.protocol import BackendChoice, ErrorBody, Settings
+from engine.protocol import BackendChoice, ErrorBody, LoadedModel, Settings
 from engine.protocol_library import LlamaBuildEntry, LlamaBuildList
 
 OWN_BUILD = LlamaBuildEntry(folder=None, name="llama-cpp-python's own", devices=[])
@@ -33,6 +33,38 @@ def test_what_computes_is_chosen_here(qtbot: QtBot, backend: BackendChoice) -> N
     assert dialog.settings().backend == backend
     dialog.machine.backend.setCurrentIndex(2)
     assert dialog.settings().backend == "native"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "computing", "words"),
+    [
+        (
+            "llamacpp",
+            "native",
+            "In use now: Seamount's own engine, named by a command, until another one is chosen here.",
+        ),
+        (
+            "auto",
+            "native",
+            "In use now: Seamount's own engine, named by a command, until another one is chosen here.",
+        ),
+        (
+            "native",
+            "llama.cpp",
+            "In use now: llama.cpp, named by a command, until another one is chosen here.",
+        ),
+        ("native", "native", "Seamount's own engine needs PyTorch, and is exact rather than fast."),
+        ("auto", "llama.cpp", "Seamount's own engine needs PyTorch, and is exact rather than fast."),
+    ],
+)
+def test_what_a_command_named_is_told(
+    chosen: BackendChoice, computing: str, words: str, qtbot: QtBot
+) -> None:
+    model = LoadedModel(id="m", name="Model", context_tokens=8, threads=1, backend=computing)
+    fields = MachineFields(Settings(backend=chosen), model)
+    for _, field, _ in fields.rows:
+        qtbot.addWidget(field)
+    assert fields.rows[0][2] == words
 
 
 @pytest.mark.parametrize("folder", [None, "/data/llama.cpp/cuda", "/gone"])
