@@ -78,3 +78,51 @@ def test_weights_are_in_memory_once(tmp_path: Path) -> None:
     assert touched_mb > size_mb / 2  # so that it was computed with
     assert opened_mb < OPENED_MB
     assert worked_mb < WORKED_MB + cache_mb
+
+
+READS = """
+import sys, threading
+from pathlib import Path
+from engine.backends.native import NativeBackend
+from engine.placement.native_plan import cache_bytes, compute_bytes
+from engine.placement.present_plan import sizes_of_file
+
+def own_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
+
+path, tokens, ended = Path(sys.argv[1]), 513, threading.Event()
+before = largest = own_bytes()
+backend = NativeBackend.open(path, name="m", context_tokens=1024, threads=1, checkpoint_bytes=0)
+
+def look():
+    global largest
+    while not ended.wait(0.002):
+        largest = max(largest, own_bytes())
+
+watcher = threading.Thread(target=look)
+watcher.start()
+backend.sync([3 + 37 * n * n % 500 for n in range(tokens)], lambda *_: None, lambda: False)
+ended.set()
+watcher.join()
+shape = sizes_of_file(path).cache
+print(largest - before, sum(cache_bytes(shape, 1024, "f16")) + compute_bytes(shape, 1024, "f16"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what memory is a process's own")
+def test_a_chunk_of_a_prompt_takes_what_the_plan_says(tmp_path: Path) -> None:
+    """Two layers of Flash's true shapes: the plan promises no less than is taken, and no more than twice that."""
+    shape = synthetic_shape(
+        "flash", layers=2, hashed=True, overrides={"n_routed_experts": 16, "vocab_size": 512}
+    )
+    write_synthetic(tmp_path / "model.gguf", shape)
+    done = subprocess.run(
+        [sys.executable, "-c", READS, str(tmp_path / "model.gguf")],
+        capture_output=True, text=True, cwd=ROOT, check=False, timeout=170,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    taken, planned = map(int, done.stdout.split())
+    print(f"{taken / 1e6:.0f} MB taken, {planned / 1e6:.0f} MB planned")
+    assert planned / 2 < taken < planned
