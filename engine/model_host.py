@@ -114,6 +114,7 @@ class ModelHost:
         self._keeper: ContextKeeper | None = None
         self._backend_lock = threading.Lock()  # held while another thread asks the backend for memory
         self._opened: tuple[ModelEntry, Wishes] | None = None
+        self._file_state: tuple[int, ...] | None = None  # of the loaded model's file, as it was opened
         self._progress_s = 0.0
 
     @property
@@ -186,7 +187,7 @@ class ModelHost:
         self.error = None
         try:
             entry = self.check(model_id)
-            if self.loaded_id != model_id or again or self._is_elsewhere(model_id):
+            if self.loaded_id != model_id or again or self._is_elsewhere(model_id) or self._is_changed(entry):
                 self._replace(entry)
             if remember:
                 self._remember(model_id)
@@ -220,6 +221,12 @@ class ModelHost:
         if opened is None:
             return False
         return computes(opened[1].backend) != computes(self.wishes(model_id).backend)
+
+    def _is_changed(self, entry: ModelEntry) -> bool:
+        """Whether the loaded model's file is another one by now, or was written to: what is loaded may refuse to go on
+        with it. One that is gone changes nothing."""
+        found = _file_state(entry.path)
+        return found is not None and found != self._file_state
 
     def _replace(self, entry: ModelEntry) -> None:
         wishes, before = self.wishes(entry.id), self._opened
@@ -264,6 +271,7 @@ class ModelHost:
         self._changed()
         self._opened = None
         started_s = time.monotonic()
+        self._file_state = _file_state(entry.path)
         try:
             backend = opener(entry, wishes=wishes, on_progress=self._on_progress)
         except SeamountError:
@@ -329,6 +337,17 @@ class ModelHost:
             self.loading_fraction, self._progress_s = fraction, now_s
             self._changed()
         return not self._stop.is_set()
+
+
+def _file_state(path: str) -> tuple[int, ...] | None:
+    """By what another file, or other contents, are noticed; None where there is none."""
+    if not path:
+        return None
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _unforeseen(name: str, error: Exception) -> ModelLoadError:

@@ -1,6 +1,7 @@
 """Which model is held, and what a failed load leaves."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,3 +321,25 @@ def test_what_computes_is_asked_for_apart_from_the_settings(opening: Opening) ->
     assert model_host.loaded_id == "a" and model_host.error is not None
     assert model_host.wishes("a").backend == "native"
     assert host(opening, settings=Settings(backend="native")).wishes("a").backend == "native"
+
+
+def test_a_model_whose_file_changed_is_loaded_again(opening: Opening, tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"one")
+    model_host = ModelHost(
+        lambda model_id: entry(model_id).model_copy(update={"path": str(path)}),
+        lambda: Settings(context_tokens=512, threads=3),
+        lambda: None,
+        lambda _: None,
+        opening,
+    )
+    model_host.load("a")
+    model_host.load("a")
+    assert len(opening.opened) == 1
+    path.write_bytes(b"another")
+    model_host.load("a")
+    model_host.load("a")
+    assert (len(opening.opened), opening.closed) == (2, ["a"])
+    path.unlink()  # what is loaded goes on as long as it can
+    model_host.load("a")
+    assert len(opening.opened) == 2 and model_host.loaded_id == "a"
