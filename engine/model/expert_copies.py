@@ -5,7 +5,8 @@ are copied, nor why.
 """
 
 import mmap
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -104,9 +105,21 @@ def copied(expert: ExpertMatrices, *, pinned: bool = False) -> ExpertMatrices:
     return copies
 
 
-def copy_bytes(expert: ExpertMatrices) -> int:
-    """What `copied` takes: whole pages."""
-    return _up(sum(_up(tensor.nbytes, _ALIGNMENT_BYTES) for tensor in tensors_of(expert)), mmap.PAGESIZE)
+def forget_pinned() -> None:
+    """Give the system what torch holds of pinned memory and nobody uses: it keeps it for copies to come."""
+    # Public since torch 2.12.
+    empty: Callable[[], None] | None = getattr(torch.accelerator, "empty_host_cache", None)
+    empty = empty or getattr(cast(Any, torch)._C, "_host_emptyCache", None)
+    if empty is not None:
+        empty()
+
+
+def copy_bytes(expert: ExpertMatrices, *, pinned: bool = False) -> int:
+    """What `copied` takes: whole pages; pinned, what torch takes for it, a power of two."""
+    size_bytes = _up(
+        sum(_up(tensor.nbytes, _ALIGNMENT_BYTES) for tensor in tensors_of(expert)), mmap.PAGESIZE
+    )
+    return 1 << (size_bytes - 1).bit_length() if pinned else size_bytes
 
 
 def _room(m: Matrix, device: torch.device | str) -> Matrix:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import torch
 
-from engine.model.expert_copies import PlainSlots, SlotMemory, copied, copy_bytes
+from engine.model.expert_copies import PlainSlots, SlotMemory, copied, copy_bytes, forget_pinned
 from engine.model.expert_ledger import ExpertLedger, Move
 from engine.model.expert_policies import ExpertPolicy
 from engine.model.expert_store import ExpertTraffic, Place, absent_bytes, choices_of, found_mapped
@@ -57,7 +57,7 @@ class TieredExperts:
         self._slots = slots or PlainSlots(0, banks[0].matrices(0))
         self._apart, self._upload_tokens = apart, upload_tokens
         self._step_bytes, self._pinned = step_bytes, pinned
-        sizes = [copy_bytes(bank.matrices(0)) for bank in self._banks]
+        sizes = [copy_bytes(bank.matrices(0), pinned=pinned) for bank in self._banks]
         if step_bytes < max(sizes):
             raise ValueError(f"an expert of {max(sizes)} bytes cannot move in steps of {step_bytes}")
         usable = max(0, self._slots.count - staging)
@@ -89,6 +89,11 @@ class TieredExperts:
     def ram_bytes(self) -> int:
         """What copies in memory take now. Any thread."""
         return self._ledger.held_bytes["ram"]
+
+    @property
+    def slots_bytes(self) -> int:
+        """What all slots of the device take, whether there is an expert in them or not."""
+        return self._slots.size_bytes
 
     def where(self, layer: int, expert: int) -> Place:
         """See `ExpertStore`."""
@@ -169,7 +174,13 @@ class TieredExperts:
                 return ops.experts(x, chosen, weights, _Placed(self, layer), limit)
             if not host:
                 return self._in_slots(layer, x, chosen, weights, limit)
-            return self._divided(layer, x, chosen, weights, limit, [expert for expert, _ in host])
+            absent = [expert for expert, _ in host]
+            if len(absent) <= len(self._staging) and chosen.shape[0] >= self._upload_tokens:
+                # One product over all of them: the very bits that there are when each has a slot.
+                table = self._table(layer, x.device).clone()
+                table[absent] = self._staged(layer, absent).to(x.device)
+                return ops.experts(x, table[chosen], weights, self._slots, limit)
+            return self._divided(layer, x, chosen, weights, limit, absent)
 
     def matrices(self, layer: int, expert: int) -> ExpertMatrices:
         """An expert where its copy is; the file's own where there is none."""
@@ -226,9 +237,7 @@ class TieredExperts:
             for first in range(0, len(host), len(self._staging)):
                 batch = host[first : first + len(self._staging)]
                 table = torch.full((self._ledger.experts,), -1)
-                for slot, expert in zip(self._staging, batch, strict=False):
-                    self._slots.write(slot, self.matrices(layer, expert))
-                    table[expert] = slot
+                table[batch] = self._staged(layer, batch)
                 self._add_slots(outputs, x, table.to(x.device)[chosen], weights, limit)
         else:
             wide, numbers, shares = here
@@ -240,6 +249,13 @@ class TieredExperts:
         for k in range(1, chosen.shape[1]):
             total = total + outputs[:, k]
         return total.to(x.dtype)
+
+    def _staged(self, layer: int, experts: Sequence[int]) -> torch.Tensor:
+        """The slots, kept free for that, into which these were written."""
+        slots = list(self._staging)[: len(experts)]
+        for slot, expert in zip(slots, experts, strict=True):
+            self._slots.write(slot, self.matrices(layer, expert))
+        return torch.tensor(slots)
 
     def _add_slots(
         self,
@@ -262,6 +278,12 @@ class TieredExperts:
     # Moving
 
     def _carry_out(self, most_bytes: int) -> None:
+        before = self._ledger.held_bytes["ram"]
+        self._make_moves(most_bytes)
+        if self._pinned and self._ledger.held_bytes["ram"] < before:
+            forget_pinned()
+
+    def _make_moves(self, most_bytes: int) -> None:
         for move in self._policy.moves(self._ledger, most_bytes):
             try:
                 self._move(move)

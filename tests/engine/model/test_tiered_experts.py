@@ -96,6 +96,30 @@ def test_whole_layers_lie_where_they_are_said_to_and_a_device_is_not_asked_what_
     assert store.counts == ExpertTraffic(gpu=12)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_with_slots_for_a_layer_kept_free_bits_do_not_depend_on_where_experts_were(kind: torch.dtype) -> None:
+    """BF16 too, where sums of what was rounded one by one would differ."""
+    banks = [SmallBank(EXPERTS, layer) for layer in range(2)]
+    like = banks[0].matrices(0)
+    resident = TieredExperts(
+        banks, StaticByLayer(gpu=[0, 1]), slots=PlainSlots(2 * EXPERTS, like), apart=True, upload_tokens=1
+    )
+    resident.settle(10**9)
+    policy = DecayedFrequency(2, EXPERTS, half_life_tokens=4)
+    moving = TieredExperts(
+        banks, policy, slots=PlainSlots(EXPERTS + 3, like), staging=EXPERTS, ram_bytes=2 * BYTES,
+        step_bytes=2 * BYTES, apart=True, upload_tokens=1,
+    )  # fmt: skip
+    random_ = random.Random(5)
+    for tokens in (1, 1, 2, 30, 1, 9, 1, 1, 3):
+        for layer in range(2):
+            x, chosen, weights = routing(random_, tokens)
+            found = [store.product(layer, x.to(kind), chosen, weights, LIMIT) for store in (resident, moving)]
+            assert torch.equal(*found)
+    assert moving.counts.gpu > 0
+    assert moving.counts.ram + moving.counts.disk > 0
+
+
 def test_experts_of_another_form_never_go_to_the_device() -> None:
     banks = [SmallBank(EXPERTS), SmallBank(EXPERTS, kind="q8_0")]
     slots = PlainSlots(2 * EXPERTS, banks[0].matrices(0))
