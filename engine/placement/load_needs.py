@@ -47,7 +47,9 @@ def given_back_bytes(plan: LoadPlan) -> int:
 
 def _has_own_experts(plan: LoadPlan) -> bool:
     """Whether experts lie in memory of our own in the place of the mapped file's pages."""
-    return plan.experts_read == "direct" and plan.part_bytes("experts", "disk") > 0
+    if plan.experts_read != "direct":
+        return False
+    return plan.part_bytes("experts", "disk") > 0 or plan.computed_by == "native"
 
 
 def _is_mapped(plan: LoadPlan) -> bool:

@@ -80,6 +80,9 @@ class LoadPlan:
     computed_by: Literal["llamacpp", "native"] = "llamacpp"
     """Whose plan it is. Forecasts are of llama.cpp alone, and what is asked of its parameters is of its plans."""
 
+    experts_move: bool = False
+    """Of the native engine: which experts lie on the GPU follows what is asked for; else they stay where they are."""
+
     def held_bytes(self, place: Place) -> int:
         """What lies in a place, all parts together."""
         return sum(getattr(part, f"{place}_bytes") for part in self.parts)

@@ -79,16 +79,15 @@ def plan_for(
 
 
 def native_plan_for(
-    sizes: ModelSizes, wishes: Wishes, *, room: Room | None = None, freed_bytes: int = 0
+    sizes: ModelSizes,
+    wishes: Wishes,
+    gpus: tuple[hardware.Gpu, ...] = (),
+    *,
+    room: Room | None = None,
+    freed_bytes: int = 0,
 ) -> LoadPlan:
-    """The native engine's plan with what is free now; as `plan_for`. Raises DoesNotFit, and ModelFileError for a model
-    that it does not compute."""
-    if sizes.architecture == DRAFTER:
-        raise ModelFileError(
-            f"{sizes.name} cannot be used as a model",
-            "it holds only a drafter (DSpark)",
-            "choose the model's own file",
-        )
+    """The native engine's plan with what is free now; `gpus` as torch lists them; otherwise as `plan_for`. Raises
+    DoesNotFit, and ModelFileError for a model that it does not compute."""
     if sizes.architecture != V4 or not isinstance(sizes.cache, V4Cache):
         raise ModelFileError(
             f"{sizes.name} cannot be computed by the native engine",
@@ -97,7 +96,7 @@ def native_plan_for(
         )
     memory = hardware.memory()
     memory = replace(memory, available_bytes=memory.available_bytes + freed_bytes)
-    return native_plan(sizes, room or Room.of(memory, hardware.processor()), wishes)
+    return native_plan(sizes, room or Room.of(memory, hardware.processor(), gpus), wishes)
 
 
 def _by_reach(found: LoadPlan, told: Mapping[int, ComputeBytes]) -> dict[tuple[Reach, int], ComputeBytes]:
