@@ -99,7 +99,7 @@ class PlacementDesk:
         kept = self._choices.of(model_id)
         wishes = self._host.wishes(model_id, kept if asked is None else asked)
         sizes = replace(self._sizes_of(path), name=entry.name)
-        opened, gpus = self._host.opened, self._gpus()
+        opened, gpus = self._host.opened, self._gpus_for(wishes)
         room = self._room(opened[2] if opened else None, gpus)
         # What is loaded is told as it is: what is free now is what it has left.
         mine = opened if opened is not None and opened[0] == model_id and opened[1] == wishes else None
@@ -196,6 +196,14 @@ class PlacementDesk:
             return told, ""
         lacking = "GPU" if found.gpu is not None else "disk"
         return None, f"Nothing is foretold: the {lacking} of this machine could not be measured."
+
+    def _gpus_for(self, wishes: Wishes) -> tuple[hardware.Gpu, ...]:
+        """Those that whoever is to compute it reaches."""
+        if computes(wishes.backend) != "native":
+            return self._gpus()
+        from engine.backends.opening import native_gpus
+
+        return native_gpus()
 
     def _room(self, backend: "Backend | None", gpus: tuple[hardware.Gpu, ...]) -> Room:
         """What this machine has free once the loaded model is gone, which a load lets go of first."""

@@ -91,11 +91,12 @@ class SyncReport:
 @dataclass(frozen=True)
 class ExpertCounts:
     """Experts that tokens written one by one went to, since the model was loaded: how many, how many of them lay in
-    memory when they were chosen, and what was read from the disk for the others."""
+    memory when they were chosen (`on_gpu`: of these, in a GPU's), and what was read from the disk for the others."""
 
     wanted: int = 0
     in_memory: int = 0
     read_bytes: int = 0
+    on_gpu: int = 0
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,20 @@ from engine.backends.base import (
     TakenBytes,
 )
 from engine.backends.cores import threads_to_use
+from engine.backends.native_devices import Computing, computing, forget, without_room
 from engine.backends.native_drafts import DraftTrial
 from engine.backends.native_keys import with_keys
 from engine.backends.native_memory import NativeMemory
 from engine.backends.native_vocabulary import Vocabulary, vocabulary_of_checkpoint, vocabulary_of_gguf
 from engine.errors import GenerationError, ModelFileError, ModelLoadError
 from engine.model.checkpoint_weights import open_checkpoint
-from engine.model.expert_store import MappedExperts
 from engine.model.gguf_weights import open_gguf
 from engine.model.model_error import ModelError
-from engine.model.network import Network, PassCancelled
+from engine.model.network import PassCancelled
 from engine.model.read_ahead import DraftCounts, ReadAhead
 from engine.model.row_formats import CacheFormat
 from engine.model.tensor_source import OpenModel
+from engine.model.tiered_experts import TieredExperts
 from engine.placement.context_sizes import CacheType
 from engine.placement.load_plan import LoadPlan
 from engine.placement.native_plan import CHUNK_TOKENS
@@ -67,15 +68,18 @@ class NativeBackend:
     def __init__(
         self,
         model: OpenModel,
-        network: Network,
+        placed: Computing,
         vocabulary: Vocabulary,
         facts: ModelFacts,
         *,
         checkpoint_bytes: int,
         plan: LoadPlan | None,
     ) -> None:
-        self._model, self._network, self._vocabulary = model, network, vocabulary
+        self._model, self._vocabulary = model, vocabulary
+        self._placed: Computing | None = placed
+        self._network = network = placed.network
         self._facts, self._plan = facts, plan
+        self._chunk_tokens = chunk_tokens_of(plan)
         self._memory = NativeMemory(
             network.new_cache, context_tokens=facts.context_tokens, checkpoint_bytes=checkpoint_bytes
         )
@@ -121,10 +125,7 @@ class NativeBackend:
         try:
             _go_on(name, on_progress, 0.5)
             vocabulary = _vocabulary_of(path, model)
-            weights = model.weights
-            blocks = [*weights.blocks, *([weights.draft.block] if weights.draft else [])]
-            experts = MappedExperts([block.moe.experts for block in blocks])
-            network = Network(model.config, weights, cache_format=FORMATS[cache_type], experts=experts)
+            placed = computing(model, plan, FORMATS[cache_type], name=name)
             _go_on(name, on_progress, 1.0)
         except BaseException:
             model.close()
@@ -152,12 +153,21 @@ class NativeBackend:
             facts,
             (path,) if draft is None else (path, draft),
             cache_format=FORMATS[cache_type],
-            drafts=network.draft is not None,
-            activations="float32",
-            device="cpu",
-            chunks=(CHUNK_TOKENS, END_TOKENS, UNDIVIDED_TOKENS),
+            drafts=placed.network.draft is not None,
+            activations=str(placed.network.activations).removeprefix("torch."),
+            device=placed.device,
+            experts_on=placed.experts_on,
+            chunks=(chunk_tokens_of(plan), END_TOKENS, UNDIVIDED_TOKENS),
         )
-        return cls(model, network, vocabulary, facts, checkpoint_bytes=checkpoint_bytes, plan=plan)
+        try:
+            return cls(model, placed, vocabulary, facts, checkpoint_bytes=checkpoint_bytes, plan=plan)
+        except torch.OutOfMemoryError:
+            pass
+        # Said only here: while the error is at hand, what was taken is not free.
+        vocabulary.close()
+        model.close()
+        del placed
+        raise without_room(name, facts.context_tokens)
 
     @property
     def facts(self) -> ModelFacts:
@@ -171,8 +181,17 @@ class NativeBackend:
 
     @property
     def taken(self) -> TakenBytes | None:
-        """The context as far as it is used, marks, and the mapped file."""
-        return TakenBytes(ram_bytes=self._memory.size_bytes, mapped_bytes=self._model.size_bytes)
+        """The context as far as it is used, marks, copies of experts, and the mapped file; on a GPU its weights and
+        slots."""
+        memory, placed = self._memory, self._placed
+        if placed is None:
+            return None
+        marks, mapped = memory.checkpoints.size_bytes, self._model.size_bytes
+        context = memory.size_bytes - marks
+        if not placed.gpu_weights_bytes:
+            return TakenBytes(ram_bytes=context + marks, mapped_bytes=mapped)
+        copies = 0 if placed.tiers is None else placed.tiers.ram_bytes
+        return TakenBytes(placed.gpu_weights_bytes + context, marks + copies, mapped)
 
     @property
     def expert_counts(self) -> ExpertCounts | None:
@@ -186,12 +205,21 @@ class NativeBackend:
         return DraftCounts(self._drafts.guessed + now.guessed, self._drafts.accepted + now.accepted)
 
     def relieve(self, wanted_bytes: int) -> int:
-        """Marks go; see `base.Backend.relieve`. Weights are pages of a file, which the system takes by itself."""
-        return self._memory.checkpoints.relieve(wanted_bytes)
+        """Copies of experts go, which lie in the file too, then marks; see `base.Backend.relieve`. Other weights are
+        pages of a file, which the system takes by itself, or lie on the GPU."""
+        tiers = self._tiers
+        given = tiers.relieve(wanted_bytes) if tiers is not None and wanted_bytes > 0 else 0
+        return given + self._memory.checkpoints.relieve(wanted_bytes - given)
+
+    @property
+    def _tiers(self) -> TieredExperts | None:
+        placed = self._placed
+        return None if placed is None else placed.tiers
 
     def allow(self, more_bytes: int) -> int:
-        """Room for marks again; see `base.Backend.allow`."""
-        return self._memory.checkpoints.allow(more_bytes)
+        """Room for marks again, then for copies of experts; see `base.Backend.allow`."""
+        used, tiers = self._memory.checkpoints.allow(more_bytes), self._tiers
+        return used + (0 if tiers is None else tiers.allow(more_bytes - used))
 
     @property
     def held(self) -> Sequence[int]:
@@ -224,13 +252,15 @@ class NativeBackend:
             on_progress(total, total, total)
             return SyncReport(total, 0)
         self._logits = None
-        reused = start = memory.cut(min(memory.reach(wanted), total - 1))
+        with self._computing(0):
+            reused = start = memory.cut(min(memory.reach(wanted), total - 1))
         on_progress(reused, total, reused)
         while start < total:
             if cancelled():
                 raise Cancelled
             end = self._chunk_end(start, total)
-            memory.keep()
+            with self._computing(end - start):
+                memory.keep()
             self._read(wanted[start:end], cancelled, last=end == total)
             on_progress(end, total, reused)
             start = end
@@ -265,6 +295,7 @@ class NativeBackend:
             self._counts.wanted + found.gpu + found.ram + found.disk,
             self._counts.in_memory + found.gpu + found.ram,
             self._counts.read_bytes + found.read_bytes,
+            self._counts.on_gpu + found.gpu,
         )
         return self._take(logits)
 
@@ -276,7 +307,10 @@ class NativeBackend:
     def save(self, room: Room) -> ContextState | None:
         """See `base.Backend.save`. What follows is the same as after loading it, to the bit."""
         self._settle()
-        state = self._memory.save(room) if self._facts.state_key else None
+        try:
+            state = self._memory.save(room) if self._facts.state_key else None
+        except torch.OutOfMemoryError:  # the GPU has no room for what is on its way: then it is read again
+            return None
         logits = self._logits
         return replace(state, logits=None if logits is None else logits.copy()) if state else None
 
@@ -323,8 +357,11 @@ class NativeBackend:
         if not self._closed:
             self._closed = True
             self._forget_reader()
-            self._memory.clear()
-            self._logits = None
+            self._memory.close()
+            self._logits = self._placed = None
+            device = self._network.device
+            del self._network  # with it what lies on a GPU
+            forget(device)
             self._vocabulary.close()
             self._model.close()
 
@@ -368,7 +405,7 @@ class NativeBackend:
 
     def _take(self, found: torch.Tensor) -> Logits:
         """Logits as they are handed out. Raises GenerationError for such as are no numbers."""
-        logits: Logits = found.numpy()
+        logits: Logits = found.cpu().numpy()
         if not np.isfinite(logits).all():
             raise GenerationError(
                 "The answer stopped",
@@ -410,13 +447,17 @@ class NativeBackend:
         """The cache that it reads into may become another one."""
         self._drafts, self._reader, self._is_ahead = self.drafts, None, False
 
-    @staticmethod
-    def _chunk_end(start: int, total: int) -> int:
+    def _chunk_end(self, start: int, total: int) -> int:
         """Where the chunk that begins at `start` ends; before the last one a mark can be kept."""
-        end = min(start + CHUNK_TOKENS, total)
+        end = min(start + self._chunk_tokens, total)
         if end == total and end - start <= UNDIVIDED_TOKENS:
             return end
         return max(min(end, total - END_TOKENS), start + 1)
+
+
+def chunk_tokens_of(plan: LoadPlan | None) -> int:
+    """How many tokens of a prompt are read in one pass."""
+    return CHUNK_TOKENS if plan is None or plan.gpu is None else plan.micro_batch_tokens
 
 
 def _opened(path: Path) -> tuple[OpenModel, Path | None]:

@@ -4,8 +4,8 @@ Owns: the two keys of `base.ModelFacts` for it. Does not know what a state is ma
 
 A state fits where the model's file and the form of the cache are the same, with the draft block's part or without. That
 what follows is the same to the bit needs in addition: the same operators (their source, and whether the reference is
-forced), the same torch on the same instructions of the processor or the same card, the same threads, since a sum may be
-divided among them, and prompts cut into the same chunks.
+forced), the same torch on the same instructions of the processor or the same card, with the experts computed by the
+same of the two, the same threads, since a sum may be divided among them, and prompts cut into the same chunks.
 """
 
 import hashlib
@@ -43,7 +43,8 @@ def with_keys(
     cache_format: str,
     drafts: bool,
     activations: str,
-    device: str,
+    device: torch.device,
+    experts_on: str,
     chunks: tuple[int, ...],
 ) -> ModelFacts:
     """`facts` with both keys. `files`: the model's, and a drafter's after it; `chunks`: how prompts are divided.
@@ -60,7 +61,7 @@ def with_keys(
         source,
         os.environ.get(KERNELS_VARIABLE, ""),
         torch.__version__,
-        _machine(device),
+        _machine(device, experts_on),
         facts.threads,
         activations,
         list(chunks),
@@ -74,16 +75,15 @@ def _fingerprint(path: Path) -> str:
     return file_fingerprint(path)
 
 
-def _machine(device: str) -> list[object]:
-    """What the arithmetic runs on."""
-    if device == "cpu":
-        return [
-            platform.machine(),
-            hardware.processor().name,
-            torch.backends.cpu.get_cpu_capability(),
-        ]
-    name, capability = torch.cuda.get_device_name(device), list(torch.cuda.get_device_capability(device))
-    return [device, name, capability, torch.version.cuda]
+def _machine(device: torch.device, experts_on: str) -> list[object]:
+    """What the arithmetic runs on. Where an expert's bytes lie is no part of it: sums are the same."""
+    found: list[object] = [device.type, experts_on]
+    if "cpu" in found:
+        found += [platform.machine(), hardware.processor().name, torch.backends.cpu.get_cpu_capability()]
+    if device.type == "cuda":
+        capability = list(torch.cuda.get_device_capability(device))
+        found += [torch.cuda.get_device_name(device), capability, torch.version.cuda]
+    return found
 
 
 @cache

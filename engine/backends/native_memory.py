@@ -86,10 +86,19 @@ class NativeMemory:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.cache = self._empty()
+        self._anchor = None
+        self.cache = (
+            self._new_cache()
+        )  # what was held goes before there is room for more: a GPU might not have both
+        self.cache.reserve(self._context_tokens)
         self.held = []
         self.checkpoints.forget_beyond(0)
-        self._anchor = None
+
+    def close(self) -> None:
+        """Forget everything for good, and who makes caches."""
+        self.cache = SequenceCache(self.cache.config, self.cache.format, "meta")
+        self._new_cache, self._anchor, self.held = lambda: self.cache, None, []
+        self.checkpoints.forget_beyond(0)
 
     def state_bytes(self) -> int:
         """The size of what `save` would write; 0: nothing is held."""
@@ -141,8 +150,10 @@ class NativeMemory:
         """The cache of a whole state. Raises ModelError."""
         if self._anchor is not None and self._anchor[0]() is state.whole:
             return self._anchor[1].fork()
+        # What is held goes first: a GPU might not have room for both.
         self._anchor = None
-        empty = self.cache
+        self.held = []
+        empty = self.cache = self._new_cache()
         cache = read_state(
             state.whole, empty.config, empty.format, empty.device, drafts=empty.draft is not None
         )

@@ -24,7 +24,7 @@ from engine.placement.hardware import Gpu
 from engine.placement.load_needs import given_back_bytes
 from engine.placement.load_plan import LoadPlan
 from engine.placement.measurement import present_record
-from engine.placement.nvidia import refreshed
+from engine.placement.nvidia import nvidia_gpus, refreshed
 from engine.placement.planner import ComputeBytes, Wishes
 from engine.protocol import ModelEntry
 
@@ -68,38 +68,8 @@ def open_backend(
             path, name=entry.name, context_tokens=wishes.context_tokens, on_progress=on_progress
         )
     if computes(wishes.backend) == "native":
-        return _open_natively(path, entry.name, wishes, on_progress)
+        return _NativeOpener(path, entry.name, wishes, on_progress, root).open()
     return _Opener(path, entry.name, wishes, on_progress, root, as_before=as_before).open()
-
-
-def _open_natively(path: Path, name: str, wishes: Wishes, on_progress: Callable[[float], bool]) -> Backend:
-    """By the native engine. What it cannot compute is refused before torch, which takes seconds, is loaded."""
-    plan = _native_plan(path, name, wishes)
-    for each in plan.decisions:
-        _logger.info("%s: %s (%s)", name, each.what, each.why)
-    try:
-        from engine.backends.native import NativeBackend
-    except (ImportError, OSError) as error:  # OSError: a library of PyTorch's that the system cannot load
-        why, how = "is not installed", "get it"
-        if find_spec("torch") is not None:
-            why, how = f"could not be loaded ({error})", "remove it and get it again"
-        raise ModelLoadError(
-            f"{name} could not be loaded",
-            f"the native engine needs PyTorch, which {why}",
-            f'{how} with `pip install "seamount[native]"`, or let llama.cpp compute the model '
-            "(Settings → Machine → Computed by, or --backend llamacpp)",
-        ) from error
-    return NativeBackend.open(
-        path, name=name, context_tokens=plan.context_tokens, on_progress=on_progress, plan=plan
-    )
-
-
-def _native_plan(path: Path, name: str, wishes: Wishes, freed_bytes: int = 0) -> LoadPlan:
-    """Raises ModelFileError, DoesNotFit."""
-    from engine.placement import present_plan
-
-    sizes = replace(present_plan.sizes_of_file(path), name=name)
-    return present_plan.native_plan_for(sizes, wishes, freed_bytes=freed_bytes)
 
 
 class _Opener:
@@ -121,7 +91,7 @@ class _Opener:
         self._stopped = False
 
     def open(self) -> Backend:
-        plan = self._plan(self._wishes, gpus_now())
+        plan = self._plan(self._wishes, self._gpus())
         try:
             return self._load(plan)
         except ModelLoadError as error:
@@ -131,7 +101,7 @@ class _Opener:
 
     def _again(self, failed: LoadPlan, error: ModelLoadError) -> Backend:
         """By what is free now, and then by the processor alone. Raises ModelLoadError with the first failure."""
-        gpus = gpus_now(fresh=True)
+        gpus = self._gpus(fresh=True)
         free = next((each.free_bytes for each in gpus if each.name == failed.gpu), None)
         trouble = (
             f"{size_text(failed.held_bytes('gpu'))} of {failed.gpu} were planned for it, "
@@ -185,6 +155,9 @@ class _Opener:
                 watch.close()
             raise
 
+    def _gpus(self, *, fresh: bool = False) -> tuple[Gpu, ...]:
+        return gpus_now(fresh=fresh)
+
     def _progress(self, fraction: float) -> bool:
         self._stopped = self._stopped or not self._on_progress(fraction)
         return not self._stopped
@@ -216,6 +189,56 @@ class _Opener:
         for each in plan.decisions if freed_bytes is None else ():
             _logger.info("%s: %s (%s)", self._name, each.what, each.why)
         return plan
+
+
+class _NativeOpener(_Opener):
+    """One model that the native engine opens. What it cannot compute is refused before torch, which takes seconds, is
+    loaded, unless there is a GPU to be asked about."""
+
+    def _gpus(self, *, fresh: bool = False) -> tuple[Gpu, ...]:  # noqa: ARG002 - they are asked anew each time
+        return native_gpus()
+
+    def _load(self, plan: LoadPlan | None) -> Backend:
+        try:
+            from engine.backends.native import NativeBackend
+        except ImportError as error:
+            why = "is not installed" if find_spec("torch") is None else f"could not be loaded ({error})"
+            raise ModelLoadError(
+                f"{self._name} could not be loaded",
+                f"the native engine needs PyTorch, which {why}",
+                'get it with `pip install "seamount[native]"`, or load the model with the backend llamacpp',
+            ) from error
+        return NativeBackend.open(
+            self._path,
+            name=self._name,
+            context_tokens=self._wishes.context_tokens,
+            on_progress=self._progress,
+            plan=plan,
+        )
+
+    def _plan(self, wishes: Wishes, gpus: tuple[Gpu, ...], freed_bytes: int | None = None) -> LoadPlan | None:
+        """Raises ModelFileError, DoesNotFit."""
+        from engine.placement import present_plan
+
+        sizes = replace(present_plan.sizes_of_file(self._path), name=self._name)
+        plan = present_plan.native_plan_for(sizes, wishes, gpus, freed_bytes=freed_bytes or 0)
+        for each in plan.decisions if freed_bytes is None else ():
+            _logger.info("%s: %s (%s)", self._name, each.what, each.why)
+        return plan
+
+
+def native_gpus() -> tuple[Gpu, ...]:
+    """The GPUs that the native engine reaches, with what is free of them; none where it lacks PyTorch, or that CUDA.
+
+    Torch, which takes seconds to load, is asked only where NVIDIA's library sees a GPU.
+    """
+    if not nvidia_gpus().gpus:
+        return ()
+    try:
+        from engine.backends import native_devices
+    except ImportError:
+        return ()
+    return native_devices.gpus()
 
 
 def rehearsal_of(path: Path, *, here: bool) -> "Rehearse":
@@ -261,8 +284,9 @@ def check_fits(entry: ModelEntry, *, wishes: Wishes, loaded: LoadPlan) -> None:
     if path.name.endswith(SCRIPT_SUFFIX) or not path.is_file():
         return
     if computes(wishes.backend) == "native":
+        opener = _NativeOpener(path, entry.name, wishes, lambda _fraction: True, None)
         with suppress(ModelFileError):
-            _native_plan(path, entry.name, wishes, given_back_bytes(loaded))
+            opener.check(_gpus_without(loaded, native_gpus()), given_back_bytes(loaded))
         return
     gpus = _gpus_without(loaded, gpus_now())
     _Opener(path, entry.name, wishes, lambda _fraction: True, None).check(gpus, given_back_bytes(loaded))

@@ -18,7 +18,7 @@ import torch
 from engine.model.attention import QUERIES_AT_ONCE, SCORES_AT_ONCE
 from engine.model.compressor_state import OVERLAPPING
 from engine.model.config import NetworkConfig
-from engine.model.expert_policies import StaticByLayer
+from engine.model.expert_policies import DecayedFrequency, ExpertPolicy, StaticByLayer
 from engine.model.expert_store import ExpertStore
 from engine.model.model_error import ModelError
 from engine.model.row_formats import CacheFormat, RowFormat
@@ -47,7 +47,7 @@ class Placed:
     device: torch.device
     activations: torch.dtype
     slots: int
-    """Experts of the model that lie on the GPU."""
+    """How many experts have room on the GPU."""
     gpu_layers: tuple[int, ...]
     """Layers all of whose experts do."""
 
@@ -82,13 +82,19 @@ def place(
     activations: torch.dtype = torch.bfloat16,
     gpu_bytes: int | None = None,
     ram_bytes: int = 0,
+    moving: bool = False,
+    most_slots: int | None = None,
 ) -> Placed:
     """Put the weights onto `device`, and as many experts as there is room for beside a context and a pass.
 
     gpu_bytes: for all of it; None: what is free. ram_bytes: for copies of other experts in memory that the GPU reads
-    by itself. Whole layers get slots, the first ones first; others keep room for one layer's experts that pass through
-    with a prompt. Raises ModelError where even dense weights, context and pass do not fit, and for numbers that are
-    not finite; what was uploaded is given back.
+    by itself. most_slots: for experts, those that pass through among them; None: as many as there is room for.
+    Whole layers get slots, the first ones first; others keep room for one layer's experts that pass through with a
+    prompt. moving: slots and copies follow what is asked for instead, beginning empty, where there is not room for
+    all; with less room than one layer's experts pass through in, there are none.
+
+    Raises ModelError where even dense weights, context and pass do not fit, and for numbers that are not finite; what
+    was uploaded is given back.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -105,18 +111,23 @@ def place(
     blocks = [*weights.blocks, *([weights.draft.block] if weights.draft is not None else [])]
     banks = [block.moe.experts for block in blocks]
     _look_at_dense(config, weights)
-    on = _moved(replace(weights, checks=None), device)
-    slots, layers, staging = _slots(config, banks, have - needed, device)
     try:
+        on = _moved(replace(weights, checks=None), device)
+        slots, layers, staging = _slots(config, banks, have - needed, device, most_slots, moving=moving)
+        policy: ExpertPolicy = DecayedFrequency(len(banks), config.n_routed_experts)
+        if moving and len(layers) < len(banks):
+            layers = []
+        else:
+            others = [layer for layer in range(len(banks)) if layer not in layers]
+            policy = StaticByLayer(layers, others if ram_bytes else [])
         experts = TieredExperts(
             banks,
-            StaticByLayer(
-                layers, [layer for layer in range(len(banks)) if layer not in layers] if ram_bytes else []
-            ),
+            policy,
             slots=slots,
             staging=staging,
-            ram_bytes=ram_bytes,
-            pinned=ram_bytes > 0,
+            ram_bytes=ram_bytes if slots is not None else 0,
+            pinned=ram_bytes > 0 and device.type == "cuda",
+            apart=True,
             upload_tokens=1,
         )
         if weights.checks is not None:
@@ -126,12 +137,12 @@ def place(
     except torch.OutOfMemoryError as error:
         raise ModelError(
             "This model cannot be used on the GPU",
-            f"its memory became full while experts were put there; {_said(free_bytes(device))} are free",
+            f"its memory became full while weights were put there; {_said(free_bytes(device))} are free",
             "close what else uses the GPU, or use the processor",
         ) from error
     # Experts that stay in the file are looked at when they are first chosen.
     checks = None if len(layers) == len(banks) else weights.checks
-    held = len(layers) * config.n_routed_experts
+    held = 0 if slots is None else slots.count - staging
     return Placed(replace(on, checks=checks), experts, device, activations, held, tuple(layers))
 
 
@@ -202,13 +213,25 @@ def exhausted(
 
 
 def _slots(
-    config: NetworkConfig, banks: Sequence[ExpertBank], have: int, device: torch.device
+    config: NetworkConfig,
+    banks: Sequence[ExpertBank],
+    have: int,
+    device: torch.device,
+    most: int | None,
+    *,
+    moving: bool,
 ) -> tuple[ExpertSlots | None, list[int], int]:
     """Slots for whole layers, which layers, and how many slots more are for experts that pass through."""
     one, each = banks[0].matrices(0), config.n_routed_experts
     if any(bank.matrices(0).gate.kind not in FP4_KINDS for bank in banks):
         return None, [], 0
     room = max(0, have) // ExpertSlots.slot_bytes(one.gate.columns, one.gate.rows)
+    room = room if most is None else min(room, most)
+    if moving and room < len(banks) * each:
+        # Any of a layer's experts must have a place at once: then bits do not depend on where they were before.
+        if room < each:
+            return None, [], 0
+        return ExpertSlots(room, one.gate.columns, one.gate.rows, device), [], each
     layers = len(banks) if room >= len(banks) * each else max(0, room - each) // each
     staging = 0 if layers == len(banks) else min(each, room - layers * each)
     count = layers * each + staging

@@ -70,6 +70,7 @@ MAY_LOAD = {
     "engine.library.jobs.partial_file": ("numpy",),
     "engine.library.jobs.streamed_conversion": ("numpy",),
     "engine.backends.native": ("numpy", "torch", "jinja2"),
+    "engine.backends.native_devices": ("numpy", "torch"),
     "engine.backends.native_keys": ("numpy", "torch"),
     "engine.backends.native_memory": ("numpy", "torch"),
     "engine.backends.native_vocabulary": ("numpy", "jinja2"),

@@ -34,7 +34,7 @@ def test_what_follows_is_the_same_by_everything_that_adds_up(monkeypatch: pytest
     found.add(more[1])
     for name, value in (
         ("_source", lambda: "other operators"),
-        ("_machine", lambda _device: ["another processor"]),
+        ("_machine", lambda *_: ["another processor"]),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(native_keys, name, value)

@@ -19,6 +19,7 @@ from engine.placement.hardware_record import HardwareRecord, write_record
 from engine.placement.load_plan import LoadPlan
 from engine.placement.measurement import present_fingerprint
 from engine.placement.model_sizes import ModelSizes
+from engine.placement.nvidia import Seen
 from engine.placement.planner import LEAST_GPU_RESERVE_BYTES, Wishes
 from engine.placement.present_plan import plan_for, sizes_of_file
 from engine.placement.pressure import Reading
@@ -356,6 +357,51 @@ def test_the_native_engine_opens_what_it_is_asked_for_by_its_own_plan(tmp_path: 
     auto = open_backend(entry(path), wishes=Wishes(64, threads=1), on_progress=lambda _fraction: True)
     assert auto.facts.backend == "llama.cpp"
     auto.close()
+
+
+def test_what_the_native_engine_cannot_put_onto_a_gpu_is_loaded_on_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from engine.backends import native_devices
+    from engine.model.model_error import ModelError
+
+    path = small_v4(tmp_path / "m.gguf")
+    found = (Gpu("a GPU", 80 * 10**9, 70 * 10**9),)
+    monkeypatch.setattr(opening, "nvidia_gpus", lambda: Seen(("a GPU",)))  # type: ignore[arg-type]
+    monkeypatch.setattr(native_devices, "gpus", lambda: found)
+    tried: list[str | None] = []
+
+    def placed(_model: object, plan: LoadPlan, *_: object) -> object:
+        tried.append(plan.gpu)
+        raise ModelError("This model cannot be used on the GPU", "its memory became full", "close something")
+
+    monkeypatch.setattr(native_devices, "_on_gpu", placed)
+    backend = natively(path)
+    plan = backend.plan
+    backend.sync([5, 6, 7], lambda *_: None, lambda: False)
+    backend.close()
+    assert plan is not None and plan.gpu is None
+    # What is free has not changed, so the same is not tried twice.
+    assert tried == ["a GPU"]
+    assert "of a GPU were planned for it, of which 70 GB are free now (its memory became full)" in caplog.text
+    assert "once more, by a plan for the processor alone" in caplog.text
+    # Where it is not to be used it is not tried.
+    wishes = Wishes(64, threads=1, backend="native", gpu_budget_bytes=0)
+    open_backend(entry(path), wishes=wishes, on_progress=lambda _fraction: True).close()
+    # Stopped while it was tried: then nothing more is.
+    with pytest.raises(ModelLoadError, match="loading was stopped"):
+        open_backend(entry(path), wishes=Wishes(64, backend="native"), on_progress=lambda part: part < 0.5)
+    assert tried == ["a GPU"]
+
+
+def test_torch_is_not_asked_for_gpus_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "engine.backends.native_devices", None)
+    monkeypatch.setattr(opening, "nvidia_gpus", Seen)
+    assert opening.native_gpus() == ()
+    # There is one, and no PyTorch.
+    monkeypatch.setattr(opening, "nvidia_gpus", lambda: Seen(("a GPU",)))  # type: ignore[arg-type]
+    assert opening.native_gpus() == ()
 
 
 def test_what_the_native_engine_cannot_compute_is_refused_before_anything_is_loaded(
