@@ -114,8 +114,13 @@ def _on_gpu(model: OpenModel, plan: LoadPlan, device: torch.device, cache_format
     planned = plan.held_bytes("gpu") - plan.part_bytes("driver", "gpu")
     free = devices.free_bytes(device) - devices.RESERVE_BYTES if device.type == "cuda" else planned
     one = weights.blocks[0].moe.experts.matrices(0)
-    # A layer's worth of slots is kept free; the plan counts them among what is computed in.
-    slots = plan.part_bytes("experts", "gpu") // one.size_bytes + config.n_routed_experts
+    on_gpu, elsewhere = (
+        sum(plan.part_bytes("experts", place) for place in places) for places in (("gpu",), ("ram", "disk"))
+    )
+    slots: int | None = None  # all of them: the draft block's too, if there is room
+    if elsewhere:
+        # A layer's worth of slots is kept free; the plan counts them among what is computed in.
+        slots = on_gpu // one.size_bytes + config.n_routed_experts if plan.experts_move else 0
     copies = plan.part_bytes("experts", "ram") // one.size_bytes if plan.experts_read == "direct" else 0
     placed = devices.place(
         config,
@@ -127,7 +132,7 @@ def _on_gpu(model: OpenModel, plan: LoadPlan, device: torch.device, cache_format
         gpu_bytes=min(planned, free),
         ram_bytes=copies * copy_bytes(one, pinned=device.type == "cuda"),
         moving=plan.experts_move,
-        most_slots=slots if plan.experts_move else None,
+        most_slots=slots,
     )
     network = Network(
         config,

@@ -146,6 +146,25 @@ def test_it_says_what_the_processor_says(
     assert float((exact.exp() * (exact - rounded)).sum(-1).mean()) <= 1e-2
 
 
+def test_without_room_for_a_layer_s_experts_the_processor_computes_all_of_them(
+    files: tuple[Path, Path], open_: Any, device: str
+) -> None:
+    plan = planned(files[1], moving=False)
+    parts = [
+        replace(each, gpu_bytes=0, ram_bytes=each.size_bytes) if each.what == "experts" else each
+        for each in plan.parts
+    ]
+    usual, found = open_(plan), open_(replace(plan, parts=tuple(parts)))
+    for backend in (usual, found):
+        read(backend, TOKENS[:30])
+        backend.step(5)
+    assert found.expert_counts.on_gpu == 0 < found.expert_counts.in_memory
+    assert found.taken.gpu_bytes < usual.taken.gpu_bytes
+    assert (found.facts.exact_key != usual.facts.exact_key) == (device == "cuda")
+    off = found.logits() - usual.logits()
+    assert float(np.std(off)) < 0.1 * float(np.std(usual.logits()))
+
+
 def test_copies_of_experts_are_given_back_and_had_again(
     files: tuple[Path, Path], open_: Any, device: str
 ) -> None:
