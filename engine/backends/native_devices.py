@@ -114,9 +114,8 @@ def _on_gpu(model: OpenModel, plan: LoadPlan, device: torch.device, cache_format
     planned = plan.held_bytes("gpu") - plan.part_bytes("driver", "gpu")
     free = devices.free_bytes(device) - devices.RESERVE_BYTES if device.type == "cuda" else planned
     one = weights.blocks[0].moe.experts.matrices(0)
-    on_gpu, elsewhere = (
-        sum(plan.part_bytes("experts", place) for place in places) for places in (("gpu",), ("ram", "disk"))
-    )
+    on_gpu = plan.part_bytes("experts", "gpu")
+    elsewhere = plan.part_bytes("experts", "ram") + plan.part_bytes("experts", "disk")
     slots: int | None = None  # all of them: the draft block's too, if there is room
     if elsewhere:
         # A layer's worth of slots is kept free; the plan counts them among what is computed in.
