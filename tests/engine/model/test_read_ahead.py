@@ -85,13 +85,13 @@ def same_as_without(network: Network, steps: int) -> tuple[DraftCounts, list[int
 
 
 def test_text_logits_and_state_are_the_same_where_most_guesses_are_right(tmp_path: Path) -> None:
-    counts, text = same_as_without(made(tmp_path, foreseen=True), 24)
+    counts, text = same_as_without(made(tmp_path, foreseen=True), 16)
     assert counts.accepted > counts.guessed / 2
     assert len(set(text)) > 1
 
 
 def test_and_where_hardly_one_is(tmp_path: Path) -> None:
-    counts, _ = same_as_without(made(tmp_path), 12)
+    counts, _ = same_as_without(made(tmp_path), 8)
     assert counts.accepted < counts.guessed / 2
 
 
