@@ -56,6 +56,8 @@ class NativeMemory:
         length = self._reach(most)
         if length == len(self.held):
             return length
+        if self._anchor is not None and self._anchor[0]() is None:
+            self._anchor = None  # else its rows would be in the way of those to come, and be copied
         if self.cache.can_cut(length):
             self.cache.cut(length)
         else:

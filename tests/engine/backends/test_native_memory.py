@@ -76,6 +76,17 @@ def test_going_back_to_what_was_just_saved_reads_no_bytes(
     assert again is not None and np.array_equal(again.whole, whole.whole)
 
 
+def test_a_state_that_nobody_has_any_more_makes_no_copy_of_the_rows(
+    backend: Any, memory: NativeMemory
+) -> None:
+    memory.save(room)
+    places = [each.rows.kept.data_ptr() for layer in memory.cache.layers for each in layer.compressors]
+    assert memory.cut(250) == 250
+    read(backend, [*TOKENS[:250], *TOKENS[:9]])
+    rows = [each.rows.kept for layer in memory.cache.layers for each in layer.compressors]
+    assert [each.data_ptr() for each in rows] == places
+
+
 def test_within_a_fork_no_marks_are_kept(memory: NativeMemory) -> None:
     places, cache = list(memory.checkpoints.places), memory.cache
     with memory.fork():
