@@ -35,9 +35,10 @@ from engine.backends.native_devices import Computing, computing, forget, without
 from engine.backends.native_drafts import DraftTrial
 from engine.backends.native_keys import with_keys
 from engine.backends.native_memory import NativeMemory
-from engine.backends.native_vocabulary import Vocabulary, vocabulary_of_checkpoint, vocabulary_of_gguf
+from engine.backends.native_vocabulary import Vocabulary, vocabulary_of
 from engine.errors import GenerationError, ModelFileError, ModelLoadError
 from engine.model.checkpoint_weights import open_checkpoint
+from engine.model.devices import exhausted
 from engine.model.gguf_weights import open_gguf
 from engine.model.model_error import ModelError
 from engine.model.network import PassCancelled
@@ -124,7 +125,7 @@ class NativeBackend:
         model, draft = _opened(path)
         try:
             _go_on(name, on_progress, 0.5)
-            vocabulary = _vocabulary_of(path, model)
+            vocabulary = vocabulary_of(path, model.config.vocab_size)
             placed = computing(model, plan, FORMATS[cache_type], name=name)
             _go_on(name, on_progress, 1.0)
         except BaseException:
@@ -430,11 +431,18 @@ class NativeBackend:
         except (MemoryError, RuntimeError) as error:
             if not _is_memory(error):
                 raise
-            raise GenerationError(
-                "The answer stopped",
-                f"there was not enough memory to read {tokens:,} tokens behind {len(self._memory.held):,}",
-                "close other programs, or load the model with a smaller context; what was read is still there",
-            ) from error
+            on_gpu = isinstance(error, torch.OutOfMemoryError) and tokens > 0
+        else:
+            return
+        held, network = len(self._memory.held), self._network
+        if on_gpu:  # before or behind the pass; within it the network says so
+            full = exhausted(network.config, network.device, tokens, held, network.activations)
+            raise GenerationError(full.what, full.why, full.hint)
+        raise GenerationError(
+            "The answer stopped",
+            f"there was not enough memory to read {tokens:,} tokens behind {held:,}",
+            "close other programs, or load the model with a smaller context; what was read is still there",
+        )
 
     def _settle(self) -> None:
         """The cache holds what is held, and no guess is open."""
@@ -475,21 +483,6 @@ def _opened(path: Path) -> tuple[OpenModel, Path | None]:
         return open_gguf(path), None
     except ModelError as error:
         raise ModelFileError(error.what, error.why, error.hint) from error
-
-
-def _vocabulary_of(path: Path, model: OpenModel) -> Vocabulary:
-    """Raises ModelFileError where there is none, or one of another model."""
-    if path.is_dir():
-        return vocabulary_of_checkpoint(path, model.config.vocab_size)
-    found = vocabulary_of_gguf(path)
-    if found.size > model.config.vocab_size:
-        found.close()
-        raise ModelFileError(
-            f"{path.name} cannot be used",
-            f"its vocabulary has {found.size:,} tokens and its embedding {model.config.vocab_size:,}",
-            "get the file again, or convert the checkpoint again",
-        )
-    return found
 
 
 def _go_on(name: str, on_progress: Callable[[float], bool], fraction: float) -> None:

@@ -124,3 +124,21 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _nothing() -> None:
     """There is nothing to let go of."""
+
+
+def vocabulary_of(path: Path, size: int) -> Vocabulary:
+    """The vocabulary beside the weights at `path`, of a model with `size` rows of embedding.
+
+    Raises ModelFileError where there is none, or one of another model.
+    """
+    if path.is_dir():
+        return vocabulary_of_checkpoint(path, size)
+    found = vocabulary_of_gguf(path)
+    if found.size > size:
+        found.close()
+        raise ModelFileError(
+            f"{path.name} cannot be used",
+            f"its vocabulary has {found.size:,} tokens and its embedding {size:,}",
+            "get the file again, or convert the checkpoint again",
+        )
+    return found
