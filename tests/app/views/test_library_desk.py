@@ -303,7 +303,9 @@ def test_what_can_be_done_with_an_item(
     assert form.source.text() == "/c/Flash"
     form.close()
     card.use_button.click()
-    qtbot.waitUntil(lambda: fake_engine.asked("POST", "/api/models/load") == [{"model_id": "m7"}])
+    qtbot.waitUntil(
+        lambda: fake_engine.asked("POST", "/api/models/load") == [{"model_id": "m7", "backend": None}]
+    )
     assert window.pages.currentWidget() is window.transcript
 
 

@@ -276,7 +276,9 @@ def test_the_first_model_is_loaded_when_it_is_dropped(opened: Opened, qtbot: QtB
     fake_engine.tell_status()
     qtbot.waitUntil(lambda: opened.desk.shelf.loaded_id is None)
     opened.desk.take_in("/somewhere/new.gguf")
-    qtbot.waitUntil(lambda: fake_engine.asked("POST", "/api/models/load") == [{"model_id": "m2"}])
+    qtbot.waitUntil(
+        lambda: fake_engine.asked("POST", "/api/models/load") == [{"model_id": "m2", "backend": None}]
+    )
 
 
 def test_a_dropped_folder_is_a_checkpoint(
