@@ -32,7 +32,12 @@ FAST_PATHS: dict[tuple[str, str], tuple[str, ...]] = {
     ("merge_streams", "cuda"): ("kernels.hyper_connections.triton_streams",),
     ("collapse_streams", "cuda"): ("kernels.hyper_connections.triton_streams",),
     ("route", "cuda"): ("kernels.router.triton_router",),
+    ("expert", "cuda"): ("kernels.experts.triton_expert",),
     ("experts", "cuda"): ("kernels.experts.triton_mxfp4",),
+    ("expert", "cpu"): ("kernels.experts.cpu",),
+    ("experts", "cpu"): ("kernels.experts.cpu",),
+    ("grouped_projection", "cpu"): ("kernels.product.cpu",),
+    ("product", "cpu"): ("kernels.product.cpu",),
 }
 """(operator, type of device) → modules, the first that accepts is taken."""
 

@@ -201,12 +201,15 @@ class _NativeOpener(_Opener):
     def _load(self, plan: LoadPlan | None) -> Backend:
         try:
             from engine.backends.native import NativeBackend
-        except ImportError as error:
-            why = "is not installed" if find_spec("torch") is None else f"could not be loaded ({error})"
+        except (ImportError, OSError) as error:  # OSError: a library of PyTorch's that the system cannot load
+            why, how = "is not installed", "get it"
+            if find_spec("torch") is not None:
+                why, how = f"could not be loaded ({error})", "remove it and get it again"
             raise ModelLoadError(
                 f"{self._name} could not be loaded",
                 f"the native engine needs PyTorch, which {why}",
-                'get it with `pip install "seamount[native]"`, or load the model with the backend llamacpp',
+                f'{how} with `pip install "seamount[native]"`, or let llama.cpp compute the model '
+                "(Settings → Machine → Computed by, or --backend llamacpp)",
             ) from error
         return NativeBackend.open(
             self._path,
@@ -236,7 +239,7 @@ def native_gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         from engine.backends import native_devices
-    except ImportError:
+    except (ImportError, OSError):  # told when the engine itself is loaded
         return ()
     return native_devices.gpus()
 

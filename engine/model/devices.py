@@ -61,9 +61,8 @@ def gpu() -> torch.device | None:
 
 def free_bytes(device: torch.device) -> int:
     """What can still be taken: what the driver has, and what torch holds without using it."""
-    # torch's own types do not know that a device may be without a number.
-    unnumbered = device.index is None  # pyright: ignore[reportUnnecessaryComparison]
-    number = torch.cuda.current_device() if unnumbered else device.index
+    index = cast(int | None, device.index)  # torch says int, and has None for "cuda"
+    number = torch.cuda.current_device() if index is None else index
     free, total = torch.cuda.mem_get_info(number)
     used = torch.cuda.memory_allocated(number)
     unused = torch.cuda.memory_reserved(number) - used

@@ -88,6 +88,12 @@ def native_plan_for(
 ) -> LoadPlan:
     """The native engine's plan with what is free now; `gpus` as torch lists them; otherwise as `plan_for`. Raises
     DoesNotFit, and ModelFileError for a model that it does not compute."""
+    if sizes.architecture == DRAFTER:
+        raise ModelFileError(
+            f"{sizes.name} cannot be used as a model",
+            "it holds only a drafter (DSpark)",
+            "choose the model's own file",
+        )
     if sizes.architecture != V4 or not isinstance(sizes.cache, V4Cache):
         raise ModelFileError(
             f"{sizes.name} cannot be computed by the native engine",

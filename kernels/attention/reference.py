@@ -41,8 +41,10 @@ def attend(
     else:
         gathered = 0 if visible.dim() == 1 else visible.shape[1]
         seen = window_size + (gathered or len(compressed))
-        # Longer slices than a window would be mostly of pairs that are masked: every token meets all rows of its slice.
-        step = max(1, min(window_size, SLICE_NUMBERS // (heads * seen + d * gathered)))
+        # Every token meets all rows of its slice: slices longer than a window would be mostly of pairs that are masked,
+        # and those of a wide window are no longer than makes a square of that many numbers.
+        longest = min(window_size, math.isqrt(SLICE_NUMBERS // heads))
+        step = max(1, min(longest, SLICE_NUMBERS // (heads * seen + d * gathered)))
         for t in range(0, tokens, step):
             end = min(t + step, tokens)
             near = window[max(0, before + t + 1 - window_size) : before + end]

@@ -6,9 +6,13 @@ the checkpoint (low nibble = even index). In a file of GGUF each scale lies befo
 no block but one in sixteen begins where a word does. Knows no policy and no kernel.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 
 from kernels.device_layout import laid_out
+from kernels.dispatch import fast_paths_are_wanted
 from kernels.matrices import BLOCK, ExpertMatrices, Matrix
 
 _BLOCK_BYTES = 17
@@ -61,6 +65,9 @@ class ExpertSlots:
                     f"an expert's matrix is {m.rows} x {m.columns}; a slot has room for {wanted}"
                 )
         for m, (codes, scale) in zip((expert.gate, expert.up, expert.down), self._room(slot), strict=True):
+            if m.kind == "mxfp4" and codes.is_cuda and (unpack := _unpack()) is not None:
+                unpack(m.data.to(self.device, non_blocking=True), codes, scale)
+                continue
             apart = laid_out(m, self.device)
             if apart.scale is None or apart.kind != "fp4":
                 raise ValueError(f"an expert stored as {m.kind} has no FP4 codes")
@@ -79,3 +86,15 @@ class ExpertSlots:
         shapes = ((self.intermediate, self.hidden),) * 2 + ((self.hidden, self.intermediate),)
         rooms = zip(shapes, self._room(expert), strict=True)
         return ExpertMatrices(*(Matrix("fp4", *shape, codes, scale) for shape, (codes, scale) in rooms))
+
+
+@cache
+def _unpack() -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] | None:
+    """The GPU's own way into a slot; None where triton is not installed, or only the reference is wanted."""
+    if not fast_paths_are_wanted():
+        return None
+    try:
+        from kernels.experts.triton_slots import unpack
+    except ImportError:
+        return None
+    return unpack

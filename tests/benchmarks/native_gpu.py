@@ -11,6 +11,7 @@ time by operator of `kernels.ops`, and what no operator took by kernel.
 import argparse
 import sys
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from engine.model import devices
@@ -177,20 +179,21 @@ def profiled(run: Callable[[], object], what: str, layers: int, say: Callable[[s
     with named_operators(), profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         run()
         torch.cuda.synchronize()
-    by_operator: dict[str, list[float]] = defaultdict(lambda: [0.0, 0, 0])
+    on_gpu = [event for event in found.events() if event.device_type == DeviceType.CUDA]
+    marks = sorted((e.time_range.start, e.time_range.end, e.name) for e in on_gpu if e.name.startswith("op."))
+    starts = [mark[0] for mark in marks]
+    by_operator: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
     by_kernel: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-    for event in found.events():
-        for kernel in event.kernels:
-            owner, parent = "", event
-            while parent is not None:  # the outermost operator
-                owner = parent.name if parent.name.startswith("op.") else owner
-                parent = parent.cpu_parent
-            entry = by_operator[owner or "between operators"]
-            entry[0] += kernel.duration
+    for event in on_gpu:
+        if event.name.startswith("op."):
+            continue
+        began, duration = event.time_range.start, event.time_range.elapsed_us()
+        at = bisect_right(starts, began) - 1
+        inside = at >= 0 and began < marks[at][1]
+        name = marks[at][2] if inside else "copies" if event.name.startswith("Mem") else "between operators"
+        for entry in (by_operator[name], by_kernel[event.name[:70]]):
+            entry[0] += duration
             entry[1] += 1
-            line = by_kernel[kernel.name[:70]]
-            line[0] += kernel.duration
-            line[1] += 1
     total = sum(entry[0] for entry in by_operator.values())
     launches = sum(int(entry[1]) for entry in by_operator.values())
     say(
@@ -236,8 +239,9 @@ def measure(network: Network, what: str, layers: int, say: Callable[[str], None]
     for _ in range(10 if deep else 3):
         step()
     seconds = timed(step, 64 if deep else 8)
-    say(f"{what}: one token at a depth of {DECODE_DEPTH}: {median(seconds) * 1e3:.2f} ms ({min(seconds) * 1e3:.2f} … "
-        f"{max(seconds) * 1e3:.2f}), {1 / median(seconds):.1f} tok/s, {median(seconds) * 1e3 / layers:.3f} ms a layer")  # fmt: skip
+    middle = median(seconds)
+    say(f"{what}: one token at a depth of {DECODE_DEPTH}: {middle * 1e3:.2f} ms ({min(seconds) * 1e3:.2f} … "
+        f"{max(seconds) * 1e3:.2f}), {1 / middle:.1f} tok/s, {middle * 1e3 / layers:.3f} ms a layer")  # fmt: skip
     profiled(step, f"{what}, one token", layers, say)
     profiled(prefill, f"{what}, {CHUNK} tokens", layers, say)
 

@@ -11,6 +11,7 @@ from engine.placement.native_plan import (
     CHUNK_TOKENS,
     GPU_CHUNKS_TOKENS,
     cache_bytes,
+    compute_bytes,
     gpu_compute_bytes,
     native_plan,
 )

@@ -125,6 +125,27 @@ def test_memory_is_bounded_by_slices(far: str, monkeypatch: pytest.MonkeyPatch) 
     assert 2 * result + 8 * 4 * (1 << 16) < 2 * result + whole
 
 
+def test_memory_does_not_grow_with_the_square_of_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A narrow window makes slices of many tokens, and each of them has logits to all rows of its slice."""
+    monkeypatch.setattr(reference, "SLICE_NUMBERS", 1 << 16)
+    seeded = Seeded(6)
+    q, window, sinks = seeded.normal(4096, 2, 8), seeded.normal(4096, 8), seeded.normal(2)
+    with LiveMemory() as memory, torch.no_grad():
+        ops.attend(q, window, 2, None, None, sinks, SCALE)
+    assert memory.peak_bytes < 2 * q.nbytes + 8 * 4 * (1 << 16)
+
+
+def test_of_rows_in_half_the_bits_only_those_that_are_seen_are_widened() -> None:
+    seeded = Seeded(7)
+    rows, sinks = seeded.normal(1 << 14, 64).bfloat16(), seeded.normal(2)
+    for tokens in (1, 9):
+        q, window = seeded.normal(tokens, 2, 64).bfloat16(), seeded.normal(tokens, 64).bfloat16()
+        visible = torch.arange(4).expand(tokens, 4)
+        with LiveMemory() as memory, torch.no_grad():
+            ops.attend(q, window, 4, rows, visible, sinks, SCALE)
+        assert memory.peak_bytes < rows.nbytes / 4
+
+
 def test_a_long_pass_through_a_window_takes_no_more_than_a_short_one() -> None:
     """Beside its result: pairs of tokens that lie farther apart are masked, and most of them are not even there."""
     tokens, heads, d, window_size = 1024, 4, 16, 16
