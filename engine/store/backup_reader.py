@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
@@ -214,10 +215,13 @@ def _suspicious(path: Path) -> Generator[None, None, None]:
         raise refused(
             f"it is damaged ({' '.join(str(error).split())[:200] or type(error).__name__})"
         ) from error
-    except (ValueError, RuntimeError, KeyError, IndexError) as error:
+    except (ValueError, RuntimeError, KeyError, IndexError, OverflowError, struct.error) as error:
         raise refused(f"it is not a backup that can be read ({type(error).__name__})") from error
     except MemoryError as error:
         raise refused("reading it takes more memory than there is") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            # Not the disk's word: a place before the file's beginning was asked for, because the file says so.
+            raise refused("it is damaged (its directory points outside of it)") from error
         why = f"{path} cannot be read ({error.strerror or error})"
         raise DataFolderError(WHAT, why, "check the disk; nothing was changed") from error

@@ -39,6 +39,10 @@ from tests.support.mortal_engine import Cut, Died, Json, MortalEngine, placed_po
 LEAST_IDENTICAL = 0.95
 """Of the answers that were continued, so many at least must be said to be identical; not counted are those that the
 engine was killed over until it took another way (`Told.in_vain`)."""
+ANOTHER_BASE = "different, from another base"
+"""Said of an answer of which nothing had been shown when the engine died, or that was asked for after that. Where the
+answer before had left its context in memory alone (it was stopped, or reached its length), the kill took that, and the
+answer begins behind fewer tokens, from a state on the disk: its last bits are another base's."""
 FOLDER_EPISODES = 8
 """Then a new data folder is begun, with other settings."""
 V4_FILE = "DeepSeek-V4-Flash-0731.gguf"
@@ -109,6 +113,8 @@ class Told:
 
     message: Json | None = None
     cuts: int = 0
+    deaths: int = 0
+    """The engine's, up to here."""
     in_vain: bool = False
     """Two lives in a row that went on with it were killed before they got any further. The engine then takes another
     way, which is not the same token for token, lest it be the way that kills it."""
@@ -123,6 +129,7 @@ class Course:
     ) -> None:
         self.engine, self.sessions, self._which, self._chance = engine, list(sessions), which, chance
         self.by_itself = "continue" in (engine.root / "settings.toml").read_text("utf-8")
+        self.deaths = 0
         self.faults = False
         """Whether new lives get a fault point to die at."""
 
@@ -220,6 +227,7 @@ class Course:
                 self._revive()
 
     def _revive(self) -> None:
+        self.deaths += 1
         while True:
             try:
                 self.engine.revive(self.fault())
@@ -363,12 +371,12 @@ def _episode(course: Course, which: str, chance: random.Random, count: Count, wh
         began_s = time.monotonic()
         undisturbed.append((calm.do(act, []), time.monotonic() - began_s))
     twin.stop()
-    course.faults = True
+    course.faults, deaths = True, course.deaths
     engine.start(course.fault())
-    disturbed = [
-        course.do(act, _cuts(chance, told, seconds))
-        for act, (told, seconds) in zip(acts, undisturbed, strict=True)
-    ]
+    disturbed: list[Told] = []
+    for act, (told, seconds) in zip(acts, undisturbed, strict=True):
+        disturbed.append(course.do(act, _cuts(chance, told, seconds)))
+        disturbed[-1].deaths = course.deaths
     engine.stop()
     verify(engine.root)
     ids, wanted = _token_ids(engine.root, disturbed), _token_ids(twin_root, [told for told, _ in undisturbed])
@@ -382,6 +390,10 @@ def _episode(course: Course, which: str, chance: random.Random, count: Count, wh
         said = told.message["continued"] or ("nothing to go on from" if told.cuts else "not cut")
         if said == "different" and told.in_vain:
             said = "different, tried in vain"
+        reused = [each["usage"]["reused_tokens"] for each in (told.message, calm_told.message)]
+        if not told.message["continued"] and told.deaths > deaths and reused[0] != reused[1]:
+            said = ANOTHER_BASE
+        deaths = told.deaths
         if told.message["continued"]:
             count.continued[said] += 1
         if parted:

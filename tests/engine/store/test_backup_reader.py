@@ -285,6 +285,20 @@ def test_a_file_that_is_no_backup(tmp_path: Path, path: Path) -> None:
         checked(path)
 
 
+@pytest.mark.parametrize("told", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_directory_that_points_outside_of_the_file_is_refused_as_damaged(path: Path, told: int) -> None:
+    """A reader that takes the places for offsets from the directory's end may be led before the file's beginning."""
+    crafted(path, [SETTINGS], [member(*SETTINGS)])
+    for place in (12, 16):
+        whole = bytearray(path.read_bytes())
+        end = whole.rfind(b"PK\x05\x06") + place
+        whole[end : end + 4] = told.to_bytes(4, "little")
+        broken = path.with_name(f"{place}")
+        broken.write_bytes(whole)
+        with pytest.raises(BackupRefused):
+            checked(broken)
+
+
 def test_no_changed_byte_and_no_cut_goes_unnoticed(tmp_path: Path, path: Path) -> None:
     """Each byte of what the members hold; in the ZIP's own headers some bytes mean nothing (times, comments)."""
     write_backup(filled(tmp_path / "data"), path, with_states=True, progress=Progress())
