@@ -63,6 +63,7 @@ def test_no_two_experts_are_the_same(tmp_path: Path) -> None:
     assert len({each.tobytes() for each in rows}) == 128
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_a_whole_release_fits_where_its_experts_are_holes(tmp_path: Path, base: str) -> None:
     """Two layers of the true shape: of its gigabytes only the dense ones take room."""

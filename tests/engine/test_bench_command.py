@@ -129,6 +129,7 @@ def test_an_error_is_a_sentence_or_an_object(
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "hardware"
 
 
+@pytest.mark.slow
 def test_a_model_is_run_by_its_plan_and_told_with_machine_and_forecast(
     tmp_path: Path, starter_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

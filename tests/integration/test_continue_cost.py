@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import LiveEngine
 
@@ -37,6 +39,7 @@ def test_going_on_at_once_reads_nothing_again(engine: LiveEngine) -> None:
     assert cost(engine, session_id, message["id"], "retry")["total"] == usage["prompt_tokens"]
 
 
+@pytest.mark.slow
 def test_without_what_was_read_all_of_it_is_read_and_no_time_is_made_up(start_engine: StartEngine) -> None:
     engine = start_engine()
     engine.wait_model()

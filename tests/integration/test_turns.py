@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import SLOW_TEXT, LiveEngine, in_thread, read_events
 
@@ -208,6 +210,7 @@ def test_sampling_comes_from_the_request_else_the_settings(engine: LiveEngine) -
     assert len(seeds) == 3
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_model_that_always_takes_the_likeliest_token_is_drawn(
     start_engine: StartEngine,
 ) -> None:
@@ -227,6 +230,7 @@ def test_a_retry_of_a_model_that_always_takes_the_likeliest_token_is_drawn(
     assert len(texts) > 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_runs_in_circles_ends_and_can_go_on(start_engine: StartEngine) -> None:
     live = start_engine()
     live.wait_model()

@@ -33,6 +33,7 @@ def download(address: str, name: str, target: Path, token: str = "") -> subproce
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_real_library_downloads_a_seeded_checkpoint_from_it(tmp_path: Path) -> None:
     folder = write_repository(tmp_path / "hub", NAME)
     with HubProcess(tmp_path / "hub") as hub:

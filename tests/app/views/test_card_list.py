@@ -78,6 +78,7 @@ def test_new_ones_come_in_their_place_and_old_ones_move(cards: CardList, qtbot: 
     assert list(cards.cards) == ["a"]
 
 
+@pytest.mark.slow
 def test_two_hundred_do_not_hold_the_window_up(
     cards: CardList, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

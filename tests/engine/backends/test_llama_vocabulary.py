@@ -192,6 +192,7 @@ def test_only_new_characters_of_unicode_16_are_taken_differently(
         assert b"".join(map(vocabulary.token_bytes, vocabulary.encode(text))) == text.encode()
 
 
+@pytest.mark.slow
 def test_cutting_takes_time_that_grows_with_length_and_no_faster(vocabulary: GgufVocabulary) -> None:
     def seconds(text: str) -> float:
         began = time.process_time()

@@ -291,6 +291,7 @@ def half_right(following: list[int]) -> Any:
     return lambda *_: torch.nn.functional.one_hot(torch.tensor(next(guesses)), 512)
 
 
+@pytest.mark.slow
 def test_drafts_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a guess for every token, right ones among them: whatever is asked for between two steps as well."""
     found: list[list[Any]] = []

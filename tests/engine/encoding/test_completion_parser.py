@@ -338,6 +338,7 @@ def processor_seconds(text: str, *, pieces: int) -> float:
     return time.process_time() - began
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", BEGINNINGS)
 @pytest.mark.parametrize("pieces", [1 << 30, 7], ids=["whole", "in pieces"])
 def test_time_grows_with_length_and_no_faster(begun: str, pieces: int) -> None:

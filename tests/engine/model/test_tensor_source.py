@@ -30,6 +30,7 @@ LARGE: dict[str, Any] = {
 MOST_BYTES = 12 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="only Linux tells how much memory is no file's"
 )

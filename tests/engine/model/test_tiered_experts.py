@@ -178,6 +178,7 @@ def test_memory_is_given_back_at_once_between_passes_and_after_a_running_one() -
     assert store.allow(2 * BYTES) == 2 * BYTES
 
 
+@pytest.mark.slow
 def test_any_thread_may_ask_for_memory_while_tokens_are_computed() -> None:
     banks = [SmallBank(EXPERTS, layer) for layer in range(2)]
     store = TieredExperts(banks, DecayedFrequency(2, EXPERTS), ram_bytes=8 * BYTES, step_bytes=4 * BYTES)

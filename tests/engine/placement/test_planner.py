@@ -46,6 +46,7 @@ def made(sizes: ModelSizes, room: Room, wished: Wishes) -> LoadPlan | None:
         return None
 
 
+@pytest.mark.slow
 @given(any_model(), any_room(), wishes)
 @settings(max_examples=300, deadline=None)
 def test_no_budget_is_ever_exceeded(sizes: ModelSizes, room: Room, wished: Wishes) -> None:

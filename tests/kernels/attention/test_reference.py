@@ -125,6 +125,7 @@ def test_memory_is_bounded_by_slices(far: str, monkeypatch: pytest.MonkeyPatch) 
     assert 2 * result + 8 * 4 * (1 << 16) < 2 * result + whole
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_square_of_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A narrow window makes slices of many tokens, and each of them has logits to all rows of its slice."""
     monkeypatch.setattr(reference, "SLICE_NUMBERS", 1 << 16)

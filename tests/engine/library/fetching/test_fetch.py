@@ -157,6 +157,7 @@ def test_a_hub_that_lies_about_sizes_is_found_out(local: LocalHub, tmp_path: Pat
         fetched(local, plan(local, tmp_path / "got"))
 
 
+@pytest.mark.slow
 def test_an_address_that_always_expires_is_given_up(local: LocalHub, tmp_path: Path) -> None:
     local.fault("expired", path=SHARDS[0], times=0)
     with pytest.raises(FetchFailed, match="store behind"):
@@ -334,6 +335,7 @@ def test_the_rate_is_limited_over_all_streams(local: LocalHub, tmp_path: Path) -
     assert time.monotonic() - began_s >= made.total_bytes / 4e6 - 0.3  # less the burst
 
 
+@pytest.mark.slow
 def test_as_many_streams_as_wanted_run_and_that_can_change(local: LocalHub, tmp_path: Path) -> None:
     for shard in SHARDS:
         local.fault("trickle", path=shard, times=0, rate=200_000)
