@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from engine import own_program
 from engine.cli import has_display
 from engine.errors import SeamountError
 from engine.finding import Finding
@@ -118,7 +119,7 @@ def try_qt(qt_platform: str | None) -> str | None:
         environment["QT_QPA_PLATFORM"] = qt_platform
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _QT_PROGRAM],
+            own_program.code_command(_QT_PROGRAM),
             capture_output=True,
             text=True,
             errors="replace",
@@ -204,7 +205,7 @@ def _native() -> Iterator[Finding]:
         return
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _TORCH_PROGRAM],
+            own_program.code_command(_TORCH_PROGRAM),
             capture_output=True,
             text=True,
             errors="replace",

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from engine import own_program
 from engine.errors import DataFolderError, EngineUnreachable
 from engine.folder_lock import noted_work
 from engine.paths import DataFolder
@@ -91,7 +92,7 @@ class EngineProcess:
         `serve`. Raises DataFolderError, EngineUnreachable.
         """
         folder.create()
-        command = [sys.executable, "-P", "-m", "seamount", "--data", str(folder.root), "serve"]
+        command = own_program.command("--data", str(folder.root), "serve")
         if linger_s is not None:
             command += ["--linger", f"{linger_s:g}"]
         log_start = _rotate(folder.engine_log)

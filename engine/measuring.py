@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from engine import own_program
 from engine.errors import Conflict, HardwareUnmeasured, SeamountError
 from engine.launch import CREATION_FLAGS, child_environment
 from engine.paths import DataFolder
@@ -40,7 +41,7 @@ class Measuring:
         command: Sequence[str] = (),
     ) -> None:
         self._folder, self._changed, self._busy = folder, changed, busy
-        ours = [sys.executable, "-P", "-m", "seamount", "--data", str(folder.root), "bench", "--hardware"]
+        ours = own_program.command("--data", str(folder.root), "bench", "--hardware")
         self._command = list(command) or ours
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import own_program
 from engine.launch import CREATION_FLAGS, child_environment
 from engine.placement.load_plan import LoadPlan
 from engine.placement.planner import ComputeBytes
@@ -85,7 +86,7 @@ def _asked(question: dict[str, Any], timeout_s: float) -> list[list[int]] | str:
     """The answer of a process of its own, whose standard error is what llama.cpp's driver complains of."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _PROGRAM, str(_ROOT)],
+            own_program.code_command(_PROGRAM, str(_ROOT)),
             input=json.dumps(question),
             capture_output=True,
             text=True,

@@ -6,13 +6,13 @@ how anything is measured (`backends.llama_device_rates`): a driver that crashes 
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from engine import own_program
 from engine.placement.bandwidth import Unmeasured
 from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import DeviceRates, MeasuredGpu
@@ -37,7 +37,7 @@ def device_rates(
     which: str, *, threads: int = 0, limit_bytes: int = LIMIT_BYTES, timeout_s: float = ALL_GPUS_S
 ) -> DeviceRates | Unmeasured:
     """Of `cpu` with so many threads, or of the GPU with that number in llama.cpp's list."""
-    command = [sys.executable, "-P", "-c", _PROGRAM, str(_ROOT), which, str(threads), str(limit_bytes)]
+    command = own_program.code_command(_PROGRAM, str(_ROOT), which, str(threads), str(limit_bytes))
     return rates_told(command, threads=threads, timeout_s=timeout_s)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from engine import own_program
 from engine.backends.ggml_library import FOLDER_VARIABLE
 from engine.placement import control_groups
 
@@ -240,7 +241,7 @@ def llama_cpp(timeout_s: float = 60.0, libraries: Path | None = None) -> LlamaCp
     environment = None if libraries is None else {**os.environ, FOLDER_VARIABLE: str(libraries)}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _LLAMA_QUESTION],
+            own_program.code_command(_LLAMA_QUESTION),
             capture_output=True,
             text=True,
             errors="replace",

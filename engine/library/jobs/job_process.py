@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from engine import own_program
 from engine.launch import CREATION_FLAGS, child_environment
 
 SAME_START_S = 2.0
@@ -37,7 +38,7 @@ def start(
     """
     with events.open("ab") as output, errors.open("wb") as complaints:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "seamount", *arguments],
+            own_program.command(*arguments),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=complaints,

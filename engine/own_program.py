@@ -1,0 +1,26 @@
+"""How this program starts itself anew: its commands, and small programs of its own that may crash alone.
+
+Owns: the command lines, from a checkout, an installed package, and a bundle that has no Python beside it. Does not
+start anything, and does not know what the programs do.
+"""
+
+import sys
+
+
+def frozen() -> bool:
+    """Whether this is a bundle: one executable that is the interpreter too."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def command(*arguments: str) -> list[str]:
+    """`seamount` with these arguments, in a process of its own."""
+    if frozen():
+        return [sys.executable, *arguments]
+    return [sys.executable, "-P", "-m", "seamount", *arguments]
+
+
+def code_command(code: str, *arguments: str) -> list[str]:
+    """A program of one string, whose `sys.argv[1:]` are the arguments. A bundle's entry knows `-c` too."""
+    if frozen():
+        return [sys.executable, "-c", code, *arguments]
+    return [sys.executable, "-P", "-c", code, *arguments]

@@ -1,0 +1,26 @@
+"""The command lines by which the program starts itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+from engine import own_program
+
+
+def test_a_small_program_gets_its_arguments() -> None:
+    command = own_program.code_command("import sys; print(sys.argv[1:])", "a b", "-c")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['a b', '-c']"
+
+
+def test_the_commands_are_those_of_this_program() -> None:
+    done = subprocess.run(own_program.command("--version"), capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("seamount ")
+
+
+def test_a_bundle_has_no_interpreter_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", "/opt/seamount/seamount")
+    assert own_program.command("serve") == ["/opt/seamount/seamount", "serve"]
+    assert own_program.code_command("pass", "x") == ["/opt/seamount/seamount", "-c", "pass", "x"]
