@@ -20,7 +20,7 @@ from engine import own_program
 from engine.cli import has_display
 from engine.errors import SeamountError
 from engine.finding import Finding
-from engine.gpu_advice import advice, graphics
+from engine.gpu_advice import advice, graphics, left_out
 from engine.launch import running_engine
 from engine.llama_builds import settle
 from engine.model_table import size_text
@@ -180,7 +180,8 @@ def _llama_cpp(folder: DataFolder) -> Iterator[Finding]:
         )
         return
     features = " ".join(built.features) or "none"
-    yield Finding(f"llama.cpp (llama-cpp-python {built.version}), CPU code for {features}")
+    variant = f", its variant for processors like {built.variant}" if built.variant else ""
+    yield Finding(f"llama.cpp (llama-cpp-python {built.version}), CPU code for {features}{variant}")
     if settled.folder is not None:
         yield Finding(f"its libraries are those in {settled.folder}, named by the {settled.source}")
     for each in builds.folders():
@@ -242,14 +243,18 @@ def _gpus(folder: DataFolder, built: hardware.LlamaCpp) -> Iterator[Finding]:
     if seen.absent:
         remedy = "restart the machine, or plug it in"
         yield Finding("a GPU of NVIDIA's does not answer its driver any more", False, remedy)
-    if not built.gpus:
-        able = [each for each in built.backends if each not in ("CPU", "BLAS")]
-        if able:
-            why = f"this llama.cpp, which has code for {' and '.join(able)}, sees none"
-            yield Finding(
-                f"no GPU is used, because {why}", remedy="install its driver, or let this user use it"
-            )
-            return
+    makers = () if built.gpus else graphics().makers
+    for kind, why in built.left_out:
+        yield left_out(kind, why, makers)
+    if built.gpus:
+        return
+    able = [each for each in built.backends if each not in ("CPU", "BLAS")]
+    if not makers and (able or built.left_out):
+        yield Finding("no GPU is used, because none of a maker that llama.cpp knows is seen here")
+    elif able:
+        why = f"this llama.cpp, which has code for {' and '.join(able)}, sees none"
+        yield Finding(f"no GPU is used, because {why}", remedy="install its driver, or let this user use it")
+    elif not built.left_out:
         yield Finding("no GPU is used, because this llama.cpp is built for the processor alone")
         yield from advice(graphics(), built.version, folder.llama_builds)
 

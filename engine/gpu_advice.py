@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import own_program
 from engine.finding import Finding
 from engine.placement import nvidia
 
@@ -24,6 +25,7 @@ OLDEST_VULKAN_HEADERS = 272
 _HEADER_VERSION = re.compile(r"^#define VK_HEADER_VERSION (\d+)", re.MULTILINE)
 _LEFT_OUT = "-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF"
 """Pictures and fetching over the network, which Seamount has no use for in llama.cpp; it compiles faster without."""
+_LOADER = re.compile(r"libvulkan|vulkan-1")
 _VULKAN_PACKAGES = "libvulkan-dev glslc spirv-headers"
 
 
@@ -84,23 +86,51 @@ def advice(
     )
 
 
+def left_out(kind: str, why: str, makers: tuple[str, ...]) -> Finding:
+    """That llama.cpp's part for a kind of GPUs is not used, and what to do if GPUs by `makers` are here."""
+    name = {"cuda": "CUDA", "hip": "HIP", "sycl": "SYCL", "musa": "MUSA"}.get(kind, kind.capitalize())
+    if "crashed" in why or "did not answer" in why:
+        remedy = "update that driver; until then the processor computes alone"
+        return Finding(f"{name} is not used, because {why} when it was tried", False, remedy)
+    if kind == "vulkan" and _LOADER.search(why):
+        why = f"Vulkan's loader is not installed ({why})"
+    remedy = ""
+    if kind == "vulkan" and makers:
+        remedy = "a GPU needs its maker's driver and Vulkan's loader"
+        if shutil.which("apt-get"):
+            packages = "libvulkan1" if makers == ("NVIDIA",) else "libvulkan1 mesa-vulkan-drivers"
+            remedy += f" (`sudo apt-get install {packages}`)"
+    return Finding(f"{name} is not used, because {why}", remedy=remedy)
+
+
 def command(kind: str, package_version: str, builds_folder: Path, platform: str = sys.platform) -> str:
-    """One line for a terminal that builds llama.cpp for a kind of GPU and puts it where Seamount looks."""
+    """One line for a terminal that builds llama.cpp for a kind of GPU and puts it where Seamount looks.
+
+    An installed program without a Python of its own names the system's: the libraries that are built need none.
+    """
     options = f"-DGGML_{kind.upper()}=on {_LEFT_OUT}"
     target = str(builds_folder / kind.lower())
     package = f"llama-cpp-python=={package_version}"
     flags = "--no-deps --no-cache-dir --no-binary llama-cpp-python"
     if platform == "win32":
-        python, target = ("'" + each.replace("'", "''") + "'" for each in (sys.executable, target))
+        python, target = ("'" + each.replace("'", "''") + "'" for each in (_python(platform), target))
         return f"$env:CMAKE_ARGS='{options}'; & {python} -m pip install {flags} --target {target} {package}"
-    python, target = shlex.quote(sys.executable), shlex.quote(target)
+    python, target = shlex.quote(_python(platform)), shlex.quote(target)
     return f"CMAKE_ARGS='{options}' {python} -m pip install {flags} --target {target} {package}"
+
+
+def _python(platform: str) -> str:
+    if not own_program.frozen():
+        return sys.executable
+    return "py" if platform == "win32" else "python3"
 
 
 def missing_for(kind: str) -> list[str]:
     """What building for `kind` ("CUDA" or "Vulkan") lacks on this machine, each with what to do."""
     lacking: list[str] = []
     apt = shutil.which("apt-get") is not None
+    if own_program.frozen() and not any(shutil.which(each) for each in ("pip3", "pip", "py")):
+        lacking.append("Python with pip" + (" (`sudo apt-get install python3-pip`)" if apt else ""))
     if sys.platform != "win32" and not any(shutil.which(each) for each in ("c++", "g++", "clang++")):
         lacking.append(
             "a C++ compiler"

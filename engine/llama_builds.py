@@ -10,7 +10,6 @@ layout it knows by heart.
 
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.backends.ggml_library import FOLDER_VARIABLE, packaged_folder
+from engine.backends.ggml_library import FOLDER_VARIABLE, LLAMA_NAMES, packaged_folder
 from engine.errors import LlamaBuildError
 from engine.model_table import size_text
 from engine.paths import DataFolder
@@ -31,7 +30,6 @@ from engine.settings import load_settings
 _logger = logging.getLogger(__name__)
 Source = Literal["package", "environment", "command", "settings"]
 
-_LIBRARY_NAMES = {"win32": ("llama.dll", "libllama.dll"), "darwin": ("libllama.dylib", "libllama.so")}
 # Where the libraries may lie in a build's folder: `pip install --target`, `cmake --install`, a build tree.
 _PLACES = (".", "llama_cpp/lib", "lib", "lib64", "bin", "build/bin")
 _PACKAGED = "llama-cpp-python's own"
@@ -95,9 +93,10 @@ class LlamaBuilds:
         except (OSError, RuntimeError, ValueError) as error:
             raise LlamaBuildError(what, f"the folder cannot be read ({error})", _WHY_AT_ALL) from error
         if libraries is None:
-            names = " or ".join(_LIBRARY_NAMES.get(sys.platform, ("libllama.so",)))
             raise LlamaBuildError(
-                what, f"there is no {names} in it", "`seamount doctor` says how to make one"
+                what,
+                f"there is no {' or '.join(LLAMA_NAMES)} in it",
+                "`seamount doctor` says how to make one",
             )
         with ThreadPoolExecutor(max_workers=2) as pool:
             packaged, found = pool.map(self._ask, (None, libraries))
@@ -185,10 +184,9 @@ def settle(data: DataFolder) -> tuple[LlamaBuilds, Settled]:
 
 def libraries_in(folder: Path) -> Path | None:
     """Where in a build's folder llama.cpp's library lies; None where there is none. Raises OSError, ValueError."""
-    names = _LIBRARY_NAMES.get(sys.platform, ("libllama.so",))
     for place in _PLACES:
         inside = folder / place
-        if any((inside / name).is_file() for name in names):
+        if any((inside / name).is_file() for name in LLAMA_NAMES):
             return inside.resolve()
     return None
 
@@ -206,7 +204,7 @@ def unlike(packaged: LlamaCpp, other: LlamaCpp) -> str:
             return f"it is {library} {found}, and llama-cpp-python {packaged.version} needs {expected}"
     if packaged.defaults != other.defaults:
         return f"its parameters are laid out otherwise than llama-cpp-python {packaged.version} knows them"
-    return "" if other.backends else "it has no code for any device (its backends are files of their own)"
+    return "" if other.backends else "it has no code for any device"
 
 
 def devices(found: LlamaCpp) -> list[str]:

@@ -1,9 +1,10 @@
 """How this program starts itself anew: its commands, and small programs of its own that may crash alone.
 
 Owns: the command lines, from a checkout, an installed package, and a bundle that has no Python beside it. Does not
-start anything, and does not know what the programs do.
+start anything, and does not know what the programs do. What their end means is said here too.
 """
 
+import signal
 import sys
 
 
@@ -24,3 +25,18 @@ def code_command(code: str, *arguments: str) -> list[str]:
     if frozen():
         return [sys.executable, "-c", code, *arguments]
     return [sys.executable, "-P", "-c", code, *arguments]
+
+
+def ending(status: int, errors: str) -> str:
+    """What became of a program that did not do its work, as a clause; `errors`: what it wrote to standard error."""
+    if status < 0:
+        return f"it crashed ({_signal_name(-status)})"
+    lines = errors.strip().splitlines()
+    return lines[-1] if lines else f"it ended with status {status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

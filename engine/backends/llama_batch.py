@@ -6,9 +6,10 @@ Owns: a `llama_batch` for one sequence and the memory behind its addresses. Does
 import ctypes
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.backends.llama_library import llama
 
 
 class Batch:

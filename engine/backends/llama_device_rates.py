@@ -17,9 +17,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
-
 from engine.backends.ggml_library import ggml_function
+from engine.backends.llama_library import llama
 
 ANSWER = "rates of a device: "
 """Before the JSON: drivers print lines of their own."""

@@ -21,7 +21,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +37,7 @@ from engine.backends.ggml_tensor import (
     name_of,
     rows_of,
 )
+from engine.backends.llama_library import llama
 from engine.backends.read_ahead import ReadAhead, available
 from engine.library.model_files import parts_of
 from engine.placement.expert_ranges import ByteRange, ExpertRanges, ExpertTensor, expert_ranges

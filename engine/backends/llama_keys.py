@@ -11,8 +11,8 @@ were copied into another order. What was found to change bits and what not is in
 
 On a GPU that llama.cpp reaches by CUDA what follows was the same too, between processes on one H100 (docs/reuse.md),
 where the card and what lies on it are equal. What other GPUs compute was not compared, so nothing is promised there:
-such a key is equal to none of another process. Nor where llama.cpp finds a GPU and the plan uses none: it may multiply
-the long batches of a prompt there all the same (`op_offload`).
+such a key is equal to none of another process. Nor where llama.cpp finds a GPU and there is no plan: it decides by
+itself then what it computes there. A plan that uses no GPU gives the model none.
 """
 
 import hashlib
@@ -22,15 +22,13 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import llama_cpp.llama_cpp as llama
 
 from engine.backends.base import ModelFacts
 from engine.backends.file_identity import DIGEST_BYTES, add_file, add_value, file_fingerprint, key_of
 from engine.backends.ggml_library import library_folder
+from engine.backends.llama_library import VERSION, backends, llama
 from engine.placement.load_plan import LoadPlan
 
 _logger = logging.getLogger(__name__)
@@ -78,7 +76,7 @@ def with_keys(
     system = (llama.llama_print_system_info() or b"").decode("utf-8", "replace")
     exact = key_of(
         state,
-        library,
+        library + backends.variant,
         system,
         int(llama.llama_n_threads(context)),
         int(llama.llama_n_threads_batch(context)),
@@ -94,8 +92,10 @@ def with_keys(
 
 def _places(plan: LoadPlan | None, system: str) -> object:
     """What computes besides the processor, and of what. `system`: what the build says of itself."""
-    if plan is None or plan.gpu is None:
+    if plan is None:
         return _PROCESS if llama.llama_supports_gpu_offload() else ""
+    if plan.gpu is None:  # then the model is given no device at all (`LoadPlan.model_parameters`)
+        return ""
     if not system.startswith(_CUDA):
         return _PROCESS
     whole, single = list(plan.expert_layers_in_ram), [list(each) for each in plan.matrices_in_ram]
@@ -105,7 +105,7 @@ def _places(plan: LoadPlan | None, system: str) -> object:
 @cache
 def _library(folder: Path) -> str:
     """The build: its version, and its libraries as `file_fingerprint` looks at files."""
-    digest = hashlib.blake2b(version("llama-cpp-python").encode(), digest_size=DIGEST_BYTES)
+    digest = hashlib.blake2b(VERSION.encode(), digest_size=DIGEST_BYTES)
     for path in _once(sorted(folder.glob("*"))):
         add_value(digest, path.name)
         add_file(digest, path, 0)

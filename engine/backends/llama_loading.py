@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
-
 from engine.backends.base import ModelFacts
+from engine.backends.llama_library import llama
 from engine.backends.llama_log import LlamaLog
 from engine.backends.llama_placement import placement_of, set_parameters
 from engine.backends.llama_vocabulary import GgufVocabulary

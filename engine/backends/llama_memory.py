@@ -33,17 +33,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
-from llama_cpp.llama_cpp import (
-    llama_memory_clear,
-    llama_memory_seq_pos_max,
-    llama_memory_seq_pos_min,
-    llama_memory_seq_rm,
-)
 
 from engine.backends.base import ContextState, Mark, Room
 from engine.backends.checkpoints import Checkpoint, Checkpoints, State
+from engine.backends.llama_library import llama
 from engine.backends.llama_states import StateFormError, check_state, partial_state
 
 Kind = Literal["cut", "checkpoints", "neither"]
@@ -121,7 +115,7 @@ class LlamaMemory:
 
     def clear(self) -> None:
         """Forget everything."""
-        llama_memory_clear(self._memory, True)
+        llama.llama_memory_clear(self._memory, True)
         self._checkpoints.forget_beyond(0)
         self.held.clear()
         self._known.clear()
@@ -214,7 +208,7 @@ class LlamaMemory:
             cut = length == total or (mark is not None and self._bring_back(Checkpoint(length, mark)))
         else:
             # Tokens of a window that no later one attends to are not in the state: of what is shorter, some would.
-            self._uncut_tokens = total if int(llama_memory_seq_pos_min(self._memory, 0)) > 0 else 0
+            self._uncut_tokens = total if int(llama.llama_memory_seq_pos_min(self._memory, 0)) > 0 else 0
             cut = length == total or (length >= self._uncut_tokens and self._remove(length))
         return None if cut else f"it cannot be cut back to {length:,} of its {total:,} tokens"
 
@@ -224,7 +218,7 @@ class LlamaMemory:
         self._known.append((weakref.ref(whole), len(self.held)))
 
     def _ends_with(self, length: int) -> bool:
-        return int(llama_memory_seq_pos_max(self._memory, 0)) == length - 1
+        return int(llama.llama_memory_seq_pos_max(self._memory, 0)) == length - 1
 
     def forget(self) -> None:
         """Let go of everything kept outside of llama.cpp; the context is about to be freed."""
@@ -280,7 +274,7 @@ class LlamaMemory:
 
     def _remove(self, length: int) -> bool:
         """Take out what stands at position `length` and behind."""
-        if not llama_memory_seq_rm(self._memory, 0, length, -1):
+        if not llama.llama_memory_seq_rm(self._memory, 0, length, -1):
             return False
         del self.held[length:]
         self._checkpoints.forget_beyond(length)

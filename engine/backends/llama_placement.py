@@ -15,10 +15,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
-
 from convert.gguf_header import GgufError, read_gguf_header
 from engine.backends.ggml_library import ggml_function
+from engine.backends.llama_library import llama
 from engine.errors import ModelLoadError
 from engine.library.model_files import parts_of
 from engine.placement.load_plan import LoadPlan

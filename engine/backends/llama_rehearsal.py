@@ -110,8 +110,7 @@ def _asked(question: dict[str, Any], timeout_s: float) -> list[list[int]] | str:
 
 def _answer(question: dict[str, Any]) -> list[list[int]] | str:
     """[GPU, RAM] in bytes for each context of the question; a string says why not."""
-    import llama_cpp.llama_cpp as llama
-
+    from engine.backends.llama_library import llama
     from engine.backends.llama_loading import begin_log
     from engine.backends.llama_log import LlamaLog
     from engine.backends.llama_placement import Placement, set_parameters
@@ -145,8 +144,7 @@ def _answer(question: dict[str, Any]) -> list[list[int]] | str:
 
 def _compute_bytes(model: Any, values: dict[str, int | bool | str], log: "LlamaLog") -> list[int]:
     """[GPU, RAM]. Raises MemoryError where llama.cpp makes no such context."""
-    import llama_cpp.llama_cpp as llama
-
+    from engine.backends.llama_library import llama
     from engine.backends.llama_placement import set_parameters
 
     parameters = llama.llama_context_default_params()

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
 import psutil
 
 from engine.backends.cores import numbers_to_try
 from engine.backends.llama_batch import Batch
+from engine.backends.llama_library import llama
 from engine.errors import ModelLoadError
 from engine.placement import hardware
 from engine.placement.load_plan import LoadPlan

@@ -19,8 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
-
+from engine.backends.llama_library import llama
 from engine.encoding.release import ARCHITECTURES
 from engine.errors import GenerationError, ModelFileError
 

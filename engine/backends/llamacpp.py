@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 
 from engine.backends.base import (
@@ -38,6 +37,7 @@ from engine.backends.base import (
 from engine.backends.cores import threads_to_use
 from engine.backends.llama_batch import Batch
 from engine.backends.llama_keys import with_keys
+from engine.backends.llama_library import llama
 from engine.backends.llama_loading import (
     UNREWINDABLE,
     architecture_of,

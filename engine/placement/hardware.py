@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,77 +21,10 @@ from engine import own_program
 from engine.backends.ggml_library import FOLDER_VARIABLE
 from engine.placement import control_groups
 
-# llama.cpp lists its devices through ggml's C interface (ggml-backend.h), which its Python package does not
-# wrap. A symbol is looked for in every library that lies beside it, because Windows does not look further.
-# `defaults`: what llama.cpp's structs hold before anybody changes them, read as this llama-cpp-python lays them
-# out. They are returned into more room than they should need, so that a longer one spoils nothing.
-_LLAMA_QUESTION = """
-import ctypes, json, os, pathlib, llama_cpp
-from llama_cpp import llama_cpp as low
-folder = os.environ.get("LLAMA_CPP_LIB_PATH") or pathlib.Path(llama_cpp.__file__).parent / "lib"
-libraries = [low._lib]
-for path in sorted(pathlib.Path(folder).glob("*ggml*")):
-    try:
-        libraries.append(ctypes.CDLL(str(path)))
-    except OSError:
-        pass
-def function(name, result, *arguments):
-    for library in libraries:
-        try:
-            found = library[name]
-        except AttributeError:
-            continue
-        found.restype, found.argtypes = result, arguments
-        return found
-    raise AttributeError(f"it has no function {name}")
-def text(value):
-    return (value or b"").decode("utf-8", "replace")
-def defaults(name, shape):
-    class Roomy(ctypes.Structure):
-        _fields_ = [("value", shape), ("rest", ctypes.c_ubyte * 4096)]
-    value = function(name, Roomy)().value
-    found = [getattr(value, field[0]) for field in shape._fields_]
-    return [each if isinstance(each, (int, float, type(None))) else bool(each) for each in found]
-class Properties(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p), ("description", ctypes.c_char_p),
-        ("free", ctypes.c_size_t), ("total", ctypes.c_size_t),
-        ("kind", ctypes.c_int), ("id", ctypes.c_char_p), ("rest", ctypes.c_ubyte * 256),
-    ]
-low.llama_backend_init()
-device, registry = ctypes.c_void_p, ctypes.c_void_p
-count = function("ggml_backend_dev_count", ctypes.c_size_t)
-get = function("ggml_backend_dev_get", device, ctypes.c_size_t)
-properties = function("ggml_backend_dev_get_props", None, device, ctypes.POINTER(Properties))
-backend_of = function("ggml_backend_dev_backend_reg", registry, device)
-backend_name = function("ggml_backend_reg_name", ctypes.c_char_p, registry)
-registries = function("ggml_backend_reg_count", ctypes.c_size_t)()
-registry_at = function("ggml_backend_reg_get", registry, ctypes.c_size_t)
-backends = [text(backend_name(registry_at(number))) for number in range(registries)]
-gpus = []
-for number in range(count()):
-    each, found = get(number), Properties()
-    properties(each, found)
-    backend = text(backend_name(backend_of(each)))
-    if found.kind in (1, 2):  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
-        gpus.append([
-            text(found.description), found.total, found.free, text(found.name), backend, found.kind == 2,
-            text(found.id),
-        ])
-print("llama.cpp says " + json.dumps({
-    "version": llama_cpp.__version__,
-    "gpu_offload": bool(low.llama_supports_gpu_offload()),
-    "system": text(low.llama_print_system_info()),
-    "gpus": gpus,
-    "backends": backends,
-    "llama": text(function("llama_version", ctypes.c_char_p)()),
-    "ggml": text(function("ggml_version", ctypes.c_char_p)()),
-    "defaults": json.dumps([
-        defaults("llama_model_default_params", low.llama_model_params),
-        defaults("llama_context_default_params", low.llama_context_params),
-    ]),
-}))
-"""
+_ROOT = Path(__file__).resolve().parents[2]
+_LLAMA_QUESTION = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from engine.backends.llama_report import main; main()"
+)
 _ANSWER = "llama.cpp says "
 _FEATURE = re.compile(r"(\w+) = 1\b")
 # Of all that a processor can, what llama.cpp has code for: as Linux calls it → as llama.cpp does.
@@ -158,6 +90,7 @@ class LlamaCpp:
 
     `llama`, `ggml`: the libraries' own versions. `defaults`: what their structs hold at first, as this
     llama-cpp-python reads them: with other libraries the same, or the structs are laid out otherwise.
+    `variant`, `left_out`: as in `ggml_backends.Backends`.
     """
 
     version: str
@@ -168,6 +101,8 @@ class LlamaCpp:
     llama: str = ""
     ggml: str = ""
     defaults: str = ""
+    variant: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,7 +176,7 @@ def llama_cpp(timeout_s: float = 60.0, libraries: Path | None = None) -> LlamaCp
     environment = None if libraries is None else {**os.environ, FOLDER_VARIABLE: str(libraries)}
     try:
         done = subprocess.run(
-            own_program.code_command(_LLAMA_QUESTION),
+            own_program.code_command(_LLAMA_QUESTION, str(_ROOT)),
             capture_output=True,
             text=True,
             errors="replace",
@@ -253,11 +188,8 @@ def llama_cpp(timeout_s: float = 60.0, libraries: Path | None = None) -> LlamaCp
         return f"it did not answer within {timeout_s:.0f} s"
     except OSError as error:
         return str(error)
-    if done.returncode < 0:
-        return f"it crashed ({_signal_name(-done.returncode)})"
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return lines[-1] if lines else f"it ended with status {done.returncode}"
+        return own_program.ending(done.returncode, done.stderr)
     told = next((line for line in done.stdout.splitlines() if line.startswith(_ANSWER)), None)
     if told is None:
         return "it did not say how it was built"
@@ -271,14 +203,9 @@ def llama_cpp(timeout_s: float = 60.0, libraries: Path | None = None) -> LlamaCp
         llama=answer["llama"],
         ggml=answer["ggml"],
         defaults=answer["defaults"],
+        variant=answer["variant"],
+        left_out=tuple((kind, why) for kind, why in answer["left_out"]),
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _usable(logical: int) -> int:

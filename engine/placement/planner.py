@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 from engine.errors import DoesNotFit
 from engine.model_table import size_text
 from engine.placement.context_sizes import CacheType, V4Cache, cache_bytes, compute_bytes, input_bytes
+from engine.placement.gpu_choice import chosen
 from engine.placement.gpu_layout import Layout, layout
 from engine.placement.hardware import Gpu, Memory, Processor
 from engine.placement.hardware_record import HardwareRecord
@@ -200,20 +201,22 @@ class _Planner:
     # --- with a GPU --------------------------------------------------------------------------------
 
     def _gpu(self) -> tuple[int, Gpu, int] | None:
-        """The GPU with most memory free, its number, and what may be taken of it."""
+        """The GPU that is used, its number, and what may be taken of it."""
         gpus = self._room.gpus
         if not gpus or self._wishes.gpu_budget_bytes == 0:
             if gpus:
                 self._say("No GPU is used", "its budget is set to nothing")
             return None
-        number = max(range(len(gpus)), key=lambda each: (gpus[each].free_bytes, -each))
+        asked_for = self._wishes.gpu_budget_bytes is not None
+        number, said = chosen(gpus, self._record, self._wishes.favour, asked_for=asked_for)
+        self._decisions += said
+        if number is None:
+            return None
         gpu = gpus[number]
         reserve = max(LEAST_GPU_RESERVE_BYTES, int(GPU_RESERVE_SHARE * gpu.total_bytes))
         budget = max(0, gpu.free_bytes - reserve)
         if self._wishes.gpu_budget_bytes is not None:
             budget = min(budget, self._wishes.gpu_budget_bytes)
-        if len(gpus) > 1:
-            self._say(f"Of {len(gpus)} GPUs {gpu.name} is used", "it has most memory free")
         return number, gpu, budget
 
     def _with_gpu(self, number: int, gpu: Gpu, budget: int) -> LoadPlan | None:

@@ -16,19 +16,7 @@ LONGEST_MODULE_LINES = 500
 
 # The only modules that may name these packages, wherever in the module the import stands.
 ROOMS_OF = {
-    "llama_cpp": (
-        "engine/backends/llamacpp",
-        "engine/backends/llama_batch",
-        "engine/backends/llama_device_rates",
-        "engine/backends/llama_experts",
-        "engine/backends/llama_keys",
-        "engine/backends/llama_loading",
-        "engine/backends/llama_memory",
-        "engine/backends/llama_placement",
-        "engine/backends/llama_rehearsal",
-        "engine/backends/llama_threads",
-        "engine/backends/llama_vocabulary",
-    ),
+    "llama_cpp": ("engine/backends/llama_library.py",),
     "torch": ("kernels/", "engine/model/", "engine/backends/native"),
     "triton": ("kernels/",),
     "PySide6.QtWidgets": ("app/views/",),
@@ -55,6 +43,7 @@ MAY_LOAD = {
     "engine.backends.llama_loading": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llamacpp": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_experts": ("numpy", "llama_cpp", "jinja2"),
+    "engine.backends.llama_library": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_keys": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_memory": ("numpy", "llama_cpp", "jinja2"),
     "engine.backends.llama_placement": ("numpy", "llama_cpp", "jinja2"),

@@ -278,8 +278,27 @@ def test_a_build_that_is_refused_and_one_that_is_not_chosen(tmp_path: Path) -> N
 def test_a_build_for_gpus_that_sees_none_is_not_called_one_for_the_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = hardware.LlamaCpp("0.3.36", False, ("AVX2",), (), ("Vulkan", "CPU"))
+    built = hardware.LlamaCpp("0.3.36", False, ("AVX2",), (), ("Vulkan", "CPU"), variant="haswell")
     monkeypatch.setattr(hardware, "llama_cpp", lambda: built)
+    monkeypatch.setattr(doctor, "graphics", lambda: Graphics(("AMD",)))
     found = lines(DataFolder(tmp_path))
+    assert any("CPU code for AVX2, its variant for processors like haswell" in line for line in found)
     assert any("has code for Vulkan, sees none" in line for line in found)
     assert not any("GGML_" in line for line in found)
+    monkeypatch.setattr(doctor, "graphics", lambda: Graphics(()))
+    assert any("no GPU is used, because none of a maker" in line for line in lines(DataFolder(tmp_path)))
+
+
+def test_a_backend_that_is_left_out_is_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = "its driver crashed (SIGSEGV)"
+    built = hardware.LlamaCpp(
+        "0.3.36", False, ("AVX2",), (), ("CPU",), variant="zen4", left_out=(("vulkan", crashed),)
+    )
+    monkeypatch.setattr(hardware, "llama_cpp", lambda: built)
+    monkeypatch.setattr(doctor, "graphics", lambda: Graphics(("Intel",)))
+    found = lines(DataFolder(tmp_path))
+    assert any(line.startswith("!!  Vulkan is not used") and "SIGSEGV" in line for line in found)
+    # One for GPUs is there: that another is built is no advice.
+    assert not any("built for the processor alone" in line or "GGML_" in line for line in found)

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from engine import gpu_advice
-from engine.gpu_advice import Graphics, advice, command, graphics, missing_for, vulkan_headers_trouble
+from engine.gpu_advice import (
+    Graphics,
+    advice,
+    command,
+    graphics,
+    left_out,
+    missing_for,
+    vulkan_headers_trouble,
+)
 from engine.placement import nvidia
 from engine.placement.nvidia import NvidiaGpu, Seen
 
@@ -121,3 +129,35 @@ def test_makers_are_seen_by_the_kernel_and_by_nvidias_library(
     assert graphics(tmp_path) == Graphics(("AMD", "Intel"))
     monkeypatch.setattr(sys, "platform", "darwin")
     assert graphics(tmp_path / "none") == Graphics(("Apple",))
+
+
+def test_an_installed_program_without_a_python_names_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", "/usr/lib/seamount/seamount")
+    words = shlex.split(command("CUDA", "0.3.36", Path("/home/ada/llama.cpp"), "linux"))
+    assert words[1:4] == ["python3", "-m", "pip"]
+    assert "& 'py' -m pip" in command("CUDA", "0.3.36", Path("C:/llama.cpp"), "win32")
+    monkeypatch.setattr(shutil, "which", lambda _name, **_: None)
+    assert "Python with pip" in missing_for("CUDA")
+
+
+@pytest.mark.parametrize(
+    ("why", "makers", "well", "said"),
+    [
+        ("its driver crashed (SIGSEGV)", ("AMD",), False, "update that driver"),
+        ("its driver did not answer within 30 s", (), False, "update that driver"),
+        ("libvulkan.so.1: cannot open shared object file", ("AMD",), True, "loader is not installed"),
+        ("libvulkan.so.1: cannot open shared object file", ("AMD",), True, "its maker's driver"),
+        ("no driver that it can use is installed here", ("Intel",), True, "its maker's driver"),
+        ("the variable says so", (), True, "Vulkan is not used, because the variable says so"),
+    ],
+)
+def test_a_backend_that_is_left_out(why: str, makers: tuple[str, ...], well: bool, said: str) -> None:
+    found = left_out("vulkan", why, makers)
+    assert found.well is well
+    assert said in found.line
+
+
+def test_who_has_no_gpu_is_not_told_to_install_a_driver() -> None:
+    assert left_out("vulkan", "libvulkan.so.1: cannot open shared object file", ()).remedy == ""
+    assert left_out("cuda", "libcudart.so.12: cannot open", ("NVIDIA",)).what.startswith("CUDA is not used")

@@ -24,3 +24,20 @@ def test_a_bundle_has_no_interpreter_beside_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "executable", "/opt/seamount/seamount")
     assert own_program.command("serve") == ["/opt/seamount/seamount", "serve"]
     assert own_program.code_command("pass", "x") == ["/opt/seamount/seamount", "-c", "pass", "x"]
+
+
+@pytest.mark.parametrize(
+    ("status", "errors", "said"),
+    [
+        (1, "a line\nModuleNotFoundError: No module\n", "ModuleNotFoundError: No module"),
+        (3, " \n", "it ended with status 3"),
+        (-9999, "ignored", "it crashed (signal 9999)"),
+    ],
+)
+def test_what_became_of_a_program(status: int, errors: str, said: str) -> None:
+    assert own_program.ending(status, errors) == said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process has no signals")
+def test_a_crash_is_told_by_its_signal() -> None:
+    assert own_program.ending(-11, "") == "it crashed (SIGSEGV)"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.backends.base import ModelFacts
+from engine.backends.ggml_backends import Backends
 
 llama_keys = pytest.importorskip("engine.backends.llama_keys", reason="llama_cpp is not installed")
 llamacpp = pytest.importorskip("engine.backends.llamacpp", reason="llama_cpp is not installed")
@@ -109,7 +110,33 @@ def test_on_a_gpu_only_cuda_promises_another_process_the_same_bits(
     assert (found("GPU").exact_key == here.exact_key) == system.startswith("CUDA")
     assert found("GPU", (0, 1)).exact_key != here.exact_key
     assert found("other GPU").exact_key != here.exact_key
-    # A GPU that the plan does not use may be used for prompts all the same.
-    idle = found(None, there_is_one=True)
-    monkeypatch.setattr(llama_keys, "_PROCESS", "a third")
-    assert found(None, there_is_one=True).exact_key != idle.exact_key
+    # A GPU that the plan does not use is not given to the model, so nothing is computed there.
+    assert found(None, there_is_one=True) == there
+
+
+def test_another_variant_of_the_code_for_the_processor_goes_on_otherwise(
+    starter_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = llama_keys.llama
+    for name in ("llama_n_threads", "llama_n_threads_batch", "llama_n_batch", "llama_n_ubatch"):
+        monkeypatch.setattr(llama, name, lambda _context: 1)
+    facts = ModelFacts("n", "a", "b", 9, 9, 9, 1, frozenset(), None, "", "", None, {})
+    found: list[ModelFacts] = []
+    for variant in ("", "haswell", "zen4", "zen4"):
+        monkeypatch.setattr(llama_keys, "backends", Backends(variant))
+        found.append(
+            llama_keys.with_keys(
+                facts,
+                starter_path,
+                None,
+                llama.llama_context_default_params(),
+                chunks=(),
+                plan=None,
+                repacked=True,
+                watched=False,
+                first_tokens=0,
+            )
+        )
+    assert len({each.exact_key for each in found}) == 3
+    assert len({each.state_key for each in found}) == 1
+    assert found[2] == found[3]
