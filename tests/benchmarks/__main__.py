@@ -21,6 +21,7 @@ BENCHMARKS = (
     "sessions",
     "snapshots",
     "relays",
+    "portable_build",
     "native_speed",
     "native_gpu",
 )
