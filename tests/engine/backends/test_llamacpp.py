@@ -290,7 +290,7 @@ def test_a_memory_that_refuses_is_rebuilt(backend: Any, monkeypatch: pytest.Monk
         refused.append(arguments)
         return False
 
-    monkeypatch.setattr(llama_memory, "llama_memory_seq_rm", refuse)
+    monkeypatch.setattr(llama_memory.llama, "llama_memory_seq_rm", refuse)
     assert backend.sync(ids[:50], quiet, never) == SyncReport(0, 50)
     assert refused == [(0, 49, -1)]
     assert np.array_equal(backend.logits(), fresh)
@@ -320,7 +320,7 @@ def test_cancelling_within_a_chunk(backend: Any, monkeypatch: pytest.MonkeyPatch
     backend._clear()
     backend.sync(ids[:40], quiet, never)
     if refuses:
-        monkeypatch.setattr(llama_memory, "llama_memory_seq_rm", lambda *_arguments: False)
+        monkeypatch.setattr(llama_memory.llama, "llama_memory_seq_rm", lambda *_arguments: False)
     asked = 0
 
     def cancelled() -> bool:
