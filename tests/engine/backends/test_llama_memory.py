@@ -384,9 +384,9 @@ def test_a_state_that_is_not_taken_back_means_reading_anew(
         if refuses == "set":
             patch.setattr(llama_memory.llama, "llama_state_seq_set_data_ext", lambda *_arguments: 0)
         elif refuses == "remove":
-            patch.setattr(llama_memory, "llama_memory_seq_rm", lambda *_arguments: False)
+            patch.setattr(llama_memory.llama, "llama_memory_seq_rm", lambda *_arguments: False)
         else:
-            patch.setattr(llama_memory, "llama_memory_seq_pos_max", lambda *_arguments: 7)
+            patch.setattr(llama_memory.llama, "llama_memory_seq_pos_max", lambda *_arguments: 7)
         assert pair.read([*TOKENS[:300], *OTHERS[:20]]) == SyncReport(0, 320)
     assert pair.off() < REORDERED
 
