@@ -19,6 +19,7 @@ from typing import Literal
 
 from engine.backends.ggml_library import FOLDER_VARIABLE, LLAMA_NAMES, packaged_folder
 from engine.errors import LlamaBuildError
+from engine.gpu_advice import left_out
 from engine.model_table import size_text
 from engine.paths import DataFolder
 from engine.placement import hardware
@@ -144,7 +145,9 @@ class LlamaBuilds:
         if folder is None:
             found = self._ask(None)
             if isinstance(found, LlamaCpp):
-                return LlamaBuildEntry(folder=None, name=_PACKAGED, devices=devices(found))
+                return LlamaBuildEntry(
+                    folder=None, name=_PACKAGED, devices=devices(found), failed=failures(found)
+                )
             error = LlamaBuildError(
                 "llama.cpp cannot be loaded", found, "install it with `pip install llama-cpp-python`"
             )
@@ -153,7 +156,9 @@ class LlamaBuilds:
             _, found = self.judge(folder)
         except LlamaBuildError as error:
             return LlamaBuildEntry(folder=str(folder), name=folder.name, devices=[], problem=body_of(error))
-        return LlamaBuildEntry(folder=str(folder), name=folder.name, devices=devices(found))
+        return LlamaBuildEntry(
+            folder=str(folder), name=folder.name, devices=devices(found), failed=failures(found)
+        )
 
     def _ask(self, libraries: Path | None) -> LlamaCpp | str:
         """What the libraries there are (None: the package's own), asked once as long as no file of theirs changes."""
@@ -210,6 +215,12 @@ def unlike(packaged: LlamaCpp, other: LlamaCpp) -> str:
 def devices(found: LlamaCpp) -> list[str]:
     """The devices that a build reaches, for people; the processor is not one."""
     return [f"{gpu.name} ({gpu.backend}, {size_text(gpu.total_bytes)})" for gpu in found.gpus]
+
+
+def failures(found: LlamaCpp) -> list[str]:
+    """What of a build was tried and is left out since it crashed or hung, a sentence each."""
+    told = [left_out(kind, why, ()) for kind, why in found.left_out]
+    return [each.what for each in told if not each.well]
 
 
 def body_of(error: LlamaBuildError) -> ErrorBody:

@@ -185,6 +185,8 @@ class LlamaBuildEntry(Wire):
     name: str
     devices: list[str]
     """The GPUs that it reaches, for people; it computes on the processor as well."""
+    failed: list[str] = []
+    """What of it did not survive being tried, such as a GPU's driver, each a sentence without its full stop."""
     problem: ErrorBody | None = None
     """Why it cannot be used."""
 

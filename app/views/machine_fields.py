@@ -110,6 +110,9 @@ def _state(found: LlamaBuildList) -> str:
     problem = next((each.problem for each in found.builds if each.problem is not None), None)
     if problem is not None:
         return problem.text
+    failed = next((each.failed[0] for each in found.builds if each.failed), None)
+    if failed is not None:
+        return f"{failed}."
     by = _WHO.get(found.source)
     now = found.in_use or "what comes with Seamount"
     return f"In use now: {now}" + (f", named by {by}, which goes before this choice." if by else ".")

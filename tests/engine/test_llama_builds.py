@@ -200,3 +200,16 @@ def test_a_folder_that_cannot_be_is_refused(data: DataFolder, named: str) -> Non
 def test_the_data_folder_is_not_made_for_it(tmp_path: Path) -> None:
     assert llama_builds.LlamaBuilds(DataFolder(tmp_path / "none")).folders() == []
     assert not (tmp_path / "none").exists()
+
+
+def test_a_build_whose_driver_crashed_is_used_without_it_and_that_is_told(
+    data: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = replace(PLAIN, variant="zen4", left_out=(("vulkan", "its driver crashed (SIGSEGV)"),))
+    lacking = replace(PLAIN, variant="zen4", left_out=(("vulkan", "libvulkan.so.1: cannot open"),))
+    answering(monkeypatch, own=lacking, one=crashed)
+    build_in(data.llama_builds / "one")
+    own, one = LlamaBuilds(data).listed(None).builds
+    assert own.failed == []  # who has no GPU lacks nothing
+    assert one.failed == ["Vulkan is not used, because its driver crashed (SIGSEGV) when it was tried"]
+    assert own.problem is one.problem is None

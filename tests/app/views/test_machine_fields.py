@@ -112,3 +112,11 @@ def test_what_is_in_use_now_is_told(qtbot: QtBot) -> None:
     assert state.text() == refused.text
     dialog.machine.show_failure(ErrorBody(code="engine", text="The engine does not answer."))
     assert state.text() == "The engine does not answer."
+
+
+def test_a_driver_that_crashed_is_told(qtbot: QtBot) -> None:
+    why = "Vulkan is not used, because its driver crashed (SIGSEGV) when it was tried"
+    fields = made(qtbot, Settings()).machine
+    own = OWN_BUILD.model_copy(update={"failed": [why]})
+    fields.show(LlamaBuildList(builds=[own]))
+    assert fields.state.text() == f"{why}."
