@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,18 +27,15 @@ def test_a_bundle_has_no_interpreter_beside_it(monkeypatch: pytest.MonkeyPatch) 
     assert own_program.code_command("pass", "x") == ["/opt/seamount/seamount", "-c", "pass", "x"]
 
 
-@pytest.mark.parametrize(
-    ("status", "errors", "said"),
-    [
-        (1, "a line\nModuleNotFoundError: No module\n", "ModuleNotFoundError: No module"),
-        (3, " \n", "it ended with status 3"),
-        (-9999, "ignored", "it crashed (signal 9999)"),
-    ],
-)
-def test_what_became_of_a_program(status: int, errors: str, said: str) -> None:
-    assert own_program.ending(status, errors) == said
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a process has no signals")
-def test_a_crash_is_told_by_its_signal() -> None:
-    assert own_program.ending(-11, "") == "it crashed (SIGSEGV)"
+@pytest.mark.parametrize("started", ["seamount.exe", "seamount-cli.exe"])
+def test_on_windows_what_is_started_is_the_program_that_can_be_heard(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, started: str
+) -> None:
+    for name in ("seamount.exe", "seamount-cli.exe"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / started))
+    heard = str(tmp_path / "seamount-cli.exe")
+    assert own_program.command("serve") == [heard, "serve"]
+    assert own_program.code_command("pass", "x") == [heard, "-c", "pass", "x"]
