@@ -34,6 +34,8 @@ REPLACEMENTS = 3
 REPLACED_WITHIN_S = 600.0
 HELD_BY_ANOTHER = 3
 """Exit status of `seamount serve` when another engine holds the data folder."""
+NOT_BACKED_UP = 6
+"""The same, when the backup before a newer version's first start cannot be made."""
 
 
 class EngineState(Enum):
@@ -69,7 +71,7 @@ class Launcher(Protocol):
     """How engines are found and started: `engine.launch`, or a fake."""
 
     def running(self, folder: DataFolder) -> Address | None: ...
-    def start(self, folder: DataFolder) -> Child: ...
+    def start(self, folder: DataFolder, *, without_backup: bool = False) -> Child: ...
     def long_work(self, folder: DataFolder) -> str | None: ...
 
 
@@ -82,12 +84,14 @@ class RealLauncher:
 
         return running_engine(folder)
 
-    def start(self, folder: DataFolder) -> Child:
-        """A new engine that leaves LINGER_S seconds after its last window."""
+    def start(self, folder: DataFolder, *, without_backup: bool = False) -> Child:
+        """A new engine that leaves LINGER_S seconds after its last window. `without_backup`: a person goes on without
+        the one before a newer version's first start."""
         from engine.launch import EngineProcess
 
         folder.create()
-        return EngineProcess.start(folder, linger_s=LINGER_S)
+        arguments = ("--without-backup",) if without_backup else ()
+        return EngineProcess.start(folder, linger_s=LINGER_S, arguments=arguments)
 
     def long_work(self, folder: DataFolder) -> str | None:
         """What an engine that starts, or a command, does with `folder` so long, half a sentence; None: nothing."""
@@ -141,6 +145,9 @@ class EngineWatch(QObject):
         self._reconnects_left = RECONNECTS
         self._replacements: deque[float] = deque(maxlen=REPLACEMENTS)
         """When engines that died were replaced, of late."""
+        self.lacks_backup = False
+        """It stopped because the backup before this version's first start cannot be made; `start` can leave it out."""
+        self._without_backup = False
         self.answering: Callable[[], bool] = lambda: False
         """Set by the window: whether an answer is being written in it."""
 
@@ -149,19 +156,21 @@ class EngineWatch(QObject):
         """Where the engine is now."""
         return self._state
 
-    def start(self) -> None:
+    def start(self, *, without_backup: bool = False) -> None:
         """Find an engine or start one. Returns at once; `state_changed` tells."""
+        self._without_backup = without_backup
         self._replacements.clear()
         self._reconnects_left = RECONNECTS
         self._find_or_start()
 
     def _find_or_start(self) -> None:
         self._stop_waiting()
+        self.lacks_backup = False
         self._set(EngineState.LOOKING)
         try:
             address = self._launcher.running(self._folder)
             if address is None:
-                self._child = self._launcher.start(self._folder)
+                self._child = self._launcher.start(self._folder, without_backup=self._without_backup)
         except SeamountError as error:
             self._stop(error.text)
             return
@@ -227,6 +236,7 @@ class EngineWatch(QObject):
             self._child = None
             self._wait(self._look_for_other)
         elif status is not None:
+            self.lacks_backup = status == NOT_BACKED_UP
             self._stop(child.failure())
         elif (address := child.address()) is not None:
             self._attach(address)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import cast
 
 from engine import storage_arguments
-from engine.errors import BadRequest, DataFolderError, EngineRunning, PortTaken, SeamountError
-from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
+from engine.errors import BadRequest, DataFolderError, EngineRunning, NotBackedUp, PortTaken, SeamountError
+from engine.launch import EXIT_DATA_FOLDER, EXIT_NOT_BACKED_UP, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
 from engine.paths import DataFolder, data_folder
 
 _ENCODING = ("encode", "parse", "tokenize")
@@ -86,6 +86,7 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
             linger_s=options.linger,
             llama_cpp=options.llama_cpp,
             backend=options.backend,
+            without_backup=options.without_backup,
         )
     if command == "models":
         from engine.model_table import print_models
@@ -247,6 +248,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--linger", type=_seconds, metavar="SECONDS", help="end this long after the last window has gone"
+    )
+
+    serve.add_argument(
+        "--without-backup",
+        action="store_true",
+        help="go on where the backup before a newer version's first start cannot be made (docs/updating.md)",
     )
 
     chat = commands.add_parser("chat", help="talk in this terminal")
@@ -458,6 +465,8 @@ def _seconds(text: str) -> float:
 def _status(error: SeamountError) -> int:
     if isinstance(error, EngineRunning):
         return EXIT_RUNNING
+    if isinstance(error, NotBackedUp):
+        return EXIT_NOT_BACKED_UP
     if isinstance(error, DataFolderError):
         return EXIT_DATA_FOLDER
     if isinstance(error, PortTaken):

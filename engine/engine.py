@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.data_version import backup_words, settle
 from engine.discreet_log import say_less
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
@@ -120,16 +121,22 @@ class Engine:
         model: str | None = None,
         llama_cpp: str | None = None,
         backend: BackendChoice | None = None,
+        without_backup: bool = False,
     ) -> "Engine":
         """Open what is in the data folder. `model`: an id or a path to load first instead of the default.
         `llama_cpp`: the folder of the libraries that are used instead of the settings'; they hold for this process.
-        `backend`: what computes models instead of what the settings name, until they name another.
+        `backend`: what computes models instead of what the settings name, until they name another. `without_backup`:
+        a person goes on without the backup before this version's first start.
 
         Raises DataFolderError and its kinds; NotFound and ModelFileError for `model`.
         """
         restored = restore.finish(folder.root)
         if restored is not None:
             _logger.warning("%s", restored)
+        made = settle(folder, without_backup=without_backup)
+        if made is not None:
+            restored = restored or backup_words(made)
+            _logger.info("%s", backup_words(made))
         settings, problem = load_settings(folder.settings)
         if problem is not None:
             _logger.warning("%s", problem.text)
@@ -138,7 +145,8 @@ class Engine:
         encryption = Encryption(folder)
         opened = encryption.settle()
         if opened.locked is None:
-            store = SessionStore.open(folder.sessions_db, opened.rows)
+            backs_up = made is None and not without_backup
+            store = SessionStore.open(folder.sessions_db, opened.rows, back_up=backs_up)
         else:
             store = SessionStore.locked(folder.sessions_db, opened.locked)
         engine = cls(folder, store, library, settings, opened)

@@ -209,6 +209,20 @@ class StoreVersionError(DataFolderError):
     http_status = 507
 
 
+class NewerData(StoreVersionError):
+    """A newer Seamount used the data folder last."""
+
+    code = "newer_data"
+    http_status = 507
+
+
+class NotBackedUp(DataFolderError):
+    """The backup before a newer Seamount's first start cannot be made; it may be started without one, if asked."""
+
+    code = "not_backed_up"
+    http_status = 507
+
+
 class SealBroken(DataFolderError):
     """An encrypted value that does not open: changed, moved, or sealed with another key."""
 

@@ -25,7 +25,7 @@ from engine.folder_lock import noted_work
 from engine.paths import DataFolder
 
 LARGEST_LOG_BYTES = 5_000_000
-EXIT_OTHER, EXIT_RUNNING, EXIT_DATA_FOLDER, EXIT_PORT = 1, 3, 4, 5
+EXIT_OTHER, EXIT_RUNNING, EXIT_DATA_FOLDER, EXIT_PORT, EXIT_NOT_BACKED_UP = 1, 3, 4, 5, 6
 """Exit statuses of `seamount serve`, besides 0."""
 
 # An engine is meant to outlive who started it. A Popen that is forgotten while its child runs complains.

@@ -53,6 +53,21 @@ class DataFolder:
         return self.root / "encryption.json"
 
     @property
+    def version_note(self) -> Path:
+        """Which Seamount used this folder last, and the backups made before newer ones did; JSON."""
+        return self.root / "version.json"
+
+    @property
+    def backups(self) -> Path:
+        """What was backed up before a newer Seamount used this folder for the first time."""
+        return self.root / "backups"
+
+    @property
+    def updates(self) -> Path:
+        """What was found when a newer version was looked for last, JSON."""
+        return self.root / "updates.json"
+
+    @property
     def settings(self) -> Path:
         """What the person chose, TOML."""
         return self.root / "settings.toml"

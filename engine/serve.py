@@ -43,18 +43,22 @@ def serve(
     linger_s: float | None = None,
     llama_cpp: str | None = None,
     backend: BackendChoice | None = None,
+    without_backup: bool = False,
 ) -> int:
     """Serve `folder` until asked to end; 0 is the exit status.
 
     `port` 0: a free one. `llama_cpp`: a folder with libraries to use instead of the settings'. `backend`: what computes
-    models instead of what the settings name. Raises EngineRunning, PortTaken, DataFolderError and its kinds, and what
+    models instead of what the settings name. `without_backup`: this version's first start on
+    the folder is not preceded by a backup. Raises EngineRunning, PortTaken, DataFolderError and its kinds, and what
     `Engine.open` raises for `model`.
     """
     _log_to_stderr()
     folder.create()
     with _locked(folder), contextlib.closing(_bound(port)) as listener:
         number: int = listener.getsockname()[1]
-        engine = Engine.open(folder, model=model, llama_cpp=llama_cpp, backend=backend)
+        engine = Engine.open(
+            folder, model=model, llama_cpp=llama_cpp, backend=backend, without_backup=without_backup
+        )
         try:
             key = secrets.token_urlsafe(32)
             app = create_app(engine, key=key, port=number)

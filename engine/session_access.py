@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import quote, urlencode
 
+from engine.data_version import refuse_newer, settle
 from engine.engine_client import EngineClient, EngineSaidNo
 from engine.errors import EngineRunning, EngineUnreachable
 from engine.folder_lock import locked, noted
@@ -101,6 +102,7 @@ def _by_hand(folder: DataFolder, stack: contextlib.ExitStack) -> Kept:
         locked(folder, "The data folder cannot be used", "it begins or ends just now; try again in a moment")
     )
     restore.finish(folder.root)
+    refuse_newer(folder)
     return _ByHand(folder, stack)
 
 
@@ -203,8 +205,10 @@ class _ByHand:
         return None if key_id is None else Ciphers.of(Keys(self._folder.root).find(key_id))
 
     def _database(self) -> Database:
+        # Opening it may bring it to this version's form.
+        made = settle(self._folder)
         ciphers = self._ciphers()
-        return Database.open(self._folder.sessions_db, cipher=ciphers and ciphers.rows)
+        return Database.open(self._folder.sessions_db, cipher=ciphers and ciphers.rows, back_up=made is None)
 
     def _store(self) -> SessionStore:
         if self._opened is None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from engine.atomic_file import is_disk_full, name_beside, write_atomically
 from engine.conversation import clean_text
-from engine.errors import DataFolderError, DiskFull
+from engine.errors import DataFolderError, DiskFull, NewerData
 from engine.protocol import ErrorBody, Settings
 
 FORMAT = 1
@@ -26,14 +26,18 @@ def load_settings(path: Path) -> tuple[Settings, ErrorBody | None]:
     """The settings at `path`, and a sentence for the person when the file was not in order.
 
     No file: the defaults. A value that cannot be: the default in its place; the sentence names it and the
-    file stays. A file that is not TOML at all, or of a newer Seamount: the defaults, and the file is set
-    aside under another name. Raises nothing.
+    file stays. A file that is not TOML at all: the defaults, and the file is set aside under another name.
+    One of a newer Seamount: the defaults, and the file stays. Raises nothing.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-        table = tomllib.loads(path.read_bytes().decode("utf-8"))
+        table = _table(path)
         if (written := table.pop("format", FORMAT)) != FORMAT:
+            if _is_newer_format(written):
+                return Settings(), _body(
+                    f"The settings in {path} cannot be used",
+                    f"a newer Seamount wrote them (format {written}; this Seamount knows {FORMAT})",
+                    "the ordinary settings are used, and the file stays as it is",
+                )
             raise ValueError(f"its format is {written!r}, and this Seamount knows {FORMAT}")
     except FileNotFoundError:
         return Settings(), None
@@ -55,15 +59,22 @@ def load_settings(path: Path) -> tuple[Settings, ErrorBody | None]:
     return settings, None
 
 
+def newer_format(path: Path) -> int | None:
+    """The format of the settings at `path` where a newer Seamount wrote them, else None. Raises nothing."""
+    try:
+        written = _table(path).get("format", FORMAT)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return written if _is_newer_format(written) else None
+
+
 def settings_now(path: Path, before: Settings) -> Settings:
     """The settings at `path` for who reads them again while others write; `before` where that cannot be done now.
 
     Nothing is set aside: the file may just be being edited. Raises nothing.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return before
-        table = tomllib.loads(path.read_bytes().decode("utf-8"))
+        table = _table(path)
         if table.pop("format", FORMAT) != FORMAT:
             return before
     except FileNotFoundError:
@@ -76,8 +87,14 @@ def settings_now(path: Path, before: Settings) -> Settings:
 def save_settings(path: Path, settings: Settings) -> None:
     """Write the settings; after a crash there are the old ones or the new.
 
-    Raises DiskFull, DataFolderError.
+    Raises DiskFull, DataFolderError; NewerData rather than write over what a newer Seamount wrote.
     """
+    if (found := newer_format(path)) is not None:
+        raise NewerData(
+            "The settings cannot be saved",
+            f"a newer Seamount wrote those in {path} (format {found})",
+            "nothing was changed; use that Seamount, or name another data folder with --data",
+        )
     try:
         write_atomically(path, _toml(settings).encode("utf-8"))
     except OSError as error:
@@ -92,6 +109,17 @@ def save_settings(path: Path, settings: Settings) -> None:
             f"{path} cannot be written ({error.strerror or error})",
             "give yourself permission to write there",
         ) from error
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """What the file says. Raises OSError, ValueError (which TOML's and UTF-8's errors are), RecursionError."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    return tomllib.loads(path.read_bytes().decode("utf-8"))
+
+
+def _is_newer_format(written: object) -> bool:
+    return isinstance(written, int) and not isinstance(written, bool) and written > FORMAT
 
 
 def _toml(settings: Settings) -> str:

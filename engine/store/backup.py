@@ -76,13 +76,16 @@ class Progress:
             raise TaskStopped("It was ended", "that was asked for", "begin again when it suits you")
 
 
-def write_backup(root: Path, target: Path, *, with_states: bool, progress: Progress) -> BackupMade:
-    """Write everything in the data folder `root` that a backup holds to the new file `target`.
+def write_backup(
+    root: Path, target: Path, *, with_states: bool, progress: Progress, within: bool = False
+) -> BackupMade:
+    """Write everything in the data folder `root` that a backup holds to the new file `target`. `within`: it may lie in
+    the data folder, in a place that the program keeps for backups and knows how to look through.
 
     After any error or kill there is no `target`. Raises Conflict when it is there already, BadRequest for a place that
     cannot be, TaskStopped, DiskFull, DataFolderError.
     """
-    _check_place(root, target)
+    _check_place(root, target, within=within)
     label = f".{target.name}."
     with contextlib.suppress(OSError):
         for left in target.parent.iterdir():  # what a killed run left
@@ -205,7 +208,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _check_place(root: Path, target: Path) -> None:
+def _check_place(root: Path, target: Path, *, within: bool) -> None:
     if target.exists() or target.is_symlink():
         raise _is_there(target)
     if not target.name or not target.parent.is_dir():
@@ -214,7 +217,7 @@ def _check_place(root: Path, target: Path) -> None:
         )
     if not root.is_dir():
         raise DataFolderError(_WHAT, f"there is no data folder {root}", "name the right one with --data")
-    if target.parent.resolve().is_relative_to(root.resolve()):
+    if not within and target.parent.resolve().is_relative_to(root.resolve()):
         # It could be taken for one of the program's own files, and would stay as it is when these are encrypted.
         raise BadRequest(_WHAT, f"{target} lies in the data folder", "name a file outside it")
 

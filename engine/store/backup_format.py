@@ -28,6 +28,7 @@ BESIDE_DATABASE = ("sessions.db-wal", "sessions.db-shm")
 JOURNALS = "sessions"
 STATES = "snapshots"
 FILES = (
+    "version.json",
     "settings.toml",
     "catalogue.toml",
     "hardware.json",

@@ -11,7 +11,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -94,7 +94,7 @@ class BackupReader:
         """What all files in it have together, uncompressed."""
         return sum(member.bytes for member in self.manifest.members)
 
-    def pieces(self, member: Member) -> Iterator[bytes]:
+    def pieces(self, member: Member) -> Generator[bytes, None, None]:
         """The file's bytes. Raises BackupRefused, at the latest behind the last piece, when they are not those that the
         manifest tells of; never more bytes are given than it says."""
         digest, left = hashlib.sha256(), member.bytes

@@ -54,20 +54,26 @@ class Database:
 
     @classmethod
     def open(
-        cls, path: Path, migrations: Sequence[Migration] = MIGRATIONS, cipher: Cipher | None = None
+        cls,
+        path: Path,
+        migrations: Sequence[Migration] = MIGRATIONS,
+        cipher: Cipher | None = None,
+        *,
+        back_up: bool = True,
     ) -> "Database":
         """Open or create the store at `path` and bring it to the newest version. `cipher`: of an encrypted one.
+        `back_up`: copy one of an older version first.
 
         Raises StoreVersionError, KeyMissing, DiskFull or DataFolderError; the file is then as it was.
         """
         sealed = SealedColumns(cipher)
         try:
-            connection = _connected(path, migrations, sealed)
+            connection = _connected(path, migrations, sealed, back_up)
         except DiskFull:
             # Even reading takes a little room, for the log's index. Is there a reserve of an earlier run?
             if not _released(path):
                 raise
-            connection = _connected(path, migrations, sealed)
+            connection = _connected(path, migrations, sealed, back_up)
         database = cls(connection, path, sealed)
         database.keep_reserve()
         return database
@@ -193,7 +199,9 @@ class LockedDatabase(Database):
         """Nothing is written, so nothing is held back."""
 
 
-def _connected(path: Path, migrations: Sequence[Migration], sealed: SealedColumns) -> sqlite3.Connection:
+def _connected(
+    path: Path, migrations: Sequence[Migration], sealed: SealedColumns, back_up: bool
+) -> sqlite3.Connection:
     """A connection to the store at `path`, inspected, configured and migrated."""
     connection: sqlite3.Connection | None = None
     try:
@@ -211,7 +219,7 @@ def _connected(path: Path, migrations: Sequence[Migration], sealed: SealedColumn
         connection.execute("PRAGMA foreign_keys = ON")
         # Deleted text is overwritten with zeros instead of lying in free pages.
         connection.execute("PRAGMA secure_delete = ON")
-        migrate(connection, path, migrations)
+        migrate(connection, path, migrations, copy=back_up)
     except BaseException as error:
         if connection is not None:
             _close_quietly(connection)

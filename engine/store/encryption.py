@@ -27,6 +27,8 @@ from engine.paths import DataFolder
 from engine.protocol_base import ErrorBody
 from engine.protocol_encryption import ChangeEncryption, EncryptionChange, EncryptionState
 from engine.store import recovery_key, resealing, restore
+from engine.store.backup_format import DATABASE, JOURNALS
+from engine.store.backup_reader import BackupReader
 from engine.store.journals import FILE_NAME as JOURNAL
 from engine.store.journals import Journals
 from engine.store.keys import Keys
@@ -34,6 +36,7 @@ from engine.store.migrations import APPLICATION_ID, SEALED_APPLICATION_ID
 from engine.store.sealed_columns import sealed_with
 from engine.store.sealing import Cipher, Ciphers
 
+BACKUP_SUFFIX = ".seamount"
 _HEADER_BYTES = 100
 _SQLITE = b"SQLite format 3\x00"
 _LARGEST_NOTE_BYTES = 10_000
@@ -123,7 +126,7 @@ class Encryption:
             problem=None if note is None else _body(self._problem),
             restart_needed=note is not None or self._key_given,
             key_place=self._keys.place,
-            plain_files=[path.name for path in self._plain_files()],
+            plain_files=[path.relative_to(self._folder.root).as_posix() for path in self._plain_files()],
         )
 
     def change(self, asked: ChangeEncryption) -> EncryptionChange:
@@ -216,8 +219,8 @@ class Encryption:
                 os.truncate(log, 0)
 
     def _plain_files(self) -> list[Path]:
-        """What is not encrypted: copies of the store beside it, as backups of migrations are, by their names, and
-        folders that a restore has set aside with such a store in them."""
+        """What is not encrypted: copies of the store beside it, as backups of migrations are, by their names, folders
+        that a restore has set aside with such a store in them, and backups that were made before newer versions."""
         store, found = self._folder.sessions_db, list[Path]()
         with contextlib.suppress(OSError):
             for each in sorted(store.parent.iterdir()):
@@ -225,6 +228,9 @@ class Encryption:
                 named = copy is not each or each.name.startswith(f"{store.name}.")
                 if named and _application_id(copy) == APPLICATION_ID:
                     found.append(each)
+        with contextlib.suppress(OSError):
+            kept = sorted(self._folder.backups.iterdir())
+            found += [each for each in kept if each.suffix == BACKUP_SUFFIX and _is_plain_backup(each)]
         return found
 
     # --- the note ------------------------------------------------------------------------------------
@@ -301,7 +307,24 @@ def _application_id(path: Path) -> int:
             header = file.read(_HEADER_BYTES)
     except OSError:
         return 0
+    return _application_id_in(header)
+
+
+def _application_id_in(header: bytes) -> int:
     return int.from_bytes(header[68:72], "big") if header.startswith(_SQLITE) else 0
+
+
+def _is_plain_backup(path: Path) -> bool:
+    """Whether a backup's store is not encrypted; of one that cannot be read, nobody knows that it is."""
+    try:
+        with BackupReader(path) as reader:
+            store = next((each for each in reader.manifest.members if each.name == DATABASE), None)
+            if store is None:
+                return any(each.name.startswith(f"{JOURNALS}/") for each in reader.manifest.members)
+            with contextlib.closing(reader.pieces(store)) as pieces:
+                return _application_id_in(next(pieces, b"")[:_HEADER_BYTES]) != SEALED_APPLICATION_ID
+    except SeamountError:
+        return True
 
 
 def _body(error: SeamountError | None) -> ErrorBody | None:

@@ -182,18 +182,24 @@ def stored_version(connection: sqlite3.Connection, path: Path, latest: int) -> i
     return version
 
 
-def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+def migrate(
+    connection: sqlite3.Connection,
+    path: Path,
+    migrations: Sequence[Migration] = MIGRATIONS,
+    *,
+    copy: bool = True,
+) -> None:
     """Bring the store at `path`, open as `connection` in autocommit mode, to the last of `migrations`.
 
     All steps are one transaction: a failing one leaves the store as it was. A store that holds anything is
-    backed up first. Raises what `stored_version` raises, OSError when the backup cannot be written, and
-    sqlite3.Error for what SQLite refuses.
+    backed up first, unless `copy` says that this has been done. Raises what `stored_version` raises, OSError when the
+    backup cannot be written, and sqlite3.Error for what SQLite refuses.
     """
     latest = migrations[-1].version
     version = stored_version(connection, path, latest)
     if version == latest:
         return
-    if version:
+    if version and copy:
         back_up(connection, path, version)
     connection.execute("BEGIN IMMEDIATE")
     try:

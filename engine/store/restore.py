@@ -25,13 +25,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.atomic_file import is_disk_full, sync_folder, write_atomically
-from engine.errors import Conflict, DataFolderError, DiskFull, SeamountError
+from engine.data_version import read_note
+from engine.errors import Conflict, DataFolderError, DiskFull, NewerData, SeamountError
+from engine.paths import DataFolder
 from engine.store.backup import Progress
 from engine.store.backup_format import BESIDE_DATABASE, DATABASE, FILES, JOURNALS, STATES, Member
 from engine.store.backup_reader import WHAT, BackupReader, refused
 from engine.store.database import explained
 from engine.store.migrations import MIGRATIONS, stored_version
 from engine.store.sealed_columns import SEALING_TABLE
+from engine.version import is_newer, version
 
 _preparing = threading.Lock()
 """Two at a time would unpack into each other's folder, and the first to end would decide for what the other left."""
@@ -101,6 +104,7 @@ def _prepare(root: Path, backup: Path, progress: Progress) -> Prepared:
                 _unpack(reader, member, staging / member.name, progress)
             for folder in {staging, *(path.parent for path in staging.rglob("*"))}:
                 sync_folder(folder)
+            _refuse_newer(DataFolder(staging))
             members = {member.name: member for member in reader.manifest.members}
             if DATABASE in members:
                 _check_database(staging / DATABASE, reader.manifest.store_version)
@@ -168,6 +172,18 @@ def give_up(root: Path) -> bool:
         sync_folder(root)
         shutil.rmtree(root / STAGING, ignore_errors=True)
     return True
+
+
+def _refuse_newer(unpacked: DataFolder) -> None:
+    """Data of a newer Seamount would be refused at the next start. Who wrote the backup's file says nothing of whose
+    data are in it: the one before a newer version's first start is written by that."""
+    note = read_note(unpacked)
+    if note is not None and is_newer(note.version, version()):
+        raise NewerData(
+            "The backup was not restored",
+            f"what is in it is Seamount {note.version}'s, and this is Seamount {version()}",
+            "nothing was changed; install that version, or use an older backup",
+        )
 
 
 def _unpack(reader: BackupReader, member: Member, path: Path, progress: Progress) -> None:

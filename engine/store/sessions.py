@@ -68,14 +68,15 @@ class SessionStore:
         """What was being written when the last engine died."""
 
     @classmethod
-    def open(cls, path: Path, cipher: Cipher | None = None) -> "SessionStore":
+    def open(cls, path: Path, cipher: Cipher | None = None, *, back_up: bool = True) -> "SessionStore":
         """Open or create the store at `path`, in a folder that exists. `cipher`: that of an encrypted one.
+        `back_up`: False where an older one has been backed up already, or a person goes on without that.
 
         Migrates an older one after a backup, keeps what a dead engine left of its answers as interrupted,
         and purges what was deleted in an earlier run. Raises StoreVersionError, KeyMissing, DataFolderError,
         DiskFull.
         """
-        store = cls(Database.open(path, cipher=cipher))
+        store = cls(Database.open(path, cipher=cipher, back_up=back_up))
         try:
             try:
                 store._settle(folding=True)

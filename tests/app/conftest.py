@@ -664,6 +664,7 @@ class FakeLauncher:
         self.children: list[FakeChild] = []
         self.next_child: Callable[[], FakeChild] = lambda: FakeChild(self.engine)
         self.work: str | None = None
+        self.without_backup = False
 
     def long_work(self, folder: DataFolder) -> str | None:
         return self.work
@@ -671,7 +672,8 @@ class FakeLauncher:
     def running(self, folder: DataFolder) -> FakeEngine | None:
         return self.engine if self.found and self.engine.alive else None
 
-    def start(self, folder: DataFolder) -> FakeChild:
+    def start(self, folder: DataFolder, *, without_backup: bool = False) -> FakeChild:
+        self.without_backup = without_backup
         if not self.engine.alive:
             self.engine.revive()
         self.children.append(self.next_child())

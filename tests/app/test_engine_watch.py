@@ -9,7 +9,7 @@ from pytestqt.qtbot import QtBot
 
 from app import engine_watch
 from app.api import EngineApi
-from app.engine_watch import HELD_BY_ANOTHER, EngineState, EngineWatch
+from app.engine_watch import HELD_BY_ANOTHER, NOT_BACKED_UP, EngineState, EngineWatch
 from engine.errors import DataFolderError
 from engine.paths import DataFolder
 
@@ -104,6 +104,25 @@ def test_the_loser_of_a_start_race_uses_the_winners_engine(
     assert watched.sentences == []
 
 
+def test_without_the_backup_before_a_newer_version_it_starts_only_when_asked_to(
+    watched: Watched, qtbot: QtBot, launcher: Any
+) -> None:
+    def refused() -> Any:
+        child = type(launcher).start.__globals__["FakeChild"](None)
+        child.status = NOT_BACKED_UP
+        child.words = "Seamount 0.2.0 has not been started on the data of Seamount 0.1.0: …"
+        return child
+
+    usual, launcher.next_child = launcher.next_child, refused
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.STOPPED)
+    assert watched.watch.lacks_backup and not launcher.without_backup
+    launcher.next_child = usual
+    watched.watch.start(without_backup=True)
+    watched.wait(qtbot, EngineState.READY)
+    assert launcher.without_backup and not watched.watch.lacks_backup
+
+
 def test_a_child_that_dies_at_once_is_a_sentence(watched: Watched, qtbot: QtBot, launcher: Any) -> None:
     def stillborn() -> Any:
         child = type(launcher).start.__globals__["FakeChild"](None)
@@ -119,7 +138,7 @@ def test_a_child_that_dies_at_once_is_a_sentence(watched: Watched, qtbot: QtBot,
 def test_a_data_folder_that_cannot_be_written_is_a_sentence(
     watched: Watched, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(folder: DataFolder) -> Any:
+    def refuse(folder: DataFolder, **_wishes: bool) -> Any:
         raise DataFolderError("No", "why", "do")
 
     monkeypatch.setattr(launcher, "start", refuse)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import DataFolderError
+from engine.errors import DataFolderError, NewerData
 from engine.protocol import Sampling, Settings
 from engine.settings import load_settings, save_settings
 
@@ -98,7 +98,7 @@ def test_a_value_of_the_wrong_kind_is_named(path: Path, line: str) -> None:
         b"\xff\xfe",
         b"threads = 1\nthreads = 2",
         b"a=" + b"[" * 20_000,
-        b"format = 2\nthreads = 3",
+        b"format = 0\nthreads = 3",
     ],
 )
 def test_a_broken_file_is_set_aside(path: Path, content: bytes) -> None:
@@ -110,6 +110,16 @@ def test_a_broken_file_is_set_aside(path: Path, content: bytes) -> None:
     assert aside.read_bytes() == content
     assert aside.name in problem.text
     assert load_settings(path) == (Settings(), None)
+
+
+def test_what_a_newer_seamount_wrote_stays_and_is_not_written_over(path: Path) -> None:
+    path.write_bytes(b"format = 2\nthreads = 3\n")
+    settings, problem = load_settings(path)
+    assert settings == Settings() and problem is not None and "newer Seamount" in problem.text
+    with pytest.raises(NewerData, match="format 2"):
+        save_settings(path, Settings(threads=4))
+    assert path.read_bytes() == b"format = 2\nthreads = 3\n"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_two_broken_files_in_one_second_are_both_kept(path: Path) -> None:

@@ -15,6 +15,7 @@ from engine.folder_lock import noted_work
 from engine.paths import DataFolder
 from engine.protocol_encryption import ChangeEncryption
 from engine.store import recovery_key, resealing
+from engine.store.backup import Progress, write_backup
 from engine.store.encryption import Encryption, Opened, stored_key_id
 from engine.store.journal_file import JournalFile, read_journal
 from engine.store.journal_records import Kind
@@ -99,6 +100,26 @@ def test_on_and_off_again(folder: DataFolder, key_file: Path) -> None:
     assert not folder.snapshots.exists()
     # The key stays: backups that were made meanwhile need it.
     assert recovery_key.read(key_file.read_text()) == key
+
+
+def test_backups_before_newer_versions_are_plain_until_they_hold_an_encrypted_store(
+    folder: DataFolder, key_file: Path
+) -> None:
+    folder.backups.mkdir()
+
+    def back_up(name: str) -> None:
+        write_backup(folder.root, folder.backups / name, with_states=False, progress=Progress(), within=True)
+
+    back_up("before-0.2.0.seamount")
+    (folder.backups / "before-0.1.0.seamount").write_bytes(b"half of one")
+    encryption(folder, key_file).change(ON)
+    encryption(folder, key_file).settle()
+    back_up("before-0.3.0.seamount")
+    plain = ["backups/before-0.1.0.seamount", "backups/before-0.2.0.seamount"]
+    asked = encryption(folder, key_file)
+    assert asked.state().plain_files == ["sessions.db.backup-v1-20250101", *plain]
+    asked.change(ChangeEncryption(on=True, remove_plain_files=True))
+    assert [each.name for each in folder.backups.iterdir()] == ["before-0.3.0.seamount"]
 
 
 def test_plain_copies_are_removed_with_the_change_when_that_is_asked_for(
