@@ -70,6 +70,15 @@ class WindowState:
         self._ini.setValue("window/welcomed", "yes" if value else "")
 
     @property
+    def update_seen(self) -> str:
+        """The newer version whose notice was put away; it does not come again for that one."""
+        return self._text("window/update_seen")
+
+    @update_seen.setter
+    def update_seen(self, value: str) -> None:
+        self._ini.setValue("window/update_seen", value)
+
+    @property
     def theme(self) -> ThemeChoice:
         """The person's choice; "system" unless another was made."""
         value = self._text("look/theme")

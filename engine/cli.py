@@ -9,33 +9,41 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import cast
 
-from engine import storage_arguments
+from engine import encoding_arguments, outside_command, storage_arguments
 from engine.errors import BadRequest, DataFolderError, EngineRunning, NotBackedUp, PortTaken, SeamountError
 from engine.launch import EXIT_DATA_FOLDER, EXIT_NOT_BACKED_UP, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
 from engine.paths import DataFolder, data_folder
 
-_ENCODING = ("encode", "parse", "tokenize")
 _CONVERSION = ("convert", "verify")
 _LIBRARY = ("get", "jobs", "move", "remove")
-_MODES = ("non-think", "high", "max")
 _BACKENDS = ("auto", "llamacpp", "native")
 
 # Qt platforms that draw without a display.
 _DISPLAYLESS = {"offscreen", "minimal", "vnc", "linuxfb", "eglfs"}
 
 
-def main(argv: Sequence[str] | None = None, *, open_window: Callable[[str | None], int]) -> int:
+def main(argv: Sequence[str] | None = None, *, open_window: Callable[[str | None, str | None], int]) -> int:
     """Run the command in `argv` (default: this process's); returns the exit status.
 
-    `open_window(data)` opens the window on the data folder named `data` (None: the usual one) and returns
-    its exit status; it is handed in because the engine does not know the window.
+    `open_window(data, request)` opens the window on the data folder named `data` (None: the usual one) and returns
+    its exit status; it is handed in because the engine does not know the window. `request`: a link or a model's file
+    that it is to open (`outside_request`), or None.
     """
-    options = _parser().parse_args(argv)
+    arguments, request = outside_command.taken(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
     _speak_utf8()
     try:
+        if request is not None and options.command is not None:
+            raise BadRequest(
+                "Nothing was done", "a command stands beside what is to be opened", "give one at a time"
+            )
+        if request is not None and not options.version:
+            opened = partial(open_window, cast("str | None", options.data)) if has_display() else None
+            return outside_command.open_request(request, opened)
         return _run(options, open_window)
     except SeamountError as error:
         print(f"seamount: {error.text}", file=sys.stderr, flush=True)
@@ -53,7 +61,7 @@ def has_display() -> bool:
     return os.environ.get("QT_QPA_PLATFORM", "").partition(":")[0] in _DISPLAYLESS
 
 
-def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) -> int:
+def _run(options: argparse.Namespace, open_window: Callable[[str | None, str | None], int]) -> int:
     if options.version:
         from engine.version import version
 
@@ -61,8 +69,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return 0
     data = cast("str | None", options.data)
     command = cast("str | None", options.command)
-    if command in _ENCODING:
-        return _encoding(command, options)
+    if command in encoding_arguments.COMMANDS:
+        return encoding_arguments.run(command, options)
     if command in _CONVERSION:
         return _conversion(command, options)
     if command == "experts":
@@ -73,7 +81,7 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None], int]) 
         return work(Path(options.folder))
     if command is None:
         if has_display():
-            return open_window(data)
+            return open_window(data, None)
         print("There is no display, so the conversation opens in this terminal.", file=sys.stderr, flush=True)
     folder = data_folder(data)
     if command == "serve":
@@ -194,43 +202,11 @@ def _library(command: str, options: argparse.Namespace, folder: DataFolder) -> i
     return library_commands.remove(folder, options.name, for_good=options.for_good, sure=options.yes)
 
 
-def _encoding(command: str, options: argparse.Namespace) -> int:
-    """V4's encoding, stdin to stdout; neither a data folder nor an engine is touched."""
-    from engine import encoding_commands
-
-    source, target = encoding_commands.text_streams(sys.stdin, sys.stdout)
-    if command == "encode":
-        return encoding_commands.encode(
-            source,
-            target,
-            profile=options.profile,
-            mode=options.mode,
-            strict_official=options.strict_official,
-            lines=options.jsonl,
-            tokenizer=options.tokenizer,
-        )
-    if command == "parse":
-        return encoding_commands.parse_completions(
-            source,
-            target,
-            profile=options.profile,
-            mode=options.mode,
-            strict=options.strict,
-            lines=options.jsonl,
-        )
-    return encoding_commands.tokenize(
-        source,
-        target,
-        parse_control=options.parse_control,
-        lines=options.jsonl,
-        tokenizer=options.tokenizer,
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="seamount",
-        description="A window to talk to a model on your own machine; without a command it opens.",
+        description="A window to talk to a model on your own machine; without a command it opens, also on a .gguf "
+        "file or a link to a model (seamount://get/OWNER/NAME) in a command's place.",
     )
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     parser.add_argument(
@@ -273,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_library(commands.add_parser)
     storage_arguments.add_arguments(commands.add_parser)
     _add_conversion(commands.add_parser)
-    _add_encoding(commands.add_parser)
+    encoding_arguments.add_arguments(commands.add_parser)
     return parser
 
 
@@ -396,33 +372,6 @@ def _add_conversion(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     for command in (convert, verify):
         command.add_argument("--events", action="store_true", help="progress and result as lines of JSON")
-
-
-def _add_encoding(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """The commands for people who write clients; docs/encoding.md shows them."""
-    encode = add(_ENCODING[0], help="a conversation in JSON (stdin) as DeepSeek-V4's prompt and its ids")
-    parse = add(_ENCODING[1], help="what a DeepSeek-V4 model wrote (stdin), taken apart, in JSON")
-    tokenize = add(_ENCODING[2], help="the ids of a text (stdin), control tokens in it being text")
-    for command in (encode, parse):
-        command.add_argument("--profile", metavar="RELEASE", help="preview (the default) or 0731")
-        command.add_argument("--mode", choices=_MODES, help="default: what each case says")
-    encode.add_argument(
-        "--strict-official",
-        action="store_true",
-        help="ids with typed control tokens parsed, as the official tools do",
-    )
-    parse.add_argument(
-        "--strict", action="store_true", help="an error for all that the official parser rejects"
-    )
-    tokenize.add_argument(
-        "--parse-control", action="store_true", help="make control tokens of their literals"
-    )
-    for command in (encode, parse, tokenize):
-        command.add_argument("--jsonl", action="store_true", help="many: one line of JSON for each")
-    for command in (encode, tokenize):
-        command.add_argument(
-            "--tokenizer", metavar="PATH", help="a tokenizer.json, its folder, or a GGUF; default: V4's own"
-        )
 
 
 def _number(text: str) -> int:

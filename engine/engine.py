@@ -47,6 +47,7 @@ from engine.store.journals import Journals, Unfinished
 from engine.store.sessions import SessionStore
 from engine.store.state_uses import StateUses
 from engine.turns import Turns
+from engine.updates import Updates
 from engine.version import version
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Engine:
         self._started_at = time.time()
         self._version = version()
         self.llama_builds = LlamaBuilds(folder)
+        self.updates = Updates(folder.updates, self.settings)
         self.encryption: Encryption
         self._locked: str | None = None
         self._ciphers = opened.ciphers
@@ -219,6 +221,8 @@ class Engine:
             threading.Thread(target=self.forget_states, name="forgetting", daemon=True).start()
         self.thread.start()
         self.memory_watch.start()
+        self.updates.changed = self.events.post_status
+        self.updates.start()
         self.overview.machine.found = self.events.post_library
         self.credentials.answered = self.events.post_library
         self.jobs.changed = self.events.post_job
@@ -270,6 +274,7 @@ class Engine:
             self._snapshots.keep_to_budget()
         if settings.backend != before.backend:
             self.host.asked_backend = None
+        self.updates.wake()
         named = settings.model_id != before.model_id
         model_id = self.default_model() if named else self.thread.model_id
         choices = self.choices.of(model_id or "")
@@ -330,6 +335,7 @@ class Engine:
             queue_length=thread.waiting,
             # Without its conversations an engine is of little use, however short the memory is.
             notice=self._locked or self.memory_watch.notice,
+            update=self.updates.found(),
         )
 
     def close(self) -> bool:
@@ -339,6 +345,7 @@ class Engine:
         """
         self.jobs.close()
         self.storage_tasks.close()
+        self.updates.close()
         self.measuring.close()
         self.memory_watch.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)

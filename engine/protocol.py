@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import FailFast, Field
 
+from engine.protocol_about import UpdateFound
 from engine.protocol_base import BackendChoice as BackendChoice
 from engine.protocol_base import CacheType as CacheType
 from engine.protocol_base import ErrorBody as ErrorBody
@@ -61,6 +62,8 @@ class EngineStatus(Wire):
     queue_length: int = 0
     notice: str | None = None
     """What a person should know of this machine now, such as that its memory is short: a sentence."""
+    update: UpdateFound | None = None
+    """A newer version of Seamount, where a person wants to be told of one."""
 
 
 class EngineEvent(Wire):

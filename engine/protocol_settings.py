@@ -49,6 +49,10 @@ class Settings(Wire):
     """Megabytes (10^6) a second that a job fetches at most; 0: as fast as it goes."""
     keep_awake: bool = True
     """The machine does not fall asleep while a job runs."""
+    look_for_updates: bool = False
+    """Once a day a small file is asked whether there is a newer version; nothing is downloaded."""
+    updates_address: Annotated[str, Field(max_length=500)] | None = None
+    """The address of that file, https; None: what the build was given, if any."""
     resume: Literal["continue", "offer"] = "continue"
     """What becomes of an answer that the end of an engine cut off: it goes on by itself, or when it is asked for."""
     journal_sync_ms: Annotated[int, Field(ge=0, le=60_000)] = 100

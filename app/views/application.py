@@ -1,22 +1,30 @@
 """The Qt application around the window.
 
-Owns: making it, once, and closing it when the terminal or the system asks. Does not know what the window shows.
+Owns: making it, once, handing over what is opened from outside, and closing it when the terminal or the system asks.
+Does not know what the window shows.
 """
 
+import contextlib
 import signal
 import socket
 import sys
+from collections.abc import Callable, Generator
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QSocketNotifier
+from PySide6.QtCore import QEvent, QObject, QSocketNotifier
+from PySide6.QtGui import QFileOpenEvent
 from PySide6.QtWidgets import QApplication
 
 from app.views.window import MainWindow
 from engine.paths import DataFolder
 
+if TYPE_CHECKING:
+    from app.front_door import FrontDoor
 
-def open_window(folder: DataFolder) -> int:
-    """Show the window and run until it is closed; returns the exit status."""
+
+def open_window(folder: DataFolder, request: str | None = None) -> int:
+    """Show the window and run until it is closed; returns the exit status. `request`: what it is to open at once."""
     app = QApplication([sys.argv[0] if sys.argv else "seamount"])
     app.setApplicationName("seamount")
     app.setApplicationDisplayName("Seamount")
@@ -24,10 +32,51 @@ def open_window(folder: DataFolder) -> int:
     app.setStyle("Fusion")
     window = MainWindow(folder)
     window.show()
+    opened = OpenedFiles(window.open_outside, app)
+    app.installEventFilter(opened)
+    if request is not None:
+        window.open_outside(request)
     asked = _AskedToEnd()
-    status = app.exec()
+    with _attended_door(window):
+        status = app.exec()
     asked.close()
     return status
+
+
+@contextlib.contextmanager
+def _attended_door(window: MainWindow) -> Generator[None, None, None]:
+    """Other starts of the program are heard once the window is seen, which does not wait for that."""
+    doors: list[FrontDoor] = []
+
+    def attend() -> None:
+        from app.front_door import FrontDoor
+
+        door = FrontDoor(window.folder.root)
+        door.asked.connect(window.open_outside)
+        door.open()
+        doors.append(door)
+
+    window.shown_first.connect(attend)
+    try:
+        yield
+    finally:
+        for door in doors:
+            door.close()
+
+
+class OpenedFiles(QObject):
+    """What macOS says of a double click or a link, which comes as an event of the application."""
+
+    def __init__(self, take: Callable[[str], None], parent: QObject) -> None:
+        super().__init__(parent)
+        self._take = take
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Take it."""
+        if isinstance(event, QFileOpenEvent):
+            self._take(event.file() or event.url().toString())
+            return True
+        return super().eventFilter(watched, event)
 
 
 class _AskedToEnd:

@@ -1,6 +1,6 @@
-"""What Help shows: the keys of every action, and what this program is.
+"""What Help shows of the keyboard: the keys of every action.
 
-Owns: two small dialogs made from the table of actions and from plain facts.
+Owns: a dialog made from the table of actions.
 """
 
 from PySide6.QtCore import Qt
@@ -9,7 +9,6 @@ from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QScrollArea,
     QVBoxLayout,
@@ -17,7 +16,6 @@ from PySide6.QtWidgets import (
 )
 
 from app.actions import ACTIONS, MENUS
-from app.icons import application_icon
 
 EXTRA_KEYS = (
     ("Send the message", "Enter"),
@@ -78,41 +76,3 @@ class ShortcutsDialog(QDialog):
         grid.addWidget(left, row, 0)
         grid.addWidget(right, row, 1, Qt.AlignmentFlag.AlignRight)
         return row + 1
-
-
-class AboutDialog(QDialog):
-    """Version, licence, where the data lies."""
-
-    def __init__(self, version: str, data_folder: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("About Seamount")
-        picture = QLabel()
-        picture.setPixmap(application_icon().pixmap(64, 64))
-        picture.setAccessibleName("Seamount's icon: a mountain under the sea")
-        title = QLabel("Seamount" + (f" {version}" if version else ""))
-        title.setObjectName("dialogTitle")
-        text = QLabel(
-            "Runs language models on this computer. What you write stays here.\n\n"
-            f"Your conversations and settings: {data_folder}\n\n"
-            "MIT licence. Built with Qt (PySide6, LGPL 3) and llama.cpp (MIT)."
-        )
-        text.setWordWrap(True)
-        text.setTextInteractionFlags(
-            Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
-        )
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        buttons.rejected.connect(self.reject)
-        words = QVBoxLayout()
-        words.setSpacing(10)
-        words.addWidget(title)
-        words.addWidget(text)
-        row = QHBoxLayout()
-        row.setSpacing(20)
-        row.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
-        row.addLayout(words, 1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(24, 20, 24, 20)
-        column.setSpacing(16)
-        column.addLayout(row)
-        column.addWidget(buttons)
-        self.setMinimumWidth(460)

@@ -21,7 +21,7 @@ from app.library_words import kept_words, removed_words
 from app.model_shelf import ModelShelf
 from engine.protocol import ErrorBody
 from engine.protocol_jobs import Job, MoveRequest, StartJob, VerifyRequest
-from engine.protocol_library import HubState, LibraryItem, Offer, Removed
+from engine.protocol_library import HubState, LibraryItem, Lookup, Offer, Removed
 
 if TYPE_CHECKING:
     from app.views.library_page import LibraryPage
@@ -56,6 +56,8 @@ class LibraryDesk(QObject):
         self.page: LibraryPage | None = None
         self._is_open = False
         self._asked_about_interrupted = False
+        self._link = ""
+        """What a link named that is being looked up."""
         shelf.changed.connect(self._show)
         models.changed.connect(self._show)
         jobs.changed.connect(self._show_jobs)
@@ -163,12 +165,26 @@ class LibraryDesk(QObject):
         if page is None:
             return
 
+        def found(answer: Lookup) -> None:
+            page.show_lookup(answer)
+            linked, self._link = self._link, ""
+            is_one = not answer.problem and len(answer.choices) < 2
+            if linked == what == page.field.text().strip() and is_one:
+                self.get_model(answer.offer)
+
         def failed(error: ErrorBody) -> None:
             page.refuse_lookup(error.text)
             if error.code == "token_needed":
                 self._ask_for_token(error.text, lambda: self._look_up(what))
 
-        self._shelf.look_up(what, page.show_lookup, failed)
+        self._shelf.look_up(what, found, failed)
+
+    def look_up_link(self, what: str) -> None:
+        """Ask the hub what a link names, on the page; where that is one model, its form."""
+        page = self.open()
+        page.field.setText(what)
+        self._link = what
+        page.look_button.click()
 
     def get_model(self, offer: Offer) -> None:
         """The form of a download; then the page, where it is seen to run."""

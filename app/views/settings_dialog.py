@@ -28,6 +28,7 @@ from app.placement_words import CACHE_TYPES
 from app.views.download_fields import DownloadFields
 from app.views.kept_fields import KeptFields
 from app.views.machine_fields import MachineFields
+from app.views.update_fields import UpdateFields
 from engine.conversation import clean_text
 from engine.protocol import LoadedModel, Sampling, Settings
 
@@ -93,12 +94,13 @@ class SettingsDialog(QDialog):
         self.downloads = DownloadFields(settings)
         self.machine = MachineFields(settings, model)
         self.kept = KeptFields(settings)
+        self.updates = UpdateFields(settings)
         self.suits.toggled.connect(self._show_sampling)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.tabs.tabBar().setDrawBase(False)
         self.tabs.addTab(_FormArea(self._form(self._rows(model))), "&Answers")
-        self.tabs.addTab(_FormArea(self._form(list(self.downloads.rows))), "&Downloads")
+        self.tabs.addTab(_FormArea(self._form([*self.downloads.rows, *self.updates.rows])), "&Downloads")
         self.tabs.addTab(_FormArea(self._form(list(self.kept.rows))), "K&ept")
         self.tabs.addTab(_FormArea(self._form(list(self.machine.rows))), "Machi&ne")
         self.message = QLabel()
@@ -225,6 +227,7 @@ class SettingsDialog(QDialog):
                 **self.downloads.values(),
                 **self.machine.values(),
                 **self.kept.values(),
+                **self.updates.values(),
             }
         )
 

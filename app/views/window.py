@@ -37,21 +37,24 @@ from app.composer_text import draft_of
 from app.icons import application_icon, icon
 from app.theme import Theme, ThemeChoice
 from app.views.composer import Composer
+from app.views.help_desk import HelpDesk
 from app.views.look import Look
 from app.views.mode_switch import ModeSwitch
 from app.views.model_picker import ContextMeter, ModelPicker
 from app.views.notice import NoticeBar
+from app.views.settings_desk import SettingsDesk
 from app.views.sidebar import WIDTH_PX, Sidebar
 from app.views.status_line import StatusLine
 from app.views.transcript import TranscriptView
 from app.window_state import WindowState
+from engine.outside_request import SCHEME
 from engine.paths import DataFolder
 
 if TYPE_CHECKING:
     from app.engine_watch import Launcher
     from app.views.desk import Desk
     from app.views.library_page import LibraryPage
-    from engine.protocol import Settings
+    from app.views.outside_desk import OutsideDesk
 
 FIRST_SIZE = QSize(1120, 760)
 LEAST_SIZE = QSize(560, 420)
@@ -82,6 +85,10 @@ class MainWindow(QMainWindow):
         self.desk: Desk | None = None
         self._launcher = launcher
         self._library_page: LibraryPage | None = None
+        self._outside: OutsideDesk | None = None
+        self._handed_over: list[str] = []
+        self.help = HelpDesk(self)
+        self.settings = SettingsDesk(self)
         self._painted = False
         self._purged = False
         self._draft_soon = QTimer(self)
@@ -199,6 +206,8 @@ class MainWindow(QMainWindow):
         for doer in (
             self,
             self.look,
+            self.help,
+            self.settings,
             desk,
             desk and desk.commands,
             desk and desk.library,
@@ -213,7 +222,7 @@ class MainWindow(QMainWindow):
         """Enable what makes sense now."""
         for row in ACTIONS:
             self.actions_by_id[row.id].setEnabled(
-                hasattr(self, row.slot) or hasattr(self.look, row.slot)
+                any(hasattr(doer, row.slot) for doer in (self, self.look, self.help, self.settings))
                 if self.desk is None
                 else self.desk.commands.can(row.id)
             )
@@ -237,6 +246,8 @@ class MainWindow(QMainWindow):
             sys.stderr.write(f"first_paint {seconds:.3f}\n")
             sys.stderr.flush()
         from app.views.desk import Desk, Parts
+        from app.views.outside_desk import OutsideDesk
+        from app.views.update_news import UpdateNews
 
         parts = Parts(
             self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
@@ -248,8 +259,13 @@ class MainWindow(QMainWindow):
         self.desk.library.opened.connect(self._show_library)
         self.desk.library.left.connect(self._show_conversation)
         self.desk.storage.encryption_told.connect(self._keep_or_drop_drafts)
+        self.help.desk = self.settings.desk = self.desk
+        self._news = UpdateNews(self.desk.watch, self.notices, self.memory, self)
         self.update_actions()
         self.desk.begin()
+        self._outside = OutsideDesk(self.desk, self)
+        for request in self._handed_over:
+            self._outside.take(request)
         self.setWindowIcon(application_icon())
         self.shown_first.emit()
 
@@ -293,27 +309,12 @@ class MainWindow(QMainWindow):
         dialog.fileSelected.connect(self._add_model)
         dialog.open()
 
-    def show_settings(self) -> None:
-        """Fetch the settings, then show them."""
-        if self.desk is not None:
-            self.desk.shelf.fetch_settings(self._open_settings)
-
-    def show_shortcuts(self) -> None:
-        """Every action and its keys."""
-        from app.views.help_dialogs import ShortcutsDialog
-
-        dialog = ShortcutsDialog(self)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.open()
-
-    def show_about(self) -> None:
-        """What this is."""
-        from app.views.help_dialogs import AboutDialog
-
-        version = self.desk.engine_version if self.desk else ""
-        dialog = AboutDialog(version, str(self.folder.root), self)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.open()
+    def open_outside(self, request: str) -> None:
+        """Open a link or a model's file that was handed over; after the first paint where that is still to come."""
+        if self._outside is not None:
+            self._outside.take(request)
+        else:
+            self._handed_over.append(request)
 
     def close_window(self) -> None:
         """Close."""
@@ -341,40 +342,6 @@ class MainWindow(QMainWindow):
         self.composer.show()
         self.composer.setFocus()
         self.sidebar.set_library_open(False)
-
-    def _open_settings(self, settings: "Settings") -> None:
-        from shiboken6 import isValid
-
-        from app.views.settings_dialog import SettingsDialog
-
-        desk = self.desk
-        if desk is None or self.findChild(SettingsDialog) is not None:
-            return
-        model = desk.shelf.status.model if desk.shelf.status else None
-        dialog = SettingsDialog(settings, model, self)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-
-        # The answer may come when the dialog has been closed already.
-        def stored() -> None:
-            if isValid(dialog):
-                dialog.accept()
-
-        def refused(sentence: str) -> None:
-            if isValid(dialog):
-                dialog.refuse(sentence)
-            else:
-                desk.tell_refused(sentence)
-
-        def apply(wanted: "Settings") -> None:
-            desk.apply_settings(wanted, stored, refused)
-
-        dialog.applied.connect(apply)
-        desk.storage.fill(dialog.kept)
-        desk.shelf.fetch_llama_builds(
-            lambda found: dialog.machine.show(found) if isValid(dialog) else None,
-            lambda error: dialog.machine.show_failure(error) if isValid(dialog) else None,
-        )
-        dialog.open()
 
     def _add_model(self, path: str) -> None:
         if self.desk is not None:
@@ -436,8 +403,8 @@ class MainWindow(QMainWindow):
         self.notices.set_room(event.size().height() // 2)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Model files and checkpoints' folders may be dropped."""
-        if _model_files(event):
+        """Model files, checkpoints' folders and links to models may be dropped."""
+        if _model_files(event) or _model_link(event):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
@@ -445,6 +412,8 @@ class MainWindow(QMainWindow):
         for path in _model_files(event):
             if self.desk is not None:
                 self.desk.take_in(path)
+        if link := _model_link(event):
+            self.open_outside(link)
         event.acceptProposedAction()
 
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -477,3 +446,9 @@ def _model_files(event: QDropEvent) -> list[str]:
     urls = event.mimeData().urls()
     paths = [url.toLocalFile() for url in urls if url.isLocalFile()]
     return [path for path in paths if path.lower().endswith(MODEL_SUFFIX) or QFileInfo(path).isDir()]
+
+
+def _model_link(event: QDropEvent) -> str:
+    urls = event.mimeData().urls()
+    dropped = urls[0].toString() if urls else event.mimeData().text().strip()
+    return dropped if dropped.lower().startswith(f"{SCHEME}:") else ""

@@ -10,7 +10,18 @@ from collections.abc import AsyncGenerator
 from fastapi import FastAPI
 
 from engine.engine import Engine
-from engine.server import encryption, jobs, library, models, openai, placement, sessions, storage, turns
+from engine.server import (
+    about,
+    encryption,
+    jobs,
+    library,
+    models,
+    openai,
+    placement,
+    sessions,
+    storage,
+    turns,
+)
 from engine.server.auth import Guard
 from engine.server.replies import add_error_handlers
 
@@ -39,6 +50,7 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
         encryption.router,
         turns.router,
         turns.costs,
+        about.router,
         openai.router,
     ):
         app.include_router(router)

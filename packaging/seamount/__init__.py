@@ -16,8 +16,8 @@ def main() -> int:
     return run(open_window=_open_window)
 
 
-def _open_window(data: str | None) -> int:
+def _open_window(data: str | None, request: str | None) -> int:
     # Only here do the two meet: the engine's rooms may not import the window's.
     from app.main import run
 
-    return run(data)
+    return run(data, request)

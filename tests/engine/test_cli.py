@@ -14,15 +14,15 @@ from engine import cli
 from engine.errors import DiskFull, EngineRunning, NotFound, PortTaken, StoreVersionError
 
 
-def no_window(_data: str | None) -> int:
+def no_window(_data: str | None, _request: str | None) -> int:
     raise AssertionError("no window was asked for")
 
 
 def test_without_a_command_the_window_opens_on_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "has_display", lambda: True)
-    asked: list[str | None] = []
-    assert cli.main(["--data", "here"], open_window=lambda data: asked.append(data) or 7) == 7
-    assert asked == ["here"]
+    asked: list[tuple[str | None, str | None]] = []
+    assert cli.main(["--data", "here"], open_window=lambda *given: asked.append(given) or 7) == 7
+    assert asked == [("here", None)]
 
 
 def test_without_a_display_the_terminal_opens_and_says_so(
