@@ -60,7 +60,7 @@ class Licences:
         found = _of_bundle(self._bundled)
         if found is None:
             found = [_of_distribution(each) for each in _needed()]
-        return sorted(found, key=lambda part: part.entry.name.casefold())
+        return sorted(found, key=lambda part: _plain(part.entry.name))
 
 
 def _of_bundle(folder: Path) -> list[_Part] | None:
@@ -99,7 +99,7 @@ def _needed() -> Iterator[metadata.Distribution]:
             # What a package's own extras ask for is no part of this program; Seamount's own extras are.
             if named is None or (name != PROGRAM and "extra ==" in requirement):
                 continue
-            needed = _SEPARATORS.sub("-", named.group(1)).lower()
+            needed = _plain(named.group(1))
             if needed not in seen:
                 seen.add(needed)
                 waiting.append(needed)
@@ -121,6 +121,11 @@ def _of_distribution(found: metadata.Distribution) -> _Part:
         name=_words(str(said["name"])), version=_words(found.version), licence=_words(licence)
     )
     return _Part(entry, files)
+
+
+def _plain(name: str) -> str:
+    """As indexes of packages compare names (PEP 503)."""
+    return _SEPARATORS.sub("-", name).casefold()
 
 
 def _words(text: str) -> str:

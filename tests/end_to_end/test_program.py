@@ -144,3 +144,83 @@ def test_ctrl_c_in_the_terminal_closes_the_window_as_its_button_does(tmp_path: P
         assert program.wait(20) == 0
         assert program.stderr is not None and program.stderr.read() == ""
     assert folder.window_state.exists()  # what it remembers was written
+
+
+TOLD_WINDOW = """
+import sys
+
+from PySide6.QtCore import QTimer
+
+from app.views import application
+from engine.paths import data_folder
+
+
+class Window(application.MainWindow):
+    def _after_first_paint(self):
+        super()._after_first_paint()
+        QTimer.singleShot(0, lambda: print("painted, and at the door", flush=True))
+
+    def open_outside(self, request):
+        super().open_outside(request)
+        box = "outsideQuestion" in [each.objectName() for each in self.children()]
+        print(request, box, self.isActiveWindow() or self.isVisible(), flush=True)
+        self.close()
+
+
+application.MainWindow = Window
+sys.exit(application.open_window(data_folder()))
+"""
+
+
+@needs_display
+def test_a_link_goes_to_the_window_that_is_open(tmp_path: Path) -> None:
+    """The second start hands it over and ends; without a window that start would open one."""
+    folder = scripted_folder(tmp_path / "data")
+    with virtual_display():
+        environment = _environment(folder, DISPLAY=os.environ["DISPLAY"])
+        program = subprocess.Popen(
+            [sys.executable, "-c", TOLD_WINDOW], cwd=ROOT, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert program.stdout is not None and program.stderr is not None
+        try:
+            assert program.stdout.readline() == "painted, and at the door\n"
+            link = "seamount://get/owner/Name"
+            handed = subprocess.run(
+                [sys.executable, "-m", "seamount", link],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert (handed.returncode, handed.stdout, handed.stderr) == (0, "", "")
+            assert program.stdout.readline() == f"{link} True True\n"
+            assert program.wait(20) == 0
+        finally:
+            program.kill()
+            program.wait(20)
+            program.stdout.close()
+            program.stderr.close()
+            end_engine(folder)
+
+
+@needs_display
+def test_a_link_opens_a_window_where_none_is_open(tmp_path: Path) -> None:
+    folder = scripted_folder(tmp_path / "data")
+    with virtual_display():
+        environment = _environment(folder, DISPLAY=os.environ["DISPLAY"])
+        program = subprocess.Popen(
+            [sys.executable, "-m", "seamount", "seamount://get/owner/Name"],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert program.stderr is not None
+        try:
+            assert program.stderr.readline().startswith("first_paint")
+            program.terminate()
+            assert program.wait(20) == 0
+            assert program.stderr.read() == ""
+        finally:
+            program.kill()
+            program.wait(20)
+            program.stderr.close()
+            end_engine(folder)
