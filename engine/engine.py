@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.data_version import backup_words, settle
+from engine.backends.backend_choice import computes
 from engine.discreet_log import say_less
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
@@ -28,6 +28,7 @@ from engine.llama_builds import LlamaBuilds, body_of
 from engine.measuring import Measuring
 from engine.memory_watch import MemoryWatch
 from engine.model_host import ModelHost, OpenBackend, wishes_of
+from engine.part_desk import PartDesk
 from engine.paths import DataFolder
 from engine.placement.choices import KeptChoices
 from engine.placement.experience import Experience
@@ -90,6 +91,7 @@ class Engine:
             is_writing=lambda: bool(self.thread.active or self.thread.waiting),
         )
         self.storage_tasks = StorageTasks(self.housekeeping)
+        self.parts = PartDesk(folder, library.entries)
         self.measuring: Measuring
         self.placements: PlacementDesk
         self.events: EngineEvents
@@ -219,6 +221,8 @@ class Engine:
         if not self._locked:
             # Those of conversations that were purged when the store was opened; nobody waits for it.
             threading.Thread(target=self.forget_states, name="forgetting", daemon=True).start()
+        self.parts.settle()
+        self.parts.installed = self._part_installed
         self.thread.start()
         self.memory_watch.start()
         self.updates.changed = self.events.post_status
@@ -345,7 +349,7 @@ class Engine:
         """
         self.jobs.close()
         self.storage_tasks.close()
-        self.updates.close()
+        self.parts.close()
         self.measuring.close()
         self.memory_watch.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)
@@ -368,6 +372,13 @@ class Engine:
             # Neither the event loop nor an answer waits for the disk.
             threading.Thread(target=self._mark_used, args=(model_id,), name="last used", daemon=True).start()
         self.events.post_status()
+
+    def _part_installed(self) -> None:
+        """What could not be computed for want of it can be now."""
+        model_id = self.thread.model_id or self.default_model()
+        wanted = model_id is not None and computes(self.host.wishes(model_id).backend) == "native"
+        if model_id is not None and wanted and self.host.loaded is None:
+            self.thread.load(model_id, again=True)
 
     def _busy(self) -> bool:
         """A measurement would be of what is left beside an answer or a load."""

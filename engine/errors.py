@@ -348,11 +348,22 @@ class TaskStopped(SeamountError):
     http_status = 409
 
 
-class FeedRefused(SeamountError):
-    """The feed that tells of newer versions did not answer, or not with what a feed is."""
+class PartError(SeamountError):
+    """An optional part could not be installed: not for this machine, not to be found, not what it should be."""
 
-    code = "update_feed"
+    code = "part"
+    http_status = 422
+
+
+class PartUnreachable(PartError):
+    """It could not be fetched over the network."""
+
+    code = "part_unreachable"
     http_status = 502
+
+
+class PartBrokeOff(PartUnreachable):
+    """Its download had begun, and did not come to its end; worth another try at once."""
 
 
 class BackupRefused(SeamountError):

@@ -34,6 +34,11 @@ NAMES = {
     "branch-storing": "inside the transaction that makes a new branch of a conversation",
     "store-resealed": "the database is written in its other form (encrypted or not), not yet in its place",
     "store-replaced": "the database in its other form has just taken its place",
+    "part-fetched": "a wheel of an optional part is there and has the right sum, not yet unpacked",
+    "part-unpacking": "a file of an optional part is about to be written",
+    "part-whole": "an optional part is unpacked and on the disk, not yet under its name",
+    "part-renamed": "an optional part has just got its name; an older one is still there",
+    "part-removing": "an optional part is not under its name any more, its files are about to be deleted",
     "recovery": "an unfinished turn found at the start is about to be put right",
 }
 

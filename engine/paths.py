@@ -33,6 +33,11 @@ class DataFolder:
         return self.root / "llama.cpp"
 
     @property
+    def parts(self) -> Path:
+        """Optional parts of the program, a folder for each set of packages; can be installed anew."""
+        return self.root / "parts"
+
+    @property
     def sessions_db(self) -> Path:
         """The session store, SQLite in WAL mode."""
         return self.root / "sessions.db"

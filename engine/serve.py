@@ -124,8 +124,9 @@ class _Server(uvicorn.Server):
         yield
 
     def _end_unless_waited_for(self) -> bool:
-        """Nobody listens any more. A job that runs goes on by itself; one that waits needs us to begin it."""
-        if self._engine.jobs.waiting:
+        """Nobody listens any more. A job that runs goes on by itself; one that waits needs us to begin it, and a part
+        that is being installed needs us to the end."""
+        if self._engine.jobs.waiting or self._engine.parts.busy:
             return False
         self.should_exit = True
         return True

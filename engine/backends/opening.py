@@ -18,6 +18,8 @@ from engine.backends.base import Backend
 from engine.backends.load_guard import LoadGuard
 from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
 from engine.model_table import size_text
+from engine.parts import search_path
+from engine.parts.part_lock import read_lock
 from engine.paths import DataFolder
 from engine.placement import hardware
 from engine.placement.hardware import Gpu
@@ -200,15 +202,14 @@ class _NativeOpener(_Opener):
 
     def _load(self, plan: LoadPlan | None) -> Backend:
         try:
+            search_path.ready()
             from engine.backends.native import NativeBackend
         except (ImportError, OSError) as error:  # OSError: a library of PyTorch's that the system cannot load
-            why, how = "is not installed", "get it"
-            if find_spec("torch") is not None:
-                why, how = f"could not be loaded ({error})", "remove it and get it again"
+            why, how = _no_pytorch(error)
             raise ModelLoadError(
                 f"{self._name} could not be loaded",
                 f"the native engine needs PyTorch, which {why}",
-                f'{how} with `pip install "seamount[native]"`, or let llama.cpp compute the model '
+                f"{how}, or let llama.cpp compute the model "
                 "(Settings → Machine → Computed by, or --backend llamacpp)",
             ) from error
         return NativeBackend.open(
@@ -230,6 +231,16 @@ class _NativeOpener(_Opener):
         return plan
 
 
+def _no_pytorch(error: Exception) -> tuple[str, str]:
+    """Why there is no PyTorch to compute with, and what to do."""
+    by_pip, by_parts = 'with `pip install "seamount[native]"`', "in Settings → Machine"
+    if find_spec("torch") is None:
+        by_parts += " or with `seamount parts install native`"
+        return "is not installed", f"get it {by_parts if read_lock().fits_here else by_pip}"
+    where = by_pip if search_path.added() is None else by_parts
+    return f"could not be loaded ({error})", f"remove it and get it again {where}"
+
+
 def native_gpus() -> tuple[Gpu, ...]:
     """The GPUs that the native engine reaches, with what is free of them; none where it lacks PyTorch, or that CUDA.
 
@@ -237,6 +248,7 @@ def native_gpus() -> tuple[Gpu, ...]:
     """
     if not nvidia_gpus().gpus:
         return ()
+    search_path.ready()
     try:
         from engine.backends import native_devices
     except (ImportError, OSError):  # told when the engine itself is loaded

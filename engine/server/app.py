@@ -11,12 +11,12 @@ from fastapi import FastAPI
 
 from engine.engine import Engine
 from engine.server import (
-    about,
     encryption,
     jobs,
     library,
     models,
     openai,
+    parts,
     placement,
     sessions,
     storage,
@@ -44,6 +44,7 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
         placement.router,
         library.router,
         jobs.router,
+        parts.router,
         # Before the sessions' own: "import" is no session's id.
         storage.router,
         sessions.router,

@@ -159,6 +159,7 @@ def test_the_window_sees_of_the_engine_only_what_a_client_needs() -> None:
             "protocol_encryption",
             "protocol_jobs",
             "protocol_library",
+            "protocol_parts",
             "protocol_placement",
             "protocol_settings",
             "protocol_storage",

@@ -13,6 +13,7 @@ from engine.finding import Finding
 from engine.gpu_advice import Graphics
 from engine.library import credentials
 from engine.library.credentials import Credentials, KeyringUnusableError, TokenFacts
+from engine.parts.part_lock import read_lock
 from engine.paths import DataFolder
 from engine.placement import hardware
 from engine.placement.hardware_record import HardwareRecord, write_record
@@ -24,6 +25,8 @@ from engine.settings import save_settings
 from engine.store.encryption import Encryption
 from engine.store.keys import KEY_FILE_VARIABLE
 from engine.store.sessions import SessionStore
+
+GET_PYTORCH = "seamount parts install native" if read_lock().fits_here else 'pip install "seamount[native]"'
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +86,7 @@ def test_what_is_not_well_says_what_to_do_and_is_the_exit_status(
             False,
             "",
             "ok  the native engine cannot run, because PyTorch is not installed, which nothing else needs: "
-            '`pip install "seamount[native]"` brings it',
+            f"`{GET_PYTORCH}` brings it",
         ),
     ],
 )

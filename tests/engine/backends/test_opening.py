@@ -13,6 +13,7 @@ from engine.backends.llamacpp import LlamaCppBackend
 from engine.backends.opening import check_fits, gpus_now, open_backend
 from engine.backends.read_ahead import available
 from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
+from engine.parts.part_lock import read_lock
 from engine.placement import hardware, present_plan, pressure
 from engine.placement.hardware import Gpu
 from engine.placement.hardware_record import HardwareRecord, write_record
@@ -424,7 +425,10 @@ def test_what_the_native_engine_cannot_compute_is_refused_before_anything_is_loa
     monkeypatch.setattr(opening, "find_spec", lambda _name: None)
     with pytest.raises(ModelLoadError) as lacking:
         natively(path)
-    assert 'which is not installed; get it with `pip install "seamount[native]"`' in lacking.value.text
+    how = "in Settings → Machine or with `seamount parts install native`"
+    if not read_lock().fits_here:
+        how = 'with `pip install "seamount[native]"`'
+    assert f"which is not installed; get it {how}" in lacking.value.text
 
 
 def test_a_pytorch_that_the_system_cannot_load_is_told(
