@@ -1,7 +1,7 @@
 """Wheels made here, and an index of them on this machine, for tests of optional parts.
 
-Owns: writing small wheels, good and spoilt, the lock of a part that is made of them, and an HTTP server that speaks as a
-package index does (the "simple" pages, HTML) and misbehaves on demand. Nothing of it reaches a network.
+Owns: writing small wheels, good and spoilt, the lock of a part that is made of them, and an HTTP server that speaks as
+a package index does (the "simple" pages, HTML) and misbehaves on demand. Nothing of it reaches a network.
 """
 
 import base64
