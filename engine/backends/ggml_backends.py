@@ -13,6 +13,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,9 @@ _PROGRAM = (
     "main(sys.argv[2])"
 )
 _ANSWER = "loaded backend "
+
+
+_NOTHING = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_line: None)
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,25 @@ def _loaded(path: Path) -> str:
     """Load that file into ggml; why that did not work, as a clause, "" where it did."""
     load_backend = ggml_function("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)
     try:
-        if load_backend(os.fsencode(path)):
-            return ""
+        with _silence():
+            if load_backend(os.fsencode(path)):
+                return ""
     except OSError as error:  # Windows tells a crash so
         return f"it crashed ({error})"
     return "no driver that it can use is installed here"
+
+
+@contextmanager
+def _silence() -> Generator[None]:
+    """ggml says nothing meanwhile: what it tells of each file is told here, where it matters."""
+    get = ggml_function(
+        "ggml_log_get", None, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p)
+    )
+    put = ggml_function("ggml_log_set", None, ctypes.c_void_p, ctypes.c_void_p)
+    before, its_data = ctypes.c_void_p(), ctypes.c_void_p()
+    get(before, its_data)
+    put(ctypes.cast(_NOTHING, ctypes.c_void_p), None)
+    try:
+        yield
+    finally:
+        put(before, its_data)

@@ -14,6 +14,7 @@ import pytest
 from engine.backends.ggml_library import backend_files
 from tests.support.portable_llama import HOW, portable_folder, script
 
+BUILT = portable_folder()
 needs_tools = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not shutil.which("c++") or not shutil.which("readelf"),
     reason="there is no C++ compiler, or no readelf, on this machine",
@@ -142,7 +143,9 @@ int main() { return info.settingCount != 1 || static_cast<int>(info.sType) != 10
 @needs_tools
 @pytest.mark.slow
 def test_the_finished_build_runs_on_old_systems_and_only_vulkan_needs_vulkan(portable: Any) -> None:
-    folder = portable_of_this_machine()
+    folder = BUILT
+    if folder is None:
+        pytest.skip(f"the portable llama.cpp is not built here; `{HOW}` builds it")
     assert portable.too_new(folder) == []
     files = backend_files(folder)
     assert sorted(files["cpu"]) == sorted(portable.VARIANTS[platform.machine()])
@@ -161,10 +164,3 @@ def test_the_finished_build_runs_on_old_systems_and_only_vulkan_needs_vulkan(por
         assert re.findall(r"\((?:RPATH|RUNPATH)\).*\[(.*)\]", dynamic) in ([], ["$ORIGIN"]), each.name
         # Where it was built is nobody's business.
         assert str(folder.parent).encode() not in each.read_bytes(), each.name
-
-
-def portable_of_this_machine() -> Path:
-    folder = portable_folder()
-    if folder is None:
-        pytest.skip(f"the portable llama.cpp is not built here; `{HOW}` builds it")
-    return folder
