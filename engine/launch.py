@@ -242,7 +242,10 @@ def _log_refused(log: Path, error: OSError) -> DataFolderError:
 
 
 def child_environment() -> dict[str, str]:
-    """Ours, with the folder that holds the `seamount` package in front: a checkout's or a wheel's."""
+    """Ours, with the folder that holds the `seamount` package in front: a checkout's or a wheel's. A bundle's program
+    brings its packages itself and reads no `PYTHON…` variable; so it gets ours as they are."""
+    if own_program.frozen():
+        return dict(os.environ)
     rooms = Path(__file__).resolve().parents[1]
     in_wheel = rooms.name == "seamount" and (rooms / "__main__.py").is_file()
     packages = rooms.parent if in_wheel else rooms / "packaging"

@@ -2,6 +2,7 @@
 
     python3 packaging/environment.py run      what the program needs
     python3 packaging/environment.py check    that, and what its tests need
+    python3 packaging/environment.py dist     that, and what installers are made with: `.venv-bundle`
 
 Owns: `.venv`, the pinned packages in it, the wheel of llama-cpp-python that is built once and kept in a
 cache folder, the system libraries that Qt and the compiler need, and, for the tests, torch in `.venv` (which the
@@ -34,6 +35,8 @@ UNFINISHED = VENV / ".seamount-unfinished"
 """There while packages are being put into `.venv`."""
 REFERENCE = ROOT / ".venv-reference"
 """What converted files are compared with: torch and transformers, which the program itself does not use."""
+BUNDLING = ROOT / ".venv-bundle"
+"""What the installers' bundle is made in: the program's packages and PyInstaller, and nothing that only tests need."""
 REFERENCE_BYTES = 3 << 30
 """Free space that making it takes, downloads included, with some to spare."""
 OLDEST_PYTHON = (3, 11)
@@ -57,6 +60,22 @@ QT_LIBRARIES = {
     "libxcb-xkb.so.1": "libxcb-xkb1",
 }
 FONT_PACKAGE = "fonts-dejavu-core"
+
+# What installers are made and checked with: program → package.
+BUNDLE_TOOLS = {"objdump": "binutils", "dpkg-deb": "dpkg", "xz": "xz-utils"}
+CHECKING_TOOLS = {
+    "appstreamcli": "appstream",
+    "debootstrap": "debootstrap",
+    "desktop-file-validate": "desktop-file-utils",
+    "lintian": "lintian",
+    "makensis": "nsis",
+    "xdotool": "xdotool",
+}
+VULKAN_FILES = {
+    "/usr/bin/glslc": "glslc",
+    "/usr/include/vulkan/vulkan.hpp": "libvulkan-dev",
+    "/usr/include/spirv/unified1/spirv.hpp": "spirv-headers",
+}
 
 # The window's language model has no use for pictures (LLAVA) or for fetching over the network (OPENSSL).
 LLAMA_CMAKE_ARGS = "-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF"
@@ -382,9 +401,56 @@ def make_reference() -> None:
     say(f"{REFERENCE.name} ready in {time.monotonic() - began:.0f} s")
 
 
+def install_tools() -> None:
+    """The programs that installers are made with, and those that check them. Raises SetupError without the first."""
+    if not sys.platform.startswith("linux"):
+        return
+    if missing := [package for program, package in BUNDLE_TOOLS.items() if not shutil.which(program)]:
+        install_packages(missing)
+    missing = [package for program, package in CHECKING_TOOLS.items() if not shutil.which(program)]
+    missing += [package for file, package in VULKAN_FILES.items() if not Path(file).exists()]
+    if missing:
+        try:
+            install_packages(missing)
+        except SetupError as error:
+            say(f"{error}\nwithout them, the bundle may lack Vulkan, and what they check is not checked")
+
+
+def make_bundling() -> None:
+    """Make `.venv-bundle`, anew unless it is what the locks say. Raises SetupError."""
+    names = ("run", "bundle", "starter", "llama")
+    parts = [
+        *((LOCKS / f"{name}.txt").read_text() for name in names),
+        llama_wheel().name,
+        str(ROOT),
+        sys.version,
+    ]
+    parts.append((ROOT / "pyproject.toml").read_text())
+    wanted = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    stamp = BUNDLING / ".seamount-bundle"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    began = time.monotonic()
+    say("installing what the bundle is made of and with")
+    shutil.rmtree(BUNDLING, ignore_errors=True)
+    try:
+        venv.create(BUNDLING, with_pip=True)
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise SetupError(f"{BUNDLING} cannot be made ({error}); is the disk full?") from error
+    python = venv_python(BUNDLING)
+    for name in ("bundle", "run", "starter"):
+        pip("install", "--require-hashes", "--no-deps", "-r", str(LOCKS / f"{name}.txt"), python=python)
+    # Its modules are taken; its libraries are another build's (packaging/llama_portable.py).
+    wheel = str(next(llama_wheel().glob("*.whl")))
+    pip("install", "--no-deps", "--no-index", wheel, python=python)
+    pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT), python=python)
+    stamp.write_text(wanted)
+    say(f"{BUNDLING.name} ready in {time.monotonic() - began:.0f} s")
+
+
 def main() -> int:
     """The command line; returns the exit status."""
-    if len(sys.argv) != 2 or sys.argv[1] not in ("run", "check"):
+    if len(sys.argv) != 2 or sys.argv[1] not in ("run", "check", "dist"):
         print(__doc__)
         return 2
     if sys.version_info < OLDEST_PYTHON:
@@ -396,9 +462,12 @@ def main() -> int:
             return 1
         return subprocess.call([newer, *sys.argv])
     try:
-        make_ready(sys.argv[1])
+        make_ready("run" if sys.argv[1] == "run" else "check")
         if sys.argv[1] == "check":
             make_reference()
+        if sys.argv[1] == "dist":
+            install_tools()
+            make_bundling()
     except SetupError as error:
         say(str(error))
         return 1

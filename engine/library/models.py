@@ -8,7 +8,6 @@ Ids are stable as long as the file stays where it is: "starter", "folder:<path w
 """
 
 import hashlib
-import importlib.util
 import logging
 import os
 import threading
@@ -23,6 +22,7 @@ from engine.errors import ModelFileError, NotFound
 from engine.library.added_files import AddedFiles
 from engine.library.catalogue_entries import CATALOGUE, starter_entry
 from engine.library.model_files import FileFacts, ModelFiles, is_later_part, is_script
+from engine.library.starter import starter_file
 from engine.paths import DataFolder
 from engine.protocol import ErrorBody, ModelEntry, Sampling
 
@@ -135,7 +135,7 @@ class ModelLibrary:
     def _found(self) -> list[tuple[str, str, Path]]:
         """(id, source, path) of every model."""
         found: list[tuple[str, str, Path]] = []
-        if (starter := self._starter_file()) is not None:
+        if (starter := starter_file(str(self._starter["package"]), str(self._starter["file"]))) is not None:
             found.append((STARTER_ID, "starter", starter))
         found += [
             (f"folder:{path.relative_to(self._folder).as_posix()}", "folder", path) for path in self._walk()
@@ -146,13 +146,6 @@ class ModelLibrary:
                 real.add(os.path.realpath(name))
                 found.append((_file_id(Path(name)), "file", Path(name)))
         return found
-
-    def _starter_file(self) -> Path | None:
-        """Where the package lies that carries the starter; it is not imported, and need not be importable."""
-        spec = importlib.util.find_spec(str(self._starter["package"]))
-        if spec is None or not spec.submodule_search_locations:
-            return None
-        return Path(spec.submodule_search_locations[0]) / str(self._starter["file"])
 
     def _walk(self) -> list[Path]:
         """Model files in the models folder, through links, each folder once, hidden ones left out."""

