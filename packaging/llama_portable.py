@@ -89,10 +89,9 @@ def build() -> Path:
     Of two calls at once the second waits for the first.
     """
     if not sys.platform.startswith("linux") or platform.machine() not in VARIANTS:
-        raise SetupError(
-            f"the portable llama.cpp is built on Linux for {', '.join(VARIANTS)} only; "
-            f"this is {sys.platform} on {platform.machine()}"
-        )
+        import llama_elsewhere  # which has the sources and the options from here
+
+        return llama_elsewhere.build()
     made = folder()
     if made.is_dir():
         return made
@@ -150,7 +149,7 @@ def needed(library: Path) -> list[str]:
 def _compile(work: Path) -> None:
     source, tree = work / "llama.cpp", work / "tree"
     if not source.is_dir():
-        _unpack(work, source)
+        unpack(work, source)
     cmake, ninja = _tools(work)
     options = [*OPTIONS, f"-DCMAKE_MAKE_PROGRAM={ninja}"]
     if reason := why_no_vulkan():
@@ -168,7 +167,7 @@ def _compile(work: Path) -> None:
         _run(log, output, cmake, "--build", str(tree), "--target", "llama", "ggml")
 
 
-def _unpack(work: Path, target: Path) -> None:
+def unpack(work: Path, target: Path) -> None:
     """The pinned sources of llama.cpp, checked against their digest by pip, at `target`."""
     fetched = work / "sdist"
     shutil.rmtree(fetched, ignore_errors=True)
