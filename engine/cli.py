@@ -101,9 +101,7 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None, str | N
 
         return print_models(folder)
     if command == "doctor":
-        from engine.doctor import examine
-
-        return examine(folder)
+        return _doctor(options, folder)
     if command in _LIBRARY:
         return _library(command, options, folder)
     if command in storage_arguments.COMMANDS:
@@ -124,6 +122,21 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None, str | N
         prompt=getattr(options, "prompt", None),
         backend=getattr(options, "backend", None),
     )
+
+
+def _doctor(options: argparse.Namespace, folder: DataFolder) -> int:
+    """What was found on this machine; or all of Seamount's off it."""
+    if options.forget:
+        from engine.forget_command import forget
+
+        return forget(folder, sure=options.yes, only_look=options.dry_run)
+    if options.yes or options.dry_run:
+        raise BadRequest(
+            "Nothing was done", "--yes and --dry-run belong to --forget", "add that, or leave them out"
+        )
+    from engine.doctor import examine
+
+    return examine(folder)
 
 
 def _conversion(command: str, options: argparse.Namespace) -> int:
@@ -245,7 +258,14 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
 
     commands.add_parser("models", help="the models there are, with their ids")
-    commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    doctor = commands.add_parser("doctor", help="what was found on this machine, and what to do about it")
+    doctor.add_argument(
+        "--forget",
+        action="store_true",
+        help="instead: remove everything of Seamount's but the program, saying first what (docs/updating.md)",
+    )
+    doctor.add_argument("--dry-run", action="store_true", help="with --forget: only say what")
+    doctor.add_argument("--yes", action="store_true", help="with --forget: do not ask")
     _add_experts(commands.add_parser)
     _add_bench(commands.add_parser)
     _add_library(commands.add_parser)

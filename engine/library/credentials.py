@@ -202,6 +202,16 @@ def keyring_name() -> str:
     return waited(lambda: usable_keyring()[1], LOOK_TIMEOUT_S)
 
 
+def is_kept(endpoint: str) -> bool:
+    """Whether the keyring has a token of ours for this hub. Raises KeyringUnusableError."""
+    return waited(lambda: _find(host_of(endpoint)), LOOK_TIMEOUT_S) is not None
+
+
+def forget_kept(endpoint: str) -> None:
+    """Take it out of the keyring. Raises KeyringUnusableError."""
+    waited(lambda: _forget(host_of(endpoint)), CHANGE_TIMEOUT_S)
+
+
 # --- the keyring, in a thread of its own -----------------------------------------------------------------
 
 

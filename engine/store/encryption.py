@@ -233,6 +233,19 @@ class Encryption:
             found += [each for each in kept if each.suffix == BACKUP_SUFFIX and _is_plain_backup(each)]
         return found
 
+    def key_ids(self) -> set[str]:
+        """The ids of all keys that a store in the folder is sealed with, or is to be: today's, copies beside it, and
+        those that a restore has set aside. Raises nothing."""
+        note, store = self._note(), self._folder.sessions_db
+        found = {note.key_id} if note is not None else set[str]()
+        with contextlib.suppress(OSError):
+            for each in store.parent.iterdir():
+                copy = each / store.name if restore.is_set_aside(each.name) else each
+                if copy is not each or each.name.startswith(store.name):
+                    with contextlib.suppress(DataFolderError):
+                        found |= {key_id for key_id in (stored_key_id(copy),) if key_id is not None}
+        return found
+
     # --- the note ------------------------------------------------------------------------------------
 
     def _note(self) -> _Note | None:

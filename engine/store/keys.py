@@ -87,6 +87,15 @@ class Keys:
             raise _not_kept("it was not there when it was looked for", "try again") from error
         return self.place
 
+    def is_in_keyring(self, key_id: str) -> bool:
+        """Whether the keyring has it. Raises KeyringUnusableError."""
+        return waited(lambda: _find(key_id), self._timeout_s) is not None
+
+    def forget(self, key_id: str) -> None:
+        """Take it out of the keyring; what is sealed with it opens with its recovery key alone from then on. A file
+        that holds a key is a person's, and stays. Raises KeyringUnusableError."""
+        waited(lambda: _forget(key_id), self._timeout_s)
+
     # --- inside -------------------------------------------------------------------------------------
 
     def _in_keyring(self, key_id: str) -> MasterKey | None:
@@ -152,6 +161,12 @@ def _find(key_id: str) -> str | None:
 def _keep(key: MasterKey) -> None:
     backend, _ = usable_keyring()
     told(lambda: backend.set_password(SERVICE, _name(key.id), recovery_key.written(key)))
+
+
+def _forget(key_id: str) -> None:
+    backend, _ = usable_keyring()
+    if told(lambda: backend.get_password(SERVICE, _name(key_id))) is not None:
+        told(lambda: backend.delete_password(SERVICE, _name(key_id)))
 
 
 def _not_kept(why: str, remedy: str) -> KeyNotKept:

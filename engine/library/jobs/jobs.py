@@ -378,6 +378,11 @@ class Jobs:
         return job.course.ended and shown is not None and shown.state not in ("running", "queued")
 
 
+def running_titles(folder: Path) -> list[str]:
+    """Of the jobs in `folder` that have a process now, whoever started it; for who asks without an engine."""
+    return [job.plan.title for job in _found(folder) if _runs(job)]
+
+
 def _found(folder: Path) -> list[JobFolder]:
     """The jobs that earlier engines left; what cannot be read is left alone, with a line in the log."""
     found: list[JobFolder] = []
