@@ -11,7 +11,7 @@ SCREEN = "2880x1800x24"
 
 
 @contextmanager
-def virtual_display() -> Iterator[str]:
+def virtual_display(screen: str = SCREEN) -> Iterator[str]:
     """Sets DISPLAY to an X server of this process's own and gives its name.
 
     Where there is no Xvfb (Windows, macOS), Qt's own platform is used and its name given.
@@ -22,7 +22,7 @@ def virtual_display() -> Iterator[str]:
         return
     read_end, write_end = os.pipe()
     server = subprocess.Popen(
-        [xvfb, "-displayfd", str(write_end), "-screen", "0", SCREEN, "-nolisten", "tcp", "-noreset"],
+        [xvfb, "-displayfd", str(write_end), "-screen", "0", screen, "-nolisten", "tcp", "-noreset"],
         pass_fds=[write_end],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
