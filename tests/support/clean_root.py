@@ -356,6 +356,16 @@ class CleanRoot:
         shutil.copyfile(source, self.seen(inside))
         self.seen(inside).chmod(0o644)
 
+    def mount(self, *arguments: str, at: str, bind: str | None = None) -> None:
+        """Mount something at a folder of the root, made where it is missing; `bind`: a folder of the root that is
+        shown there too. Gone with the root, and not among `files`."""
+        place = self.path / at.lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        source = [] if bind is None else ["--bind", str(self.path / bind.lstrip("/"))]
+        # From outside: the root's own `mount` would look for its places in there.
+        enter = ["nsenter", f"--target={self._keeper}", "--mount"]
+        subprocess.run([*enter, "mount", *arguments, *source, str(place)], check=True, capture_output=True)
+
     def connect(self, port: int, timeout_s: float = 10) -> socket.socket:
         """A connection to 127.0.0.1 in the root's network, which this process is not in."""
         got: list[socket.socket | OSError] = []
