@@ -78,6 +78,6 @@ def write(path: Path, bundle: Path, epoch: int) -> None:
 def _address(key: str, each: dict[str, str], python: bool) -> PackageURL:
     if python:
         return PackageURL("pypi", name=key, version=each["version"])
-    if each["name"] in ("Python", licences.START_CODE):
+    if each["name"] in ("Python", "llama.cpp", licences.START_CODE):
         return PackageURL("generic", name=each["name"].split()[0].lower(), version=each["version"])
     return PackageURL("deb", namespace="debian", name=each["name"], version=each["version"])

@@ -57,11 +57,11 @@ class Licence(NamedTuple):
     text: str
 
 
-def gather(folder: Path, system_libraries: dict[str, str]) -> list[Licence]:
+def gather(folder: Path, system_libraries: dict[str, str], llama_libraries: Path) -> list[Licence]:
     """Write the texts and `index.json` into `folder`. `system_libraries`: {name in the bundle: file of the building
-    system}. Raises LicenceError."""
+    system}; `llama_libraries`: the folder that llama.cpp's were taken from. Raises LicenceError."""
     found = [of_distribution(each) for each in distributions.bundled()]
-    found += [_python(), _start_code(), *of_system_libraries(system_libraries)]
+    found += [_python(), _start_code(), _llama_cpp(llama_libraries), *of_system_libraries(system_libraries)]
     found.sort(key=lambda each: each.name.lower())
     folder.mkdir(parents=True, exist_ok=True)
     index: list[dict[str, str]] = []
@@ -157,6 +157,18 @@ def _start_code() -> Licence:
     licence = of_distribution(found)
     head = "Only PyInstaller's start code is in this program; its licence has an exception for that.\n"
     return licence._replace(name=START_CODE, text=head + licence.text)
+
+
+def _llama_cpp(libraries: Path) -> Licence:
+    path = libraries / "LICENSE.llama.cpp"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LicenceError(
+            f"llama.cpp's licence {path} cannot be read ({error.strerror}): put its LICENSE there under that name"
+        ) from error
+    version = f"in llama-cpp-python {metadata.version(distributions.LLAMA)}"
+    return Licence("llama.cpp", version, "MIT", _joined(f"llama.cpp and ggml, {version}\n", [text]))
 
 
 def _standard_text(distribution: metadata.Distribution, which: str) -> str:

@@ -95,7 +95,7 @@ def make() -> Path:
         strip(BUNDLE)
         set_modes(BUNDLE)
     link_doubled(BUNDLE / "_internal" / "llama_cpp" / "lib")
-    _add_licences()
+    _add_licences(libraries)
     _try()
     STAMP.write_text(wanted)
     print(f"seamount bundle: made in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
@@ -173,11 +173,12 @@ def _input_files() -> Iterator[Path]:
     yield from (ROOT / name for name in _FILES)
 
 
-def _add_licences() -> None:
+def _add_licences(libraries: Path) -> None:
     import licences
 
     try:
-        licences.gather(BUNDLE / "_internal" / "licences", json.loads(SYSTEM_LIBRARIES.read_text()))
+        taken = json.loads(SYSTEM_LIBRARIES.read_text(encoding="utf-8"))
+        licences.gather(BUNDLE / "_internal" / "licences", taken, libraries)
     except licences.LicenceError as error:
         raise BundleError(str(error)) from error
 
