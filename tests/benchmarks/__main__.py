@@ -24,6 +24,7 @@ BENCHMARKS = (
     "portable_build",
     "native_speed",
     "native_gpu",
+    "installed",
 )
 
 
