@@ -12,6 +12,9 @@ SEARCH_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH")
 """The bootloader lets these point into the bundle and keeps what was there under the same name with `_ORIG`."""
 QT_PATHS = ("QT_PLUGIN_PATH", "QML2_IMPORT_PATH")
 """PyInstaller sets these. Qt finds its plugins beside its libraries without them; other programs must not."""
+START_ANEW = "PYINSTALLER_RESET_ENVIRONMENT"
+"""Tells the bootloader of a child, which is this very program, to point the search path into the bundle again. A child
+trusts what its parent's bootloader set otherwise, which is taken back here: it would find the system's libraries."""
 
 
 def give_back_environment(environment: "os._Environ[str] | dict[str, str]") -> None:
@@ -25,6 +28,7 @@ def give_back_environment(environment: "os._Environ[str] | dict[str, str]") -> N
             environment.pop(name, None)
     for name in QT_PATHS:
         environment.pop(name, None)
+    environment[START_ANEW] = "1"
 
 
 def main() -> int:
