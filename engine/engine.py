@@ -113,6 +113,7 @@ class Engine:
         self._snapshots_lock = threading.Lock()
         self._state_uses = StateUses(store.database)
         self._first_model: str | None = None
+        self._last_asked: str | None = None
         self._asked_backend: BackendChoice | None = None
         self._unfinished: list[Unfinished] = []
         self._settings_problem: ErrorBody | None = None
@@ -233,7 +234,7 @@ class Engine:
         self.jobs.ended = self._after_job
         self.jobs.access_for = self.overview.access
         self.jobs.start_watching()
-        model_id = self._first_model or self.default_model()
+        self._last_asked = model_id = self._first_model or self.default_model()
         if model_id is not None:
             self.thread.load(model_id)
 
@@ -300,6 +301,7 @@ class Engine:
         self.host.check(model_id)
         if backend is not None:
             self.host.asked_backend = backend
+        self._last_asked = model_id
         self.thread.load(model_id, remember=True)
 
     def choose(self, model_id: str, choices: Choices) -> Placement:
@@ -374,8 +376,8 @@ class Engine:
         self.events.post_status()
 
     def _part_installed(self) -> None:
-        """What could not be computed for want of it can be now."""
-        model_id = self.thread.model_id or self.default_model()
+        """The model that was asked for last and could not be computed for want of it can be now."""
+        model_id = self._last_asked or self.default_model()
         wanted = model_id is not None and computes(self.host.wishes(model_id).backend) == "native"
         if model_id is not None and wanted and self.host.loaded is None:
             self.thread.load(model_id, again=True)

@@ -27,7 +27,8 @@ from engine.parts.part_lock import Wheel
 _logger = logging.getLogger(__name__)
 LOOK_S = 0.2
 END_S = 5.0
-_LOG_TAIL_BYTES = 65_536
+_LOG_TAIL_BYTES = 4 << 20
+_MOST_LOGGED = 2_000
 # Its standard input is a pipe that ends with the process that started it. Read by its number: a thread that waits in
 # `sys.stdin` makes an interpreter that ends abort.
 _PIP_PROGRAM = """
@@ -41,7 +42,7 @@ sys.exit(main(sys.argv[1:]))
 """
 _NETWORK = re.compile(
     r"connection broken|Failed to establish a new connection|NewConnectionError|NameResolutionError|Max retries "
-    r"exceeded|timed out|ProxyError|SSLError|ConnectionResetError|IncompleteRead|Could not fetch URL|"
+    r"exceeded|timed out|ProxyError|SSLError|ConnectionResetError|IncompleteRead|"
     r"Network is unreachable|Connection refused|HTTP error|ProtocolError|RemoteDisconnected",
     re.IGNORECASE,
 )
@@ -77,7 +78,8 @@ def fetch(
     # A local version (+cpu) that is there as well must not be taken for the plain one.
     wanted.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", "utf-8")
     arguments = [
-        *("download", "--quiet", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
+        # Only so does it say that an index could not be reached, where it does not try it again.
+        *("download", "--verbose", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
         # What pip keeps for the next time would lie there after the part was removed.
         *("--no-cache-dir", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
         *("--requirement", str(wanted), "--dest", str(got)),
@@ -94,7 +96,7 @@ def fetch(
     status = _run(arguments, log, temporary, look, stopped)
     if status != 0:
         said = _tail(log)
-        _logger.warning("pip did not get %s: %s", wheel.title, said)
+        _logger.warning("pip did not get %s: %s", wheel.title, said[-_MOST_LOGGED:])
         raise trouble(wheel, status, said, into, came_bytes)
     path = _only_file(got)
     if path is None or path.stat().st_size != wheel.size_bytes or _sum(path) != wheel.sha256:
