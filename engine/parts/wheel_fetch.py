@@ -79,7 +79,7 @@ def fetch(
     wanted.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", "utf-8")
     arguments = [
         # Only so does it say that an index could not be reached, where it does not try it again.
-        *("download", "--verbose", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
+        *("download", "-vv", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
         # What pip keeps for the next time would lie there after the part was removed.
         *("--no-cache-dir", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
         *("--requirement", str(wanted), "--dest", str(got)),
