@@ -70,6 +70,8 @@ CHECKING_TOOLS = {
     "desktop-file-validate": "desktop-file-utils",
     "lintian": "lintian",
     "makensis": "nsis",
+    "shellcheck": "shellcheck",
+    "wine": "wine",
     "xdotool": "xdotool",
 }
 VULKAN_FILES = {

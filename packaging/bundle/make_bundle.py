@@ -185,7 +185,8 @@ def _add_licences(libraries: Path) -> None:
 
 def _try() -> None:
     """Start it once: a bundle that does not start is not handed on."""
-    name = "seamount.exe" if os.name == "nt" else "seamount"
+    # On Windows the other one has no standard output.
+    name = "seamount-cli.exe" if os.name == "nt" else "seamount"
     done = subprocess.run([str(BUNDLE / name), "--version"], capture_output=True, text=True)
     if done.returncode or not done.stdout.startswith("seamount "):
         raise BundleError(f"{done.stderr.strip()[-800:]}\nthe bundle does not start (see above)")

@@ -34,10 +34,8 @@ def wanted(place: str) -> bool:
         return False  # the window speaks for itself; it has no QML
     if "plugins" in path.parts:
         return name.removeprefix("lib").partition(".")[0] in PLUGINS.get(folder, ())
-    if (
-        name.startswith(("libQt6", "Qt6", "libpyside6", "pyside6"))
-        or (name.startswith("Qt")
-        and folder == "lib")
+    if name.startswith(("libQt6", "Qt6", "libpyside6", "pyside6")) or (
+        name.startswith("Qt") and folder == "lib"
     ):
         return _library_wanted(name)
     if name.startswith("Qt") and path.suffix in (".so", ".pyd"):
