@@ -141,9 +141,12 @@ def owner(library: Path) -> str:
 
 
 def _python() -> Licence:
-    path = Path(sysconfig.get_path("stdlib")) / "LICENSE.txt"
-    if not path.exists():  # Debian's Python
-        path = Path(f"/usr/share/doc/python{sysconfig.get_python_version()}/copyright")
+    places = (
+        Path(sysconfig.get_path("stdlib")) / "LICENSE.txt",
+        Path(sys.base_prefix) / "LICENSE.txt",  # on Windows
+        Path(f"/usr/share/doc/python{sysconfig.get_python_version()}/copyright"),  # Debian's Python
+    )
+    path = next((each for each in places if each.exists()), places[0])
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:

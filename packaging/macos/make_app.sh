@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes build/bundle/Seamount.app and dist/seamount-VERSION-arm64.dmg, on a Mac with Apple's command line tools and
-# Python 3.11 or newer.
+# Python 3.11 or newer. SEAMOUNT_LICENCE_TEXTS names a folder with the texts Apache-2.0, GPL-3 and LGPL-3 (no suffix).
 #
 #   packaging/macos/make_app.sh
 #       signed for this Mac only ("ad hoc"): elsewhere the first start needs a right click and Open
@@ -22,6 +22,9 @@ done
 if [ -n "${SEAMOUNT_NOTARY_PROFILE:-}" ] && [ -z "${SEAMOUNT_SIGN_AS:-}" ]; then
     fail "what is not signed cannot be notarised; set SEAMOUNT_SIGN_AS too"
 fi
+if [ ! -d "${SEAMOUNT_LICENCE_TEXTS:-}" ]; then
+    fail "the licence texts Apache-2.0, GPL-3 and LGPL-3 are needed; name a folder with them in SEAMOUNT_LICENCE_TEXTS"
+fi
 
 # Everything that is compiled here runs on the oldest macOS that Info.plist names.
 MACOSX_DEPLOYMENT_TARGET=$(/usr/libexec/PlistBuddy -c 'Print :LSMinimumSystemVersion' packaging/macos/Info.plist)
@@ -29,9 +32,8 @@ export MACOSX_DEPLOYMENT_TARGET
 
 "${PYTHON:-python3}" packaging/environment.py dist
 python=.venv-bundle/bin/python
-SEAMOUNT_LLAMA_LIBRARIES=$("$python" packaging/llama_elsewhere.py)
 SEAMOUNT_ICON=$PWD/build/macos/seamount.icns
-export SEAMOUNT_LLAMA_LIBRARIES SEAMOUNT_ICON
+export SEAMOUNT_ICON
 "$python" packaging/program_icon.py "$SEAMOUNT_ICON"
 bundle=$("$python" packaging/bundle/make_bundle.py)
 app=$(dirname "$bundle")/Seamount.app

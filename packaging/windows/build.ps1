@@ -1,6 +1,6 @@
 # Makes dist\seamount-VERSION-setup.exe, on a 64-bit Windows 10 or newer with
 #   Python 3.11 (the launcher, py), Visual Studio's build tools for C++, NSIS 3.08 or newer, and, for graphics cards,
-#   the Vulkan SDK.
+#   the Vulkan SDK. SEAMOUNT_LICENCE_TEXTS names a folder with the texts Apache-2.0, GPL-3 and LGPL-3 (no suffix).
 # To be run in the "x64 Native Tools Command Prompt":
 #
 #   powershell -ExecutionPolicy Bypass -File packaging\windows\build.ps1 [-SignAs THUMBPRINT]
@@ -42,6 +42,10 @@ if (-not (Get-Command makensis -ErrorAction SilentlyContinue)) {
 }
 if ($SignAs -and -not (Get-Command signtool -ErrorAction SilentlyContinue)) {
     Stop-Build "signtool is not on the path; it comes with the Windows SDK"
+}
+if (-not ($env:SEAMOUNT_LICENCE_TEXTS -and (Test-Path $env:SEAMOUNT_LICENCE_TEXTS))) {
+    Stop-Build ("the licence texts Apache-2.0, GPL-3 and LGPL-3 are needed; name a folder with them in " +
+        "SEAMOUNT_LICENCE_TEXTS")
 }
 
 function Add-Signature([string[]]$Files) {
