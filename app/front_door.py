@@ -125,7 +125,7 @@ class FrontDoor(QObject):
         before, self._before_us = self._before_us, None
         if before is not None:
             before.deleteLater()
-        QTimer.singleShot(0, self, self.open)
+        QTimer.singleShot(0, self, lambda: self.open())
 
     def _listen(self, name: str) -> None:
         server = QLocalServer(self)

@@ -11,7 +11,6 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from engine.errors import BadRequest
 
@@ -128,6 +127,9 @@ def _file(text: str, folder: Path | None) -> ModelFile:
 
 def _path_of(address: str) -> str:
     """The path that a file: address names. Raises BadRequest for another machine's."""
+    # Imported here: it brings all of HTTP, which a window that is starting does not wait for.
+    from urllib.request import url2pathname
+
     try:
         parts = urlsplit(address)
         host = parts.netloc.lower()

@@ -112,6 +112,7 @@ class GetDialog(QDialog):
             label.setProperty("danger", True)
             label.hide()
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self._cancel_button = buttons.button(QDialogButtonBox.StandardButton.Cancel)
         self.get_button = buttons.addButton("Get it", QDialogButtonBox.ButtonRole.AcceptRole)
         self.get_button.setDefault(True)
         buttons.accepted.connect(self._start)
@@ -189,6 +190,13 @@ class GetDialog(QDialog):
         self._result_room = self._measure(str(Path(path).parent))
         self.target.set_words(path)
         self._update()
+
+    def be_unasked_for(self) -> None:
+        """A link opened it, perhaps while somebody was typing: Return cancels."""
+        self.get_button.setDefault(False)
+        self.get_button.setAutoDefault(False)
+        self._cancel_button.setDefault(True)
+        self._cancel_button.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def refuse(self, sentence: str) -> None:
         """It could not be begun: say why, keep what was chosen."""

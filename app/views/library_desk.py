@@ -24,6 +24,7 @@ from engine.protocol_jobs import Job, MoveRequest, StartJob, VerifyRequest
 from engine.protocol_library import HubState, LibraryItem, Lookup, Offer, Removed
 
 if TYPE_CHECKING:
+    from app.views.get_dialog import GetDialog
     from app.views.library_page import LibraryPage
     from app.views.notice import NoticeBar
 
@@ -170,7 +171,7 @@ class LibraryDesk(QObject):
             linked, self._link = self._link, ""
             is_one = not answer.problem and len(answer.choices) < 2
             if linked == what == page.field.text().strip() and is_one:
-                self.get_model(answer.offer)
+                self.get_linked(answer.offer)
 
         def failed(error: ErrorBody) -> None:
             page.refuse_lookup(error.text)
@@ -186,8 +187,15 @@ class LibraryDesk(QObject):
         self._link = what
         page.look_button.click()
 
+    def get_linked(self, offer: Offer) -> None:
+        """The form of a download that a link asks for, which a key that was meant for something else does not begin."""
+        self._show_form(offer).be_unasked_for()
+
     def get_model(self, offer: Offer) -> None:
         """The form of a download; then the page, where it is seen to run."""
+        self._show_form(offer)
+
+    def _show_form(self, offer: Offer) -> "GetDialog":
         from app.views.get_dialog import GetDialog
 
         library = self._shelf.library
@@ -195,6 +203,7 @@ class LibraryDesk(QObject):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.started.connect(partial(self._start, dialog=dialog))
         dialog.open()
+        return dialog
 
     def convert_checkpoint(self, source: str = "") -> None:
         """The form of a conversion, of a folder where it is known; then the page."""

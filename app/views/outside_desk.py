@@ -93,7 +93,7 @@ class OutsideDesk(QObject):
         offer = next((each for each in library.offers if each.name == link.name), None)
         if offer is not None:
             if not self._has_question():
-                self._library.get_model(offer)
+                self._library.get_linked(offer)
             return
         self._notices.tell(
             NOTICE,
@@ -117,6 +117,7 @@ class OutsideDesk(QObject):
             f"To see what it is and how large, {place} has to be asked. Nothing is downloaded before you have seen "
             "that and agreed once more.",
             "Look it up",
+            True,
             lambda: self._when_ready(lambda: self._library.look_up_link(link.text)),
         )
 
@@ -130,10 +131,14 @@ class OutsideDesk(QObject):
             f"Use the model {path.name}?",
             f"{size}. It is added to the Library where it lies and is loaded; nothing is copied.",
             "Add and use",
+            False,
             lambda: self._use_file(str(path)),
         )
 
-    def _ask(self, title: str, question: str, meaning: str, yes: str, then: Callable[[], None]) -> None:
+    def _ask(
+        self, title: str, question: str, meaning: str, yes: str, unasked: bool, then: Callable[[], None]
+    ) -> None:
+        """`unasked`: it may come while somebody is typing, so Return leaves all as it is."""
         if self._has_question():
             return
         box = QMessageBox(self._window)
@@ -145,7 +150,7 @@ class OutsideDesk(QObject):
         box.setInformativeText(breakable(meaning))
         agree = box.addButton(yes, QMessageBox.ButtonRole.AcceptRole)
         refuse = box.addButton(QMessageBox.StandardButton.Cancel)
-        box.setDefaultButton(agree)
+        box.setDefaultButton(refuse if unasked else agree)
         box.setEscapeButton(refuse)
         agree.clicked.connect(then)
         box.open()

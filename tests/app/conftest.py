@@ -152,6 +152,7 @@ class FakeEngine:
             "licences": [{"name": "first", "version": "1.0", "licence": "MIT"},
                          {"name": "second", "version": "2.0", "licence": "LGPL-3.0-only"}],
         }  # fmt: skip
+        self.licence_text: Callable[[int], str] = lambda place: f"Text {place}"
         self.updates: dict[str, Any] = {"asks": False}
         self.listeners: list[queue.Queue[bytes | None]] = []
         self.tools: dict[str, list[Any]] = {}
@@ -456,9 +457,8 @@ class _Handler(BaseHTTPRequestHandler):
             case ("GET", "about"):
                 self._send(200, engine.about)
             case ("GET", "about", "licences", place):
-                self._send(
-                    200, {"name": engine.about["licences"][int(place)]["name"], "text": f"Text {place}"}
-                )
+                name = engine.about["licences"][int(place)]["name"]
+                self._send(200, {"name": name, "text": engine.licence_text(int(place))})
             case ("GET", "updates"):
                 self._send(200, engine.updates)
             case ("GET", "settings"):

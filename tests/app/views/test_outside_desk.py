@@ -74,6 +74,11 @@ def test_a_link_to_a_model_of_the_library_opens_its_form_and_asks_for_nothing(
     window.open_outside("seamount://get/flash-0731")
     dialog = get_dialog(window, qtbot)
     assert dialog.title.text() == "Flash"
+    qtbot.keyClick(dialog, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: not window.findChildren(GetDialog))
+    assert changes(fake_engine) == [], "a key that was meant for the composer begins nothing"
+    window.open_outside("seamount://get/flash-0731")
+    dialog = get_dialog(window, qtbot)
     assert changes(fake_engine) == []
     dialog.get_button.click()
     qtbot.waitUntil(lambda: bool(fake_engine.asked("POST", "/api/jobs")))
@@ -114,9 +119,14 @@ def test_the_hub_is_asked_of_a_repository_only_after_a_click(
     assert fake_engine.asked("POST", "/api/jobs") == []
 
 
-def test_refused_it_stays_unasked(window: MainWindow, qtbot: QtBot, fake_engine: Any) -> None:
+@pytest.mark.parametrize("how", ["click", "Return", "Escape"])
+def test_refused_it_stays_unasked(window: MainWindow, qtbot: QtBot, fake_engine: Any, how: str) -> None:
     window.open_outside("seamount://get/owner/Name")
-    press(question(window, qtbot), "Cancel", qtbot)
+    box = question(window, qtbot)
+    if how == "click":
+        press(box, "Cancel", qtbot)
+    else:
+        qtbot.keyClick(box, Qt.Key.Key_Return if how == "Return" else Qt.Key.Key_Escape)
     qtbot.waitUntil(lambda: QApplication.activeModalWidget() is None)
     assert changes(fake_engine) == [] and window.notices.sentences() == []
 
