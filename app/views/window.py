@@ -47,7 +47,6 @@ from app.views.sidebar import WIDTH_PX, Sidebar
 from app.views.status_line import StatusLine
 from app.views.transcript import TranscriptView
 from app.window_state import WindowState
-from engine.outside_request import SCHEME
 from engine.paths import DataFolder
 
 if TYPE_CHECKING:
@@ -449,6 +448,8 @@ def _model_files(event: QDropEvent) -> list[str]:
 
 
 def _model_link(event: QDropEvent) -> str:
+    from engine.outside_request import SCHEME
+
     urls = event.mimeData().urls()
     dropped = urls[0].toString() if urls else event.mimeData().text().strip()
     return dropped if dropped.lower().startswith(f"{SCHEME}:") else ""
