@@ -18,7 +18,7 @@ import pytest
 from engine.errors import Conflict, NotFound
 from engine.library.jobs.job_folder import JobFolder
 from engine.library.jobs.job_plan import JobPlan, plan_of
-from engine.library.jobs.jobs import Jobs
+from engine.library.jobs.jobs import Jobs, running_titles
 from engine.protocol_jobs import ConvertRequest, FetchRequest, Job, JobProgress, VerifyRequest
 from tests.convert.conversions import checkpoint
 
@@ -159,6 +159,7 @@ def test_another_engine_finds_it_running_and_sees_its_end(
     job = new_jobs().start(asking(large, tmp_path / "m.gguf"))
     later = new_jobs()
     assert later.get(job.id).state == "running"
+    assert running_titles(tmp_path / "jobs") == [later.get(job.id).title], "also for who has no engine"
     wait(later, job.id, is_state("done"))
 
 
