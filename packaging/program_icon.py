@@ -2,10 +2,12 @@
 
     python packaging/program_icon.py seamount.ico
     python packaging/program_icon.py seamount.icns
+    python packaging/program_icon.py seamount.bmp      what stands beside the last page of Windows' installer
 
 Owns: the sizes that those systems ask for, and the two containers: Windows' .ico (a bitmap each up to 128 pixels,
 PNG at 256, as its shell and the tools that put icons into programs expect) and Apple's .icns (PNG only, the types
-that macOS 10.7 and later read). Qt draws the sizes; its own writers put one size only into a file.
+that macOS 10.7 and later read). Also the one picture that NSIS shows beside a page. Qt draws the sizes; its own
+writers put one size only into a file.
 """
 
 import struct
@@ -29,7 +31,11 @@ ICNS_TYPES = {
     b"ic10": 1024,
 }
 """Type of an entry → pixels of its side; those from ic11 on are for screens of twice the density."""
+SIDE_SIZE = (328, 628)
+"""Of the installer's picture: twice what NSIS asks for, for screens of a high density."""
 _LARGEST_BITMAP = 128
+_SEA = ("#4FB3C6", "#124E5B")
+"""From the surface down, as in the picture."""
 
 
 def drawn(size: int) -> Any:
@@ -48,13 +54,34 @@ def drawn(size: int) -> Any:
 
 def png(image: Any) -> bytes:
     """A QImage as a PNG file."""
+    return _file(image, "PNG")
+
+
+def installer_side() -> bytes:
+    """The installer's picture as a .bmp file: the sea, and the program's picture in it."""
+    from PySide6.QtGui import QColor, QImage, QLinearGradient, QPainter
+
+    width, height = SIDE_SIZE
+    image = QImage(width, height, QImage.Format.Format_RGB888)  # NSIS reads no transparent ones
+    painter = QPainter(image)
+    sea = QLinearGradient(0, 0, 0, height)
+    for place, colour in enumerate(_SEA):
+        sea.setColorAt(place, QColor(colour))
+    painter.fillRect(image.rect(), sea)
+    side = width // 2
+    painter.drawImage((width - side) // 2, (width - side) // 2, drawn(side))
+    painter.end()
+    return _file(image, "BMP")
+
+
+def _file(image: Any, kind: str) -> bytes:
     from PySide6.QtCore import QBuffer, QByteArray, QIODevice
 
     data = QByteArray()
     buffer = QBuffer(data)
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    if not image.save(buffer, "PNG"):
-        raise RuntimeError("the icon cannot be made, because this Qt writes no PNG; install PySide6 anew")
+    if not image.save(buffer, kind):
+        raise RuntimeError(f"the icon cannot be made, because this Qt writes no {kind}; install PySide6 anew")
     return bytes(data.data())
 
 
@@ -101,7 +128,7 @@ def macos_icon() -> bytes:
 
 def main() -> int:
     """The command line; returns the exit status."""
-    formats = {".ico": windows_icon, ".icns": macos_icon}
+    formats = {".ico": windows_icon, ".icns": macos_icon, ".bmp": installer_side}
     if len(sys.argv) != 2 or Path(sys.argv[1]).suffix not in formats:
         print(__doc__)
         return 2

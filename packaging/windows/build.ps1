@@ -57,14 +57,16 @@ function Add-Signature([string[]]$Files) {
 $env:PYTHONUTF8 = "1"
 Invoke-Program "py" @("-3.11", "packaging\environment.py", "dist")
 $python = ".venv-bundle\Scripts\python.exe"
-$env:SEAMOUNT_ICON = Join-Path (Get-Location) "build\windows\seamount.ico"
+$pictures = Join-Path (Get-Location) "build\windows"
+$env:SEAMOUNT_ICON = "$pictures\seamount.ico"
 Invoke-Program $python @("packaging\program_icon.py", $env:SEAMOUNT_ICON)
+Invoke-Program $python @("packaging\program_icon.py", "$pictures\seamount.bmp")
 $bundle = @(Invoke-Program $python @("packaging\bundle\make_bundle.py"))[-1]
 Add-Signature @("$bundle\seamount.exe", "$bundle\seamount-cli.exe")
 
 $answer = @(Invoke-Program "$bundle\seamount-cli.exe" @("--version"))[-1]
 $installer = "dist\seamount-$($answer -replace '^seamount ', '')-setup.exe"
-Invoke-Program $python @("packaging\windows\make_installer.py", $bundle, $env:SEAMOUNT_ICON, $installer)
+Invoke-Program $python @("packaging\windows\make_installer.py", $bundle, $pictures, $installer)
 Add-Signature @($installer)
 
 $sum = (Get-FileHash -Algorithm SHA256 $installer).Hash.ToLower()

@@ -1,10 +1,11 @@
 """Makes the installer for Windows from a bundle.
 
-    python packaging/windows/make_installer.py BUNDLE ICON OUTPUT [--target amd64-unicode]
+    python packaging/windows/make_installer.py BUNDLE PICTURES OUTPUT [--target amd64-unicode]
 
-BUNDLE is the folder that PyInstaller made, ICON the program's .ico file, OUTPUT the installer to write. NSIS's own
-program, makensis, does the work by seamount.nsi; it runs on Windows and on Linux. `--target` chooses another stub
-than the 32-bit one, which starts on every Windows; Debian's nsis has `amd64-unicode`.
+BUNDLE is the folder that PyInstaller made, PICTURES one with what packaging/program_icon.py made, seamount.ico and
+seamount.bmp, OUTPUT the installer to write. NSIS's own program, makensis, does the work by seamount.nsi; it runs on
+Windows and on Linux. `--target` chooses another stub than the 32-bit one, which starts on every Windows; Debian's
+nsis has `amd64-unicode`.
 
 Owns: the two lists of files that the script includes, one to install and one to remove, and the numbers it is told.
 Does not know what is in a bundle beyond the two programs that start it. Uses the standard library only.
@@ -111,7 +112,7 @@ def remove_list(files: list[Path]) -> str:
 
 
 def make_installer(
-    bundle: Path, icon: Path, output: Path, *, version: str | None = None, target: str | None = None
+    bundle: Path, pictures: Path, output: Path, *, version: str | None = None, target: str | None = None
 ) -> None:
     """Write `output`. Raises InstallerError."""
     makensis = shutil.which("makensis")
@@ -132,8 +133,8 @@ def make_installer(
         told = {
             "VERSION": version,
             "VERSION_NUMBERS": version_numbers(version),
-            "ICON": icon.resolve(),
-            "LICENSE_FILE": ROOT / "LICENSE",
+            "ICON": pictures.resolve() / "seamount.ico",
+            "PICTURE": pictures.resolve() / "seamount.bmp",
             "LISTS": lists,
             "SIZE_KIB": disk_kib(bundle, files),
             "OUTPUT": output,
@@ -150,12 +151,12 @@ def main() -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Makes the installer for Windows from a bundle.")
     parser.add_argument("bundle", type=Path, help="the folder that PyInstaller made")
-    parser.add_argument("icon", type=Path, help="the program's .ico file")
+    parser.add_argument("pictures", type=Path, help="the folder with seamount.ico and seamount.bmp")
     parser.add_argument("output", type=Path, help="the installer to write")
     parser.add_argument("--target", help="another stub than NSIS's usual one, amd64-unicode for one")
     options = parser.parse_args()
     try:
-        make_installer(options.bundle, options.icon, options.output, target=options.target)
+        make_installer(options.bundle, options.pictures, options.output, target=options.target)
     except (InstallerError, OSError) as error:
         print(f"seamount installer: {error}", file=sys.stderr)
         return 1

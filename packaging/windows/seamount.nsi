@@ -1,6 +1,6 @@
 ; The installer for Windows, compiled by make_installer.py, which defines:
 ;   VERSION       the project's version            VERSION_NUMBERS  the same as four numbers
-;   ICON          the program's .ico file          LICENSE_FILE     the licence's text
+;   ICON          the program's .ico file          PICTURE          what stands beside the last page, a .bmp file
 ;   LISTS         a folder with install.nsh and remove.nsh, every file and folder of the bundle by name
 ;   SIZE_KIB      what the bundle takes on a disk  OUTPUT           the installer that is written
 ;
@@ -57,10 +57,11 @@ Var reason
 !define MUI_UNICON "${ICON}"
 !define MUI_ABORTWARNING
 !define MUI_FINISHPAGE_RUN "$INSTDIR\seamount.exe"
-!define MUI_UNCONFIRMPAGE_TEXT_TOP "Seamount will be removed from the folder below. Your conversations, settings \
-and models stay in $data. To remove those too, cancel, run $\"$INSTDIR\seamount-cli.exe$\" doctor --forget, and \
-come back."
-!insertmacro MUI_PAGE_LICENSE "${LICENSE_FILE}"
+!define MUI_WELCOMEFINISHPAGE_BITMAP "${PICTURE}"
+!define MUI_FINISHPAGE_TEXT "It is in your Start menu. $\"$INSTDIR\seamount-cli.exe$\" is the same in a terminal."
+!define MUI_UNCONFIRMPAGE_TEXT_TOP "Your conversations, settings and models stay in $data. To remove those too, \
+cancel, run seamount-cli.exe doctor --forget in the folder below, and come back."
+; No licence to agree to: MIT's asks nothing of who uses the program. It is in the About box, with all others.
 !insertmacro MUI_PAGE_DIRECTORY
 !insertmacro MUI_PAGE_INSTFILES
 !insertmacro MUI_PAGE_FINISH

@@ -90,7 +90,17 @@ def test_the_command_writes_what_its_name_says(program_icon: Any, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert output.read_bytes() == program_icon.windows_icon()
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path / "icon.bmp")], capture_output=True, text=True
+        [sys.executable, str(SCRIPT), str(tmp_path / "icon.gif")], capture_output=True, text=True
     )
     assert done.returncode == 2
     assert "seamount.icns" in done.stdout
+
+
+def test_the_installers_picture_is_the_sea_with_the_icon_in_it(program_icon: Any) -> None:
+    (image,) = pictures(program_icon.installer_side(), "bmp")
+    assert (image.width(), image.height()) == program_icon.SIDE_SIZE
+    assert not image.hasAlphaChannel() or image.pixelColor(0, 0).alpha() == 255
+    surface, ground = image.pixelColor(0, 0), image.pixelColor(0, image.height() - 1)
+    assert surface.lightness() > ground.lightness()
+    middle = image.width() // 2
+    assert image.pixelColor(middle, middle) == program_icon.drawn(middle).pixelColor(middle // 2, middle // 2)

@@ -157,14 +157,19 @@ def test_without_makensis_it_is_said(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(make_installer.InstallerError, match="makensis is not on the path; install NSIS"):
-        make_installer.make_installer(tmp_path, tmp_path / "i.ico", tmp_path / "out.exe")
+        make_installer.make_installer(tmp_path, tmp_path / "pictures", tmp_path / "out.exe")
 
 
-def icon(path: Path) -> Path:
-    """One white pixel, 32 bits."""
+def pictures(folder: Path) -> Path:
+    """One pixel each, 32 bits in the icon, 24 in the bitmap."""
+    folder.mkdir(parents=True)
     pixel = struct.pack("<IiiHHIIiiII", 40, 1, 2, 1, 32, 0, 8, 0, 0, 0, 0) + b"\xff\xff\xff\xff" + bytes(4)
-    path.write_bytes(struct.pack("<HHHBBBBHHII", 0, 1, 1, 1, 1, 0, 0, 1, 32, len(pixel), 22) + pixel)
-    return path
+    (folder / "seamount.ico").write_bytes(
+        struct.pack("<HHHBBBBHHII", 0, 1, 1, 1, 1, 0, 0, 1, 32, len(pixel), 22) + pixel
+    )
+    pixel = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0) + bytes(4)
+    (folder / "seamount.bmp").write_bytes(struct.pack("<2sIHHI", b"BM", 14 + len(pixel), 0, 0, 54) + pixel)
+    return folder
 
 
 @needs_nsis
@@ -172,7 +177,7 @@ def icon(path: Path) -> Path:
 def test_it_compiles_for_the_stub_that_every_windows_starts(make_installer: Any, tmp_path: Path) -> None:
     output = tmp_path / "new folder" / "seamount-setup.exe"
     made = bundle(tmp_path / "made", "_internal/größe.txt")
-    make_installer.make_installer(made, icon(tmp_path / "i.ico"), output)
+    make_installer.make_installer(made, pictures(tmp_path / "pictures"), output)
     content = output.read_bytes()
     (header,) = struct.unpack_from("<I", content, 0x3C)
     assert content[header : header + 4] == b"PE\0\0"
@@ -183,9 +188,9 @@ def test_it_compiles_for_the_stub_that_every_windows_starts(make_installer: Any,
 @pytest.mark.slow
 def test_a_failure_of_makensis_is_told_and_leaves_nothing(make_installer: Any, tmp_path: Path) -> None:
     output = tmp_path / "seamount-setup.exe"
-    (tmp_path / "i.ico").write_bytes(b"no icon")
+    (pictures(tmp_path / "pictures") / "seamount.ico").write_bytes(b"no icon")
     with pytest.raises(make_installer.InstallerError, match="makensis failed"):
-        make_installer.make_installer(bundle(tmp_path / "made"), tmp_path / "i.ico", output)
+        make_installer.make_installer(bundle(tmp_path / "made"), tmp_path / "pictures", output)
     assert not output.exists()
 
 
@@ -302,7 +307,7 @@ def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
 def setups(make_installer: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Installers of two versions, and of one that takes more than any disk here has."""
     folder = tmp_path_factory.mktemp("setups")
-    picture = icon(folder / "i.ico")
+    shown = pictures(folder / "pictures")
     made: dict[str, Path] = {}
     for version, files in {
         "0.1.0": ["_internal/kept.dll", "_internal/old only/gone.dll"],
@@ -314,11 +319,11 @@ def setups(make_installer: Any, tmp_path_factory: pytest.TempPathFactory) -> dic
             script.write_text(STUB.format(output=content / f"{name}.exe", mark=f"{name} {version}"))
             subprocess.run(["makensis", "-V1", str(script)], check=True, timeout=PATIENCE_S)
         made[version] = folder / f"seamount-{version}.exe"
-        make_installer.make_installer(content, picture, made[version], version=version, target=TARGET)
+        make_installer.make_installer(content, shown, made[version], version=version, target=TARGET)
     huge = loaded()
     huge.disk_kib = lambda *_: 2**31 - 1
     made["huge"] = folder / "seamount-huge.exe"
-    huge.make_installer(folder / "0.1.0", picture, made["huge"], version="0.1.0", target=TARGET)
+    huge.make_installer(folder / "0.1.0", shown, made["huge"], version="0.1.0", target=TARGET)
     return made
 
 
