@@ -36,6 +36,8 @@ HELD_BY_ANOTHER = 3
 """Exit status of `seamount serve` when another engine holds the data folder."""
 NOT_BACKED_UP = 6
 """The same, when the backup before a newer version's first start cannot be made."""
+CAN_GO_BACK = 7
+"""The same, when a newer version used the folder and what was there before that can be put back."""
 
 
 class EngineState(Enum):
@@ -67,11 +69,19 @@ class Child(Protocol):
     def kill(self) -> None: ...
 
 
+class Restoring(Protocol):
+    """What is needed of `engine.launch.PuttingBack`."""
+
+    def poll(self) -> int | None: ...
+    def failure(self) -> str: ...
+
+
 class Launcher(Protocol):
     """How engines are found and started: `engine.launch`, or a fake."""
 
     def running(self, folder: DataFolder) -> Address | None: ...
     def start(self, folder: DataFolder, *, without_backup: bool = False) -> Child: ...
+    def put_back(self, folder: DataFolder) -> Restoring: ...
     def long_work(self, folder: DataFolder) -> str | None: ...
 
 
@@ -92,6 +102,12 @@ class RealLauncher:
         folder.create()
         arguments = ("--without-backup",) if without_backup else ()
         return EngineProcess.start(folder, linger_s=LINGER_S, arguments=arguments)
+
+    def put_back(self, folder: DataFolder) -> Restoring:
+        """Begin to put back what was there before a newer version's first start."""
+        from engine.launch import PuttingBack
+
+        return PuttingBack.start(folder)
 
     def long_work(self, folder: DataFolder) -> str | None:
         """What an engine that starts, or a command, does with `folder` so long, half a sentence; None: nothing."""
@@ -147,6 +163,8 @@ class EngineWatch(QObject):
         """When engines that died were replaced, of late."""
         self.lacks_backup = False
         """It stopped because the backup before this version's first start cannot be made; `start` can leave it out."""
+        self.can_go_back = False
+        """It stopped because a newer version used the folder; `put_back` undoes that."""
         self._without_backup = False
         self.answering: Callable[[], bool] = lambda: False
         """Set by the window: whether an answer is being written in it."""
@@ -165,7 +183,7 @@ class EngineWatch(QObject):
 
     def _find_or_start(self) -> None:
         self._stop_waiting()
-        self.lacks_backup = False
+        self.lacks_backup = self.can_go_back = False
         self._set(EngineState.LOOKING)
         try:
             address = self._launcher.running(self._folder)
@@ -205,6 +223,34 @@ class EngineWatch(QObject):
             self._let_go()
             self.start()
 
+    def other_way_out(self) -> tuple[str, Callable[[], None] | None]:
+        """What can be done besides starting it again, as a button says it, where its end leaves a choice; else ""."""
+        if self.lacks_backup:
+            return "Start without a backup", lambda: self.start(without_backup=True)
+        if self.can_go_back:
+            return "Put back what was there before", lambda: self.put_back()
+        return "", None
+
+    def put_back(self) -> None:
+        """Put back what was there before a newer version's first start, then start an engine on it."""
+        try:
+            restoring = self._launcher.put_back(self._folder)
+        except SeamountError as error:
+            self._stop(error.text)
+            return
+        self._set(EngineState.STARTING)
+
+        def look() -> None:
+            status = restoring.poll()
+            if status is None:
+                self._is_at_work()
+            elif status == 0:
+                self.start()
+            else:
+                self._stop(restoring.failure())
+
+        self._wait(look)
+
     def close(self) -> None:
         """Give up the lease: the engine leaves by itself when no other window holds it."""
         self._stop_waiting()
@@ -236,7 +282,7 @@ class EngineWatch(QObject):
             self._child = None
             self._wait(self._look_for_other)
         elif status is not None:
-            self.lacks_backup = status == NOT_BACKED_UP
+            self.lacks_backup, self.can_go_back = status == NOT_BACKED_UP, status == CAN_GO_BACK
             self._stop(child.failure())
         elif (address := child.address()) is not None:
             self._attach(address)

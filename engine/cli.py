@@ -13,9 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from engine import parts_arguments, storage_arguments
-from engine.errors import BadRequest, DataFolderError, EngineRunning, PortTaken, SeamountError
-from engine.launch import EXIT_DATA_FOLDER, EXIT_OTHER, EXIT_PORT, EXIT_RUNNING
+from engine import encoding_arguments, outside_command, parts_arguments, storage_arguments
+from engine.errors import (
+    BadRequest,
+    DataFolderError,
+    EngineRunning,
+    NewerData,
+    NotBackedUp,
+    PortTaken,
+    SeamountError,
+)
+from engine.launch import (
+    EXIT_CAN_GO_BACK,
+    EXIT_DATA_FOLDER,
+    EXIT_NOT_BACKED_UP,
+    EXIT_OTHER,
+    EXIT_PORT,
+    EXIT_RUNNING,
+)
 from engine.paths import DataFolder, data_folder
 
 _CONVERSION = ("convert", "verify")
@@ -437,6 +452,8 @@ def _seconds(text: str) -> float:
 def _status(error: SeamountError) -> int:
     if isinstance(error, EngineRunning):
         return EXIT_RUNNING
+    if isinstance(error, NewerData) and error.can_go_back:
+        return EXIT_CAN_GO_BACK
     if isinstance(error, NotBackedUp):
         return EXIT_NOT_BACKED_UP
     if isinstance(error, DataFolderError):

@@ -78,6 +78,19 @@ def refuse_newer(folder: DataFolder) -> None:
         )
 
 
+def restorable(folder: DataFolder) -> Path | None:
+    """The newest backup of data that this version can open, where a newer one has used the folder since; else None."""
+    note, own = read_note(folder), version()
+    if note is None or not is_newer(note.version, own):
+        return None
+    readable = [
+        folder.backups / each.file
+        for each in note.backups
+        if each.of_version is None or not is_newer(each.of_version, own)
+    ]
+    return next((path for path in readable if path.is_file() and not path.is_symlink()), None)
+
+
 def settle(folder: DataFolder, *, without_backup: bool = False) -> Path | None:
     """Make the folder this version's: back up first what an earlier one has left. The backup, where one was made.
 
@@ -179,21 +192,18 @@ def _backup_of(found: Any) -> BackupNote | None:
 
 def _newer(folder: DataFolder, note: VersionNote, own: str) -> NewerData:
     remedy = f"install Seamount {note.version} again"
-    readable = [
-        folder.backups / each.file
-        for each in note.backups
-        if each.of_version is None or not is_newer(each.of_version, own)
-    ]
-    there = next((path for path in readable if path.is_file()), None)
+    there = restorable(folder)
     if there is not None:
         remedy += f", or put back what was there before it with `seamount restore {_quoted(there)}`"
     else:
         remedy += ", or name another data folder with --data"
-    return NewerData(
+    error = NewerData(
         f"Seamount {own} does not open the data in {folder.root}",
         f"Seamount {note.version} used them last, which is newer",
         f"nothing was changed; {remedy}",
     )
+    error.can_go_back = there is not None
+    return error
 
 
 def _quoted(path: Path) -> str:

@@ -300,12 +300,28 @@ def _data_folder(folder: DataFolder) -> Iterator[Finding]:
         yield Finding(error.text, False)
         return
     yield Finding(f"data folder {folder.root}, writable")
+    yield from _versions(folder)
     free_bytes = shutil.disk_usage(folder.root).free
     short = free_bytes < LEAST_DISK_BYTES
     yield Finding(
         f"{size_text(free_bytes)} free on its disk", not short, "free some space there" if short else ""
     )
     yield _store(folder.sessions_db)
+
+
+def _versions(folder: DataFolder) -> Iterator[Finding]:
+    """Which Seamount used the folder last, and what was backed up before a newer one did."""
+    from engine.data_version import backups, read_note, refuse_newer
+
+    note = read_note(folder)
+    if note is not None:
+        kept = backups(folder)
+        said = f"; backed up before newer versions: {', '.join(path.name for path in kept)}" if kept else ""
+        yield Finding(f"Seamount {note.version} used it last{said}")
+    try:
+        refuse_newer(folder)
+    except SeamountError as error:
+        yield Finding(f"{error.what} ({error.why})", False, error.remedy)
 
 
 def _store(path: Path) -> Finding:

@@ -210,10 +210,11 @@ class StoreVersionError(DataFolderError):
 
 
 class NewerData(StoreVersionError):
-    """A newer Seamount used the data folder last."""
+    """A newer Seamount used the data folder last. `can_go_back`: what was there before can be put back."""
 
     code = "newer_data"
     http_status = 507
+    can_go_back = False
 
 
 class NotBackedUp(DataFolderError):

@@ -24,7 +24,7 @@ from engine.protocol import Settings
 from engine.settings import settings_now
 from engine.store.encryption import Encryption
 from engine.store.keys import Keys
-from engine.system_keyring import KeyringUnusableError
+from engine.system_keyring import NONE_HERE, KeyringUnusableError
 
 _BROKEN = r"(\.broken-\d{8}-\d{6}(-\d+)?)?"
 _SQLITE = r"(-journal|-wal|-shm)?"
@@ -34,7 +34,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("optional parts of the program", r"parts"),
     ("what models have read", r"snapshots"),
     ("downloads and conversions, their course", r"jobs"),
-    ("logs", r"logs"),
+    ("what the engine told of its work", r"logs"),
     ("backups before newer versions", r"backups"),
     ("what restores have put aside", r"before-restore-\d{8}-\d{6}(-\d{1,4})?|\.restoring|restore\.json"),
     ("answers that were being written", r"sessions"),
@@ -270,6 +270,8 @@ def _keyring_entries(folder: DataFolder) -> tuple[list[KeyringEntry], str | None
             if keys.is_in_keyring(key_id)
         ]
     except KeyringUnusableError as error:
+        if str(error) == NONE_HERE:
+            return found, None  # so nothing was ever kept in one
         return (
             found,
             f"The keyring could not be asked, because {error}; what it may hold of Seamount's stays.",

@@ -25,7 +25,7 @@ from engine.folder_lock import noted_work
 from engine.paths import DataFolder
 
 LARGEST_LOG_BYTES = 5_000_000
-EXIT_OTHER, EXIT_RUNNING, EXIT_DATA_FOLDER, EXIT_PORT, EXIT_NOT_BACKED_UP = 1, 3, 4, 5, 6
+EXIT_OTHER, EXIT_RUNNING, EXIT_DATA_FOLDER, EXIT_PORT, EXIT_NOT_BACKED_UP, EXIT_CAN_GO_BACK = 1, 3, 4, 5, 6, 7
 """Exit statuses of `seamount serve`, besides 0."""
 
 # An engine is meant to outlive who started it. A Popen that is forgotten while its child runs complains.
@@ -181,6 +181,52 @@ class EngineProcess:
                 return log.read().decode("utf-8", "replace").replace("\r\n", "\n")
         except OSError:
             return ""
+
+
+class PuttingBack:
+    """`seamount restore --previous`, begun from here: what was there before a newer version's first start."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self._said = b""
+
+    @classmethod
+    def start(cls, folder: DataFolder) -> "PuttingBack":
+        """Begin. Raises EngineUnreachable."""
+        try:
+            process = subprocess.Popen(
+                own_program.command("--data", str(folder.root), "restore", "--previous"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=child_environment(),
+                cwd=folder.root,
+                creationflags=CREATION_FLAGS,
+                start_new_session=sys.platform != "win32",
+            )
+        except OSError as error:
+            raise EngineUnreachable(
+                "The backup was not restored",
+                error.strerror or str(error),
+                "close other programs and try again",
+            ) from error
+        return cls(process)
+
+    def poll(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        status, errors = self._process.poll(), self._process.stderr
+        if status is not None and errors is not None and not errors.closed:
+            self._said = errors.read()[-_TAIL_BYTES:]
+            errors.close()
+        return status
+
+    def failure(self) -> str:
+        """Once it has ended: its own last words, or what its exit status means."""
+        status = self.poll()
+        words = _LAST_WORDS.findall(self._said.decode("utf-8", "replace"))
+        if words:
+            return str(words[-1])
+        return f"The backup was not restored: the command ended with status {status}; try again."
 
 
 def _is_locked(folder: DataFolder) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.atomic_file import is_disk_full, write_atomically
+from engine.data_version import restorable
 from engine.errors import BadRequest, Conflict, DataFolderError, DiskFull, NotFound
 from engine.folder_lock import locked, noted
 from engine.housekeeping import bytes_text, counted_text
@@ -116,6 +117,21 @@ def back_up(folder: DataFolder, file: Path, *, with_states: bool) -> int:
     """Write everything to one file; exit status 0."""
     asked = StartStorageTask(kind="backup", path=str(file.absolute()), with_states=with_states)
     return _work(folder, asked)
+
+
+def restore_previous(folder: DataFolder) -> int:
+    """What was there before a newer version's first start, in the place of what that has written since; exit status 0.
+
+    Raises NotFound without such a backup, and what `restore` raises.
+    """
+    file = restorable(folder)
+    if file is None:
+        raise NotFound(
+            "Nothing was restored",
+            f"{folder.backups} holds no backup that was made before a newer Seamount used this folder",
+            "name a backup's file",
+        )
+    return restore(folder, file, only_check=False)
 
 
 def restore(folder: DataFolder, file: Path, *, only_check: bool) -> int:

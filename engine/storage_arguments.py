@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.errors import BadRequest
 from engine.paths import DataFolder
 
 COMMANDS = ("sessions", "backup", "restore")
@@ -47,8 +48,14 @@ def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="also what models have read, so that it is not read again",
     )
     restore = add(COMMANDS[2], help="a backup in the place of what is there, which is kept aside")
-    restore.add_argument("file", metavar="FILE", help="a file that `seamount backup` wrote")
-    restore.add_argument("--check", action="store_true", help="only see whether it is whole")
+    which = restore.add_mutually_exclusive_group(required=True)
+    which.add_argument("file", metavar="FILE", nargs="?", help="a file that `seamount backup` wrote")
+    which.add_argument(
+        "--previous",
+        action="store_true",
+        help="what was there before a newer Seamount's first start (docs/updating.md)",
+    )
+    restore.add_argument("--check", action="store_true", help="only see whether FILE is whole")
 
 
 def _add_encrypt(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -74,6 +81,10 @@ def run(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
 
     if command == "backup":
         return commands.back_up(folder, _path(options.file), with_states=options.with_snapshots)
+    if command == "restore" and options.previous:
+        if options.check:
+            raise BadRequest("Nothing was checked", "--check wants a file's name", "name one")
+        return commands.restore_previous(folder)
     if command == "restore":
         return commands.restore(folder, _path(options.file), only_check=options.check)
     action = options.action

@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as StillRunning
 from typing import Any, Protocol, TypeVar, cast
 
 SERVICE = "seamount"
+NONE_HERE = "this system has no keyring"
 SAFE_BACKENDS = (
     "keyring.backends.SecretService",
     "keyring.backends.libsecret",
@@ -51,7 +52,7 @@ def usable_keyring() -> tuple[KeyringBackend, str]:
             return cast(KeyringBackend, each), str(getattr(each, "name", module)).rpartition(" ")[0] or module
     module = type(backend).__module__
     if module.startswith(("keyring.backends.fail", "keyring.backends.null", "keyring.backends.chainer")):
-        raise KeyringUnusableError("this system has no keyring")
+        raise KeyringUnusableError(NONE_HERE)
     raise KeyringUnusableError(
         f"the keyring that is set up here ({module.partition('.')[0]}) is not the system's own"
     )
@@ -64,7 +65,7 @@ def told(call: "Callable[[], _Answer]") -> _Answer:
     except Exception as error:  # noqa: BLE001 - each backend has errors of its own
         name = type(error).__name__
         reasons = {
-            "NoKeyringError": "this system has no keyring",
+            "NoKeyringError": NONE_HERE,
             "InitError": "the keyring cannot be opened",
             "KeyringLocked": "the keyring stayed locked",
         }

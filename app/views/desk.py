@@ -300,10 +300,10 @@ class Desk(QObject):
     def _tell_stopped(self) -> None:
         """Without an engine: why, again where it was dismissed, since something is asked of it now."""
         if self.watch.state == EngineState.STOPPED and self.parts.notices.notice("engine") is None:
-            second = "Start without a backup" if self.watch.lacks_backup else ""
+            second, do = self.watch.other_way_out()
             self.parts.notices.tell(
                 "engine", self._stopped_sentence, button="Restart", on_button=self.restart_engine,
-                second=second, on_second=lambda: self.watch.start(without_backup=True),
+                second=second, on_second=do,
             )  # fmt: skip
 
     def _session_event(self, session_id: str, change: str) -> None:

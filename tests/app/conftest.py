@@ -670,6 +670,20 @@ class FakeChild:
         self.status = -9
 
 
+class FakeRestoring:
+    """A restore of the launcher's; it has ended with `status`."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.words = "The backup was not restored: why; do."
+
+    def poll(self) -> int | None:
+        return self.status
+
+    def failure(self) -> str:
+        return self.words
+
+
 class FakeLauncher:
     """Finds `engine` when it was started elsewhere; starts children that are `engine`."""
 
@@ -680,6 +694,11 @@ class FakeLauncher:
         self.next_child: Callable[[], FakeChild] = lambda: FakeChild(self.engine)
         self.work: str | None = None
         self.without_backup = False
+        self.restoring: FakeRestoring | None = None
+
+    def put_back(self, folder: DataFolder) -> FakeRestoring:
+        self.restoring = FakeRestoring()
+        return self.restoring
 
     def long_work(self, folder: DataFolder) -> str | None:
         return self.work

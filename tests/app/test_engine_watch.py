@@ -9,7 +9,7 @@ from pytestqt.qtbot import QtBot
 
 from app import engine_watch
 from app.api import EngineApi
-from app.engine_watch import HELD_BY_ANOTHER, NOT_BACKED_UP, EngineState, EngineWatch
+from app.engine_watch import CAN_GO_BACK, HELD_BY_ANOTHER, NOT_BACKED_UP, EngineState, EngineWatch
 from engine.errors import DataFolderError
 from engine.paths import DataFolder
 
@@ -116,11 +116,35 @@ def test_without_the_backup_before_a_newer_version_it_starts_only_when_asked_to(
     usual, launcher.next_child = launcher.next_child, refused
     watched.watch.start()
     watched.wait(qtbot, EngineState.STOPPED)
-    assert watched.watch.lacks_backup and not launcher.without_backup
+    words, do = watched.watch.other_way_out()
+    assert "without a backup" in words and do is not None and not launcher.without_backup
     launcher.next_child = usual
-    watched.watch.start(without_backup=True)
+    do()
     watched.wait(qtbot, EngineState.READY)
-    assert launcher.without_backup and not watched.watch.lacks_backup
+    assert launcher.without_backup and watched.watch.other_way_out() == ("", None)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_was_there_before_a_newer_version_is_put_back_when_asked_for(
+    watched: Watched, qtbot: QtBot, launcher: Any, status: int
+) -> None:
+    def refused() -> Any:
+        child = type(launcher).start.__globals__["FakeChild"](None)
+        child.status = CAN_GO_BACK
+        return child
+
+    usual, launcher.next_child = launcher.next_child, refused
+    watched.watch.start()
+    watched.wait(qtbot, EngineState.STOPPED)
+    words, do = watched.watch.other_way_out()
+    assert "before" in words and do is not None and launcher.restoring is None
+    launcher.next_child = usual
+    do()
+    assert watched.watch.state == EngineState.STARTING
+    launcher.restoring.status = status
+    watched.wait(qtbot, EngineState.STOPPED if status else EngineState.READY)
+    assert watched.sentences[1:] == ([launcher.restoring.words] if status else [])
+    assert bool(watched.watch.other_way_out()[0]) == bool(status), "what failed can be tried again"
 
 
 def test_a_child_that_dies_at_once_is_a_sentence(watched: Watched, qtbot: QtBot, launcher: Any) -> None:

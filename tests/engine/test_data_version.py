@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from engine import data_version
-from engine.data_version import backups, read_note, refuse_newer, settle
+from engine.data_version import backups, read_note, refuse_newer, restorable, settle
 from engine.engine import Engine
-from engine.errors import DataFolderError, NewerData, NotBackedUp, StoreVersionError
+from engine.errors import DataFolderError, NewerData, NotBackedUp, NotFound, StoreVersionError
 from engine.paths import DataFolder
 from engine.session_access import kept_in
+from engine.sessions_command import restore_previous
 from engine.store import backup as backup_module
 from engine.store import restore
 from engine.store.backup import Progress
@@ -155,6 +156,25 @@ def test_the_way_back_to_the_previous_version_and_forth_again(folder: DataFolder
     become("0.2.0")
     again = settle(folder)
     assert again == made, "the newer backup has the place of the older one of that name"
+
+
+def test_the_command_finds_the_backup_by_itself(
+    folder: DataFolder, become: Become, capsys: pytest.CaptureFixture[str]
+) -> None:
+    become("0.1.0")
+    settle(folder)
+    assert restorable(folder) is None
+    with pytest.raises(NotFound, match="no backup that was made before a newer"):
+        restore_previous(folder)
+    become("0.2.0")
+    made = settle(folder)
+    become("0.3.0")
+    settle(folder)
+    become("0.1.0")
+    assert restorable(folder) == made
+    assert restore_previous(folder) == 0
+    assert "A backup was restored" in capsys.readouterr().out
+    assert settle(folder) is None and restorable(folder) is None
 
 
 def test_an_older_version_takes_no_backup_of_a_newer_one(folder: DataFolder, become: Become) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine import doctor
+from engine.data_version import settle
 from engine.doctor import examine, findings, qt_remedy
 from engine.finding import Finding
 from engine.gpu_advice import Graphics
@@ -305,3 +306,18 @@ def test_a_backend_that_is_left_out_is_named_with_its_reason(
     assert any(line.startswith("!!  Vulkan is not used") and "SIGSEGV" in line for line in found)
     # One for GPUs is there: that another is built is no advice.
     assert not any("built for the processor alone" in line or "GGML_" in line for line in found)
+
+
+def test_who_used_the_folder_last_and_the_backups_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = DataFolder(tmp_path)
+    folder.settings.write_text("format = 1\n")
+    monkeypatch.setattr("engine.data_version.version", lambda: "0.2.0")
+    settle(folder)
+    [finding] = doctor._versions(folder)
+    assert finding.well and finding.what.endswith("newer versions: before-0.2.0.seamount")
+    monkeypatch.setattr("engine.data_version.version", lambda: "0.1.0")
+    used, refused = doctor._versions(folder)
+    assert used.well and not refused.well
+    assert "0.2.0" in refused.line and "seamount restore" in refused.line

@@ -25,6 +25,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], 
         "compact",
         "back_up",
         "restore",
+        "restore_previous",
     ):
         monkeypatch.setattr(sessions_command, name, note(name))
     monkeypatch.setattr(encryption_command, "encrypt", note("encrypt"))
@@ -58,6 +59,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], 
         (["backup", "x"], ("back_up", (Path("x"),), {"with_states": False})),
         (["backup", "x", "--with-snapshots"], ("back_up", (Path("x"),), {"with_states": True})),
         (["restore", "x"], ("restore", (Path("x"),), {"only_check": False})),
+        (["restore", "--previous"], ("restore_previous", (), {})),
         (["restore", "x", "--check"], ("restore", (Path("x"),), {"only_check": True})),
     ],
 )
@@ -69,7 +71,14 @@ def test_each(called: list[Any], tmp_path: Path, words: list[str], call: Any) ->
 
 @pytest.mark.parametrize(
     "words",
-    [["sessions", "show"], ["sessions", "export", "--format", "pdf"], ["backup"], ["sessions", "dance"]],
+    [
+        ["sessions", "show"],
+        ["sessions", "export", "--format", "pdf"],
+        ["backup"],
+        ["restore"],
+        ["restore", "x", "--previous"],
+        ["sessions", "dance"],
+    ],
 )
 def test_what_is_none_of_them(
     called: list[Any], words: list[str], capsys: pytest.CaptureFixture[str]

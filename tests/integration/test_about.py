@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from engine.launch import EXIT_DATA_FOLDER, EXIT_NOT_BACKED_UP
+from engine.data_version import settle
+from engine.launch import EXIT_CAN_GO_BACK, EXIT_DATA_FOLDER, EXIT_NOT_BACKED_UP, PuttingBack
 from engine.paths import DataFolder
 from engine.version import version
 from tests.engine.store.data_folders import filled
@@ -62,6 +64,34 @@ def test_data_of_a_newer_version_are_refused_by_every_command(tmp_path: Path) ->
         assert done.returncode == EXIT_DATA_FOLDER
         assert "99.0.0" in done.stderr and version() in done.stderr
     assert json.loads((root / "version.json").read_text()) == note
+
+
+def test_an_older_version_says_that_it_can_go_back_and_does(tmp_path: Path) -> None:
+    root = filled(tmp_path / "data")
+    folder = DataFolder(root)
+    note = {"version": "0.0.1", "backups": []}
+    folder.version_note.write_text(json.dumps(note))
+    process = PuttingBack.start(folder)
+    wait_for(process)
+    assert "holds no backup" in process.failure()
+    assert settle(folder) is not None
+    newer = json.loads(folder.version_note.read_text()) | {"version": "99.0.0"}
+    folder.version_note.write_text(json.dumps(newer))
+    folder.settings.write_text("format = 99\n")
+    done = serve(root)
+    assert done.returncode == EXIT_CAN_GO_BACK and f"before-{version()}.seamount" in done.stderr
+    process = PuttingBack.start(folder)
+    assert wait_for(process) == 0
+    assert json.loads(folder.version_note.read_text())["version"] == "0.0.1"
+    assert "Why is the sea salty?" in folder.settings.read_text()
+
+
+def wait_for(process: PuttingBack) -> int:
+    deadline = time.monotonic() + 60
+    while (status := process.poll()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return status
 
 
 def test_without_room_for_the_backup_the_engine_says_so_and_goes_on_when_told(tmp_path: Path) -> None:
