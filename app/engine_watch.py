@@ -228,7 +228,7 @@ class EngineWatch(QObject):
         if self.lacks_backup:
             return "Start without a backup", lambda: self.start(without_backup=True)
         if self.can_go_back:
-            return "Put back what was there before", lambda: self.put_back()
+            return "Go back", lambda: self.put_back()
         return "", None
 
     def put_back(self) -> None:

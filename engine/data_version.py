@@ -194,7 +194,8 @@ def _newer(folder: DataFolder, note: VersionNote, own: str) -> NewerData:
     remedy = f"install Seamount {note.version} again"
     there = restorable(folder)
     if there is not None:
-        remedy += f", or put back what was there before it with `seamount restore {_quoted(there)}`"
+        kept = there.relative_to(folder.root).as_posix()
+        remedy += f", or put back what was there before it ({kept}) with `seamount restore --previous`"
     else:
         remedy += ", or name another data folder with --data"
     error = NewerData(
@@ -204,11 +205,6 @@ def _newer(folder: DataFolder, note: VersionNote, own: str) -> NewerData:
     )
     error.can_go_back = there is not None
     return error
-
-
-def _quoted(path: Path) -> str:
-    text = str(path)
-    return f'"{text}"' if " " in text else text
 
 
 def _not_backed_up(own: str, before: str | None, why: str, error: Exception) -> NotBackedUp:

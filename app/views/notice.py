@@ -27,6 +27,8 @@ from app.theme import Theme
 MOST = 3
 SPACING_PX = 6
 NARROW_PX = 420
+LEAST_SENTENCE_PX = 330
+"""What a sentence has beside its buttons, at least; where there is less, they stand below it."""
 Kind = Literal["error", "info"]
 KIND_NAMES = {"error": "Problem", "info": "Note"}
 
@@ -100,6 +102,11 @@ class Notice(QFrame):
         name, colour = ("warning", theme.danger) if self.kind == "error" else ("info", theme.muted)
         self._picture.setPixmap(pixmap(name, colour, 16, self.devicePixelRatioF()))
         self.close_button.setIcon(icon("close", theme.muted))
+
+    @property
+    def buttons_px(self) -> int:
+        """The width that its buttons want."""
+        return self._foot.sizeHint().width() if self.buttons else 0
 
     def set_narrow(self, narrow: bool) -> None:
         """The buttons stand below the sentence, which needs the width."""
@@ -194,7 +201,8 @@ class NoticeBar(QWidget):
         """A sentence is shown whole or not yet; the newest always."""
         left_px = self._room_px
         for number, notice in enumerate(reversed(self._notices.values())):
-            notice.set_narrow(self.width() < NARROW_PX)
+            beside_px = self.width() - notice.buttons_px
+            notice.set_narrow(self.width() < NARROW_PX or beside_px < LEAST_SENTENCE_PX)
             left_px -= notice.heightForWidth(self.width()) + SPACING_PX
             notice.setVisible(number == 0 or left_px >= 0)
 

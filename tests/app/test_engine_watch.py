@@ -137,7 +137,7 @@ def test_what_was_there_before_a_newer_version_is_put_back_when_asked_for(
     watched.watch.start()
     watched.wait(qtbot, EngineState.STOPPED)
     words, do = watched.watch.other_way_out()
-    assert "before" in words and do is not None and launcher.restoring is None
+    assert words == "Go back" and do is not None and launcher.restoring is None
     launcher.next_child = usual
     do()
     assert watched.watch.state == EngineState.STARTING

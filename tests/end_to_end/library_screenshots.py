@@ -109,7 +109,8 @@ class Scene:
         folder = DataFolder(root)
         folder.create()
         self._pump = pump
-        self.window = MainWindow(folder, FakeLauncher(engine))
+        self.launcher = FakeLauncher(engine)
+        self.window = MainWindow(folder, self.launcher)
         self.window.memory.welcomed = welcomed
         self.window.show()
         self.wait(lambda: self.window.desk is not None and self.window.desk.shelf.known)

@@ -7,11 +7,13 @@ from typing import Any
 from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QDialog
 
+from app.engine_watch import CAN_GO_BACK, NOT_BACKED_UP, EngineState
 from app.views.about_dialog import AboutDialog
 from app.views.get_dialog import GetDialog
 from app.views.settings_dialog import SettingsDialog
 from engine.licences import Licences
 from engine.version import version
+from tests.app.conftest import FakeChild
 
 FEED = "https://releases.example.org/seamount.json"
 SIZE = QSize(1280, 720)
@@ -73,3 +75,39 @@ def tour(scene: Any, engine: Any, take: Callable[..., None]) -> None:
     scene.wait(lambda: window.notices.notice("update") is not None)
     take("o9-newer-version-narrow")
     window.resize(SIZE)
+    window.notices.dismiss("update")
+    _refusals(scene, engine, take)
+
+
+def _refusals(scene: Any, engine: Any, take: Callable[..., None]) -> None:
+    """An engine that does not begin on a folder of another version."""
+    folder = "/home/someone/.local/share/seamount"
+    for state, status, words in (
+        (
+            "o10-newer-data",
+            CAN_GO_BACK,
+            f"Seamount 0.1.0 does not open the data in {folder}: Seamount 0.2.0 used them last, which is newer; "
+            "nothing was changed; install Seamount 0.2.0 again, or put back what was there before it "
+            "(backups/before-0.2.0.seamount) with `seamount restore --previous`.",
+        ),
+        (
+            "o11-not-backed-up",
+            NOT_BACKED_UP,
+            "Seamount 0.1.0 has not been started on the data of Seamount 0.0.9: they are to be backed up first, and "
+            f"that failed (the disk that holds {folder}/backups is full); free some space there and start again, or "
+            "go on without a backup: `seamount serve --without-backup`.",
+        ),
+    ):
+
+        def refused(status: int = status, words: str = words) -> FakeChild:
+            child = FakeChild(None)
+            child.status, child.words = status, words
+            return child
+
+        scene.launcher.next_child = refused
+        engine.die()
+        scene.desk.watch.close()
+        scene.desk.watch.start()
+        scene.wait(lambda: scene.desk.watch.state == EngineState.STOPPED)
+        take(state)
+        scene.window.notices.dismiss("engine")
