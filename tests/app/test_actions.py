@@ -3,8 +3,10 @@
 from app.actions import ACTIONS, MENUS
 from app.views.commands import Commands
 from app.views.desk import Desk
+from app.views.help_desk import HelpDesk
 from app.views.library_desk import LibraryDesk
 from app.views.look import Look
+from app.views.settings_desk import SettingsDesk
 from app.views.storage_desk import StorageDesk
 from app.views.window import MainWindow
 
@@ -30,7 +32,7 @@ def test_no_id_and_no_mnemonic_of_a_menu_is_given_twice() -> None:
 
 
 def test_every_slot_is_there() -> None:
-    doers = (MainWindow, Look, Desk, Commands, LibraryDesk, StorageDesk)
+    doers = (MainWindow, Look, HelpDesk, SettingsDesk, Desk, Commands, LibraryDesk, StorageDesk)
     found = {row.slot: sum(hasattr(doer, row.slot) for doer in doers) for row in ACTIONS}
     assert {slot: count for slot, count in found.items() if count != 1} == {}
 

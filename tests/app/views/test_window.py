@@ -695,7 +695,7 @@ def test_a_data_folder_that_cannot_be_used_is_a_sentence_in_the_window(
 ) -> None:
     from engine.errors import DataFolderError
 
-    def refuse(folder: DataFolder) -> Any:
+    def refuse(folder: DataFolder, **_wishes: bool) -> Any:
         raise DataFolderError("Seamount cannot write", "permission denied", "give it")
 
     monkeypatch.setattr(launcher, "start", refuse)
