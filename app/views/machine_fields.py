@@ -1,4 +1,5 @@
-"""The settings of this machine: what computes models, and which build of llama.cpp the engine uses.
+"""The settings of this machine: what computes models, PyTorch for Seamount's own engine, and which build of llama.cpp
+the engine uses.
 
 Owns: these fields and the values in them. Stands in the form of `settings_dialog`. Does not ask the engine: `show` is
 told what it found.
@@ -10,6 +11,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QLabel, QWidget
 
+from app.views.part_row import PartRow
 from engine.protocol import BackendChoice, ErrorBody, LoadedModel, Settings
 from engine.protocol_library import LlamaBuildEntry, LlamaBuildList
 
@@ -31,6 +33,7 @@ class MachineFields:
         for key, words in BACKENDS:
             self.backend.addItem(words, key)
         self.backend.setCurrentIndex(self.backend.findData(settings.backend))
+        self.part = PartRow()
         self._chosen = settings.llama_cpp_folder
         self.build = QComboBox()
         self.build.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -47,6 +50,7 @@ class MachineFields:
                 _computed_now(settings, model)
                 or "Seamount's own engine needs PyTorch, and is exact rather than fast.",
             ),
+            ("PyTorch", self.part, ""),
             ("llama.c&pp", self.build, "Used from the engine's next start on: Model → Restart engine."),
             ("", self.state, ""),
         )

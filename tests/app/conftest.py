@@ -166,6 +166,16 @@ class FakeEngine:
         }  # fmt: skip
         self.task: dict[str, Any] = {}
         """The storage task, once one was begun."""
+        self.part: dict[str, Any] = {
+            "name": "native", "title": "PyTorch", "state": "absent", "suited": "cpu", "why": "no NVIDIA GPU was found",
+            "free_bytes": 800_000_000_000,
+            "variants": [
+                {"name": "cpu", "title": "for the processor", "download_bytes": 200_700_000,
+                 "unpacked_bytes": 735_100_000, "needed_bytes": 1_118_700_000},
+                {"name": "cuda", "title": "for GPUs", "download_bytes": 2_737_000_000,
+                 "unpacked_bytes": 4_821_500_000, "needed_bytes": 5_874_700_000},
+            ],
+        }  # fmt: skip
         self.encryption: dict[str, Any] = {"on": False}
         self.queries: list[dict[str, list[str]]] = []
         """Of the conversations that were exported."""
@@ -557,6 +567,18 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, engine.session(session_id))
             case ("POST", "sessions", "import"):
                 self._send(201, engine.sessions[engine.add_session("Taken in")])
+            case ("GET", "parts"):
+                self._send(200, {"parts": [engine.part]})
+            case ("POST", "parts", "native", "install"):
+                engine.part["task"] = {"id": "1", "part": "native", "variant": body["variant"] or "cpu",
+                                       "state": "running", "total_bytes": 200_700_000}  # fmt: skip
+                self._send(202, engine.part["task"])
+            case ("DELETE", "parts", "native", "task"):
+                engine.part["task"]["state"] = "stopped"
+                self._send(202, engine.part["task"])
+            case ("POST", "parts", "native", "remove"):
+                engine.part |= {"state": "absent", "task": None}
+                self._send(200, engine.part)
             case ("GET", "encryption"):
                 self._send(200, engine.encryption)
             case ("PUT", "encryption"):
