@@ -52,7 +52,7 @@ def test_apply_asks_and_a_refusal_keeps_what_was_typed(qtbot: QtBot) -> None:
 def test_every_field_has_a_name_and_a_caption(qtbot: QtBot) -> None:
     dialog = made(qtbot, Settings())
     buddies = [label.buddy() for label in dialog.findChildren(QLabel) if label.buddy()]
-    assert len(buddies) == 21
+    assert len(buddies) == 22
     assert all(field.accessibleName() for field in buddies)
 
 
