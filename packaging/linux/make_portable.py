@@ -36,7 +36,10 @@ def make(bundle: Path, folder: Path) -> list[Path]:
         program = folder / f"{top}-x86_64.tar.xz"
         sources = {"": bundle, "share": STAGE / "share"}
         texts = {"menu-entry.sh": HERE / "menu-entry.sh", "README.txt": HERE / "portable-readme.txt"}
-        with subprocess.Popen(["xz", "-T2", "-3"], stdin=subprocess.PIPE, stdout=program.open("wb")) as xz:
+        with (
+            program.open("wb") as packed,
+            subprocess.Popen(["xz", "-T2", "-3"], stdin=subprocess.PIPE, stdout=packed) as xz,
+        ):
             assert xz.stdin is not None
             with xz.stdin, tarfile.open(fileobj=xz.stdin, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                 for name, path in _members(sources, texts):
