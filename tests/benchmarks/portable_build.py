@@ -5,8 +5,9 @@
 
 Two processes, each with the starter model loaded by one of them, take turns: a prompt is read, and tokens are written
 behind it. How fast a process is depends on where its memory happened to lie, so several pairs of new processes do
-that; a figure is the median over the pairs of the ratio of their medians. Other work on the machine takes turns with
-both alike, but disturbs: the load is printed.
+that; a figure is the median over the pairs of the ratio of their medians. By the clock other work on the machine
+disturbs, and the load is printed; with one thread, which waits for no other, processor time is the fairer measure, and
+the one that has to hold.
 """
 
 import argparse
@@ -46,13 +47,15 @@ class Process:
         )
         self.variant = self._line()
 
-    def round(self) -> tuple[float, float]:
-        """Tokens a second, read and written."""
+    def round(self) -> tuple[float, ...]:
+        """Tokens a second, read and written by the clock, and by processor time."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        read_s, written_s = map(float, self._line().split())
-        return (READ - 1) / read_s, WRITTEN / written_s
+        tokens = (READ - 1, WRITTEN) * 2
+        return tuple(
+            count / seconds for count, seconds in zip(tokens, map(float, self._line().split()), strict=True)
+        )
 
     def close(self) -> None:
         """End it."""
@@ -78,12 +81,14 @@ def play(threads: int) -> None:
     print(backends.variant or "native", flush=True)
     for _ in sys.stdin:
         backend.sync(tokens[:1], lambda _a, _b, _c: None, lambda: False)  # all behind the first is forgotten
-        began_s = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         backend.sync(tokens[:READ], lambda _a, _b, _c: None, lambda: False)
-        read_s = time.perf_counter()
+        read = time.perf_counter(), time.process_time()
         for token in tokens[READ:]:
             backend.step(token)
-        print(read_s - began_s, time.perf_counter() - read_s, flush=True)
+        ended = time.perf_counter(), time.process_time()
+        spans = [(read[at] - began[at], ended[at] - read[at]) for at in (0, 1)]
+        print(*spans[0], *spans[1], flush=True)
     backend.close()
 
 
@@ -93,7 +98,7 @@ def pair(libraries: Path, threads: int) -> list[tuple[float, float]]:
     try:
         for each in players:
             each.round()
-        rounds: list[list[tuple[float, float]]] = [[], []]
+        rounds: list[list[tuple[float, ...]]] = [[], []]
         for number in range(ROUNDS):
             for which in (0, 1) if number % 2 else (1, 0):
                 rounds[which].append(players[which].round())
@@ -122,14 +127,18 @@ def main() -> bool:
     print(f"portable build: load of the machine {load:.1f} on {os.cpu_count()} processors")
     pairs = [pair(libraries, asked.threads) for _ in range(PAIRS)]
     held = True
-    for at, what in enumerate(("read", "written")):
+    by_processor = asked.threads == 1
+    kinds = [(what, by) for by in ("the clock", "processor time") for what in ("read", "written")]
+    for at, (what, by) in enumerate(kinds):
         ratios = [each[at][0] / each[at][1] for each in pairs]
         portable, native = (statistics.median(each[at][who] for each in pairs) for who in (0, 1))
         ratio = statistics.median(ratios)
-        held &= ratio >= WANTED
+        counts = (by == "processor time") == by_processor
+        held &= ratio >= WANTED or not counts
         print(
-            f"portable ÷ native, tokens {what} a second, {asked.threads} thread(s): {portable:.1f} ÷ {native:.1f}, "
-            f"ratio {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f}; wanted ≥ {WANTED})"
+            f"portable ÷ native, tokens {what} a second by {by}, {asked.threads} thread(s): {portable:.1f} ÷ "
+            f"{native:.1f}, ratio {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f}"
+            + (f"; wanted ≥ {WANTED})" if counts else ")")
         )
     return held
 
