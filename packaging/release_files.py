@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from filelock import FileLock
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "packaging" / "bundle"), str(ROOT / "packaging" / "linux")]
 
@@ -37,7 +39,14 @@ class ReleaseError(Exception):
 
 
 def make() -> None:
-    """Everything in dist/ but wheel and source archive. Raises the errors of the steps, and ReleaseError."""
+    """Everything in dist/ but wheel and source archive; one process at a time. Raises the errors of the steps, and
+    ReleaseError."""
+    STAMP.parent.mkdir(exist_ok=True)
+    with FileLock(STAMP.with_suffix(".lock")):
+        _make()
+
+
+def _make() -> None:
     began = time.monotonic()
     bundle = make_bundle.make()
     if not sys.platform.startswith("linux"):

@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 BUNDLE = BUILD / "bundle" / "seamount"
@@ -62,7 +64,13 @@ def inputs_digest(libraries: Path) -> str:
 
 
 def make() -> Path:
-    """The bundle's folder, made anew where anything of it has changed. Raises BundleError."""
+    """The bundle's folder, made anew where anything of it has changed; one process at a time. Raises BundleError."""
+    BUNDLE.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(BUILD / "bundle.lock"):
+        return _make()
+
+
+def _make() -> Path:
     libraries = llama_libraries()
     wanted = inputs_digest(libraries)
     if STAMP.exists() and STAMP.read_text() == wanted and BUNDLE.is_dir():
@@ -77,7 +85,6 @@ def make() -> Path:
         "SOURCE_DATE_EPOCH": source_date(),
         "PYTHONHASHSEED": "1",  # the order in which PyInstaller writes modules
     }
-    BUNDLE.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN"]
     command += ["--distpath", str(BUNDLE.parent), "--workpath", str(WORK)]
     done = subprocess.run(

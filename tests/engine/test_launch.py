@@ -11,7 +11,14 @@ from filelock import FileLock
 
 from engine.errors import DataFolderError
 from engine.folder_lock import noted
-from engine.launch import LARGEST_LOG_BYTES, EngineAddress, EngineProcess, long_work, running_engine
+from engine.launch import (
+    LARGEST_LOG_BYTES,
+    EngineAddress,
+    EngineProcess,
+    child_environment,
+    long_work,
+    running_engine,
+)
 from engine.paths import DataFolder
 
 ADDRESS = {"url": "http://127.0.0.1:1", "key": "k", "pid": os.getpid()}
@@ -108,3 +115,14 @@ def test_a_log_that_cannot_be_written_is_a_sentence(folder: DataFolder) -> None:
         EngineProcess.start(folder, linger_s=None)
     assert "log" in raised.value.text
     assert "permission" in raised.value.text
+
+
+def test_a_child_finds_the_packages_first_and_a_bundles_child_brings_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    ours, theirs = child_environment()["PYTHONPATH"].split(os.pathsep)
+    assert (Path(ours) / "seamount" / "__main__.py").is_file()
+    assert theirs == "/theirs"
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert child_environment() == dict(os.environ)

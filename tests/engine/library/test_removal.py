@@ -270,7 +270,7 @@ def test_what_is_in_use_stays(place: Place) -> None:
 
 def test_the_starter_stays(place: Place) -> None:
     starter = next(each for each in place.holdings.found(place.roots, FREE) if each.item.id == "starter")
-    with pytest.raises(LibraryError, match="Python package"):
+    with pytest.raises(LibraryError, match="installed with Seamount"):
         place.remove(starter.takes[0])
 
 
