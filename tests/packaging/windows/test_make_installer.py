@@ -21,6 +21,8 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[3] / "packaging" / "windows" / "make_installer.py"
 PATIENCE_S = 60
+# Each of wine's programs takes a second to start; a busy machine makes that several.
+pytestmark = pytest.mark.timeout(900)
 
 needs_nsis = pytest.mark.skipif(shutil.which("makensis") is None, reason="makensis is missing (Debian: nsis)")
 needs_wine = pytest.mark.skipif(
