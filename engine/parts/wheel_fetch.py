@@ -43,11 +43,12 @@ sys.exit(main(sys.argv[1:]))
 _NETWORK = re.compile(
     r"connection broken|Failed to establish a new connection|NewConnectionError|NameResolutionError|Max retries "
     r"exceeded|timed out|ProxyError|SSLError|ConnectionResetError|IncompleteRead|"
-    r"Network is unreachable|Connection refused|HTTP error|ProtocolError|RemoteDisconnected",
+    r"Network is unreachable|Connection refused|HTTP error|ProtocolError|RemoteDisconnected|IncompleteDownload",
     re.IGNORECASE,
 )
 _BROKE_OFF = re.compile(
-    r"IncompleteRead|ProtocolError|ConnectionResetError|ReadTimeoutError|Read timed out", re.I
+    r"IncompleteDownload|IncompleteRead|ProtocolError|ConnectionResetError|ReadTimeoutError|Read timed out",
+    re.I,
 )
 _FULL = re.compile(r"No space left on device|Errno 28\b|Errno 122\b|Disk quota exceeded", re.IGNORECASE)
 _SUM = re.compile(r"DO NOT MATCH THE HASHES|HashMismatch|Got +[0-9a-f]{64}")
