@@ -217,6 +217,46 @@ def test_a_backup_that_fails_is_said_and_changes_nothing(
     assert note is not None and (note.version, note.backups) == ("0.2.0", ())
 
 
+def test_a_kill_between_the_backup_and_the_note_makes_it_again(
+    folder: DataFolder, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become("0.2.0")
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(data_version, "_write_note", killed)
+        with pytest.raises(KeyboardInterrupt):
+            settle(folder)
+    [first] = backups(folder)
+    assert read_note(folder) is None
+    assert settle(folder) == first
+    assert [path.name for path in folder.backups.iterdir()] == [first.name], "and nothing half done is left"
+
+
+def test_a_backup_that_is_cut_off_leaves_the_earlier_one_of_its_name(
+    folder: DataFolder, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become("0.2.0")
+    made = settle(folder)
+    assert made is not None
+    before = made.read_bytes()
+    become("0.1.0")
+    folder.version_note.unlink()
+    settle(folder)
+    become("0.2.0")
+
+    def killed(*_arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backup_module, "copy_database", killed)
+    with pytest.raises(KeyboardInterrupt):
+        settle(folder)
+    assert made.read_bytes() == before
+    assert {path.name for path in folder.backups.iterdir()} == {made.name, "before-0.1.0.seamount"}
+
+
 def test_a_store_of_an_older_form_is_copied_once(tmp_path: Path, become: Become) -> None:
     """The backup before the version's first start is enough: the migration makes no second one."""
     folder = DataFolder(tmp_path / "data")

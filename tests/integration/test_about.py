@@ -4,12 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from engine.data_version import settle
 from engine.launch import EXIT_CAN_GO_BACK, EXIT_DATA_FOLDER, EXIT_NOT_BACKED_UP, PuttingBack
 from engine.paths import DataFolder
+from engine.protocol import Settings
+from engine.settings import save_settings
 from engine.version import version
 from tests.engine.store.data_folders import filled
 from tests.integration.conftest import StartEngine
@@ -113,3 +120,37 @@ def test_without_room_for_the_backup_the_engine_says_so_and_goes_on_when_told(tm
         process.wait(30)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_newer_version_is_told_to_who_wants_to_know(start_engine: StartEngine, tmp_path: Path) -> None:
+    """The real engine on a feed of this machine; it begins to ask some seconds after its start."""
+
+    class Feed(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+            """Quiet."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"version": "99.0.0", "notes_url": "https://example.org/99"}')
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Feed)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        root = tmp_path / "data"
+        root.mkdir()
+        address = f"http://127.0.0.1:{server.server_port}/feed.json"
+        save_settings(root / "settings.toml", Settings(look_for_updates=True, updates_address=address))
+        engine = start_engine(root=root)
+        deadline = time.monotonic() + 90
+        while (update := engine.get("/api/status")["update"]) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert update == {"version": "99.0.0", "notes_url": "https://example.org/99"}
+        settings = engine.get("/api/settings") | {"look_for_updates": False}
+        assert engine.client.put("/api/settings", json=settings).status_code == 200
+        assert engine.get("/api/status")["update"] is None
+    finally:
+        server.shutdown()
+        server.server_close()
