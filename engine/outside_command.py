@@ -13,13 +13,25 @@ from engine.outside_request import LONGEST_REQUEST, ModelFile, is_request, read_
 
 
 def taken(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """The arguments without what stands in the place of a command, and that; None where it is a command, or nothing."""
+    """The arguments without what stands in the place of a command, and that; None where it is a command, or nothing.
+
+    A desktop may hand over several files at once. The first is taken, for one question is asked at a time; of the others
+    a line on standard error says that they are not.
+    """
     given = list(arguments)
     for place, each in enumerate(given):
         if place and given[place - 1] == "--data":
             continue
         if not each.startswith("-"):
-            return (given[:place] + given[place + 1 :], each) if is_request(each) else (given, None)
+            if not is_request(each):
+                return given, None
+            rest = [other for other in given[place + 1 :] if not is_request(other)]
+            left = len(given) - place - 1 - len(rest)
+            if left:
+                print(
+                    f"seamount: one is opened at a time; {left} more are left.", file=sys.stderr, flush=True
+                )
+            return given[:place] + rest, each
     return given, None
 
 

@@ -51,9 +51,7 @@ def test_without_a_display_a_link_tells_the_command_instead(
     assert f'seamount chat --model "{tmp_path}/x.gguf"' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "argv", [["chat", "x.gguf"], ["x.gguf", "y.gguf"], ["seamount://get/a", "seamount://get/b"]]
-)
+@pytest.mark.parametrize("argv", [["chat", "x.gguf"], ["seamount://get/a", "no-command"]])
 def test_what_stands_beside_a_command_is_no_request(
     argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,3 +67,17 @@ def test_a_link_beside_a_command_is_not_opened(
     monkeypatch.setattr(cli, "has_display", lambda: True)
     assert cli.main(["seamount://get/a", "doctor"], open_window=no_window) == 1
     assert "one at a time" in capsys.readouterr().err
+
+
+def test_of_several_the_first_is_opened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "has_display", lambda: True)
+    paths = [tmp_path / f"{name}.gguf" for name in "abc"]
+    for path in paths:
+        path.write_bytes(b"")
+    asked: list[tuple[str | None, str | None]] = []
+    given = [path.as_uri() for path in paths]
+    assert cli.main([*given, "--data", "d"], open_window=lambda *words: asked.append(words) or 0) == 0
+    assert asked == [("d", str(paths[0]))]
+    assert "2 more are left" in capsys.readouterr().err
