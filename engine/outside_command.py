@@ -15,8 +15,8 @@ from engine.outside_request import LONGEST_REQUEST, ModelFile, is_request, read_
 def taken(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """The arguments without what stands in the place of a command, and that; None where it is a command, or nothing.
 
-    A desktop may hand over several files at once. The first is taken, for one question is asked at a time; of the others
-    a line on standard error says that they are not.
+    A desktop may hand over several files at once. The first is taken, for one question is asked at a time; of the
+    others a line on standard error says that they are not.
     """
     given = list(arguments)
     for place, each in enumerate(given):
