@@ -39,15 +39,9 @@ FOLDER = f"{PERSON_HOME}/My programs & tools/Être là (海山)"
 # What a desktop keeps its menus, types and links with; and what the package recommends and every desktop has.
 DESKTOP_PACKAGES = ("desktop-file-utils", "libglib2.0-bin", "shared-mime-info", "xdg-utils")
 USUAL_PACKAGES = ("fonts-dejavu-core", "xz-utils")
-# Left in a home by libraries of the system, for whatever program uses them.
-NOT_SEAMOUNTS = (
-    ".cache",
-    ".cache/fontconfig",
-    ".cache/mesa_shader_cache",
-    ".local",
-    ".local/share",
-    ".config",
-)
+# Left in a home by libraries of the system, for whatever program uses them; and folders that belong to all programs.
+OF_THE_SYSTEM = (".cache/fontconfig", ".cache/mesa_shader_cache")
+OF_ALL = {".cache", ".config", ".local", ".local/share", ".local/state"}
 
 
 @dataclass(frozen=True)
@@ -141,9 +135,10 @@ def _purge(root: CleanRoot) -> None:
 
 
 def _home(root: CleanRoot, home: str = PERSON_HOME) -> set[str]:
-    """Every file and folder of a home, as paths in it."""
+    """Every file and folder of a home that could be Seamount's, as paths in it."""
     top = root.seen(home)
-    return {str(path.relative_to(top)) for path in top.rglob("*")}
+    found = {str(path.relative_to(top)) for path in top.rglob("*")} - OF_ALL
+    return {path for path in found if not path.startswith(OF_THE_SYSTEM)}
 
 
 def _talk(program: InstalledProgram, desktop: BareDesktop, name: str) -> str:
@@ -197,7 +192,7 @@ def test_the_package_is_installed_used_and_removed_without_a_trace(
     assert root.seen(f"{program.data}/sessions.db").exists()
     _, said = program.run("doctor", "--forget", "--yes")
     assert program.data in said
-    assert _home(root) - home_before - set(NOT_SEAMOUNTS) == set()
+    assert _home(root) == home_before
     _purge(root)
 
 
@@ -230,7 +225,7 @@ def test_the_portable_folder_runs_from_anywhere_and_from_what_cannot_be_written(
     now = {path: told for path, told in root.files(()).items() if not path.startswith(left_out)}
     assert {path for path, _ in kept.items() ^ now.items()} == set()
     program.run("doctor", "--forget", "--yes")
-    assert _home(root, "/mnt/home of its own") - set(NOT_SEAMOUNTS) == set()
+    assert _home(root, "/mnt/home of its own") == set()
 
 
 def test_a_home_that_cannot_be_written_is_said_in_a_sentence(root: CleanRoot, packages: Packages) -> None:
