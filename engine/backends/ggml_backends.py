@@ -128,7 +128,8 @@ def _best(variants: dict[str, Path]) -> tuple[str | None, str]:
         try:
             library = ctypes.CDLL(str(path))
         except OSError as error:
-            whys.append(str(error))
+            # A bundle's ctypes says of each of them that the file is missing; its cause says which library is.
+            whys.append(str(error.__cause__ or error))
             continue
         # What has no score of its own runs everywhere, and is used where nothing better does.
         score = getattr(library, "ggml_backend_score", None)

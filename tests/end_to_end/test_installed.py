@@ -228,17 +228,22 @@ def test_the_portable_folder_runs_from_anywhere_and_from_what_cannot_be_written(
     assert _home(root, "/mnt/home of its own") == set()
 
 
-def test_a_home_that_cannot_be_written_is_said_in_a_sentence(root: CleanRoot, packages: Packages) -> None:
-    root.put(packages.portable, f"/tmp/{packages.portable.name}")
-    root.run(["mkdir", "-p", "/opt/portable", "/mnt/not mine"])
-    root.run(["tar", "-C", "/opt/portable", "-xf", f"/tmp/{packages.portable.name}"])
-    [folder] = root.run(["ls", "/opt/portable"]).stdout.splitlines()
-    program = InstalledProgram(root, [f"/opt/portable/{folder}/seamount"], home="/mnt/not mine")
-    for command in (["chat", "--prompt", "Hello"], ["serve"], []):
+def test_a_home_that_cannot_be_written_is_said_in_a_sentence(
+    root: CleanRoot, packages: Packages, desktop: BareDesktop
+) -> None:
+    _install(root, packages)
+    root.run(["mkdir", "/mnt/not mine"])
+    program = InstalledProgram(root, home="/mnt/not mine")
+    for command in (["chat", "--prompt", "Hello"], ["serve"], ["sessions", "list"]):
         status, said = program.run(*command, check=False)
-        [line] = [line for line in said.splitlines() if "/mnt/not mine" in line]
-        assert status != 0 and "cannot write to its data folder" in line, said
-        assert "Traceback" not in said
+        [line] = said.splitlines()
+        assert status != 0 and f"cannot write to its data folder {program.data}: Permission denied" in line
+    with program.window(desktop) as window:
+        desktop.picture(PICTURES / "installed-home-not-writable.png")
+        assert program.ask("/api/status") is None
+        assert window.close() == ""
+    program.engine_ended()
+    _purge(root)
 
 
 def test_the_desktop_knows_its_entry_its_files_and_its_links(
