@@ -23,7 +23,7 @@ from engine.paths import DataFolder
 from engine.protocol import Settings
 from engine.settings import settings_now
 from engine.store.encryption import Encryption
-from engine.store.keys import Keys
+from engine.store.keys import KEY_FILE_VARIABLE, Keys
 from engine.system_keyring import NONE_HERE, KeyringUnusableError
 
 _BROKEN = r"(\.broken-\d{8}-\d{6}(-\d+)?)?"
@@ -243,6 +243,8 @@ def _elsewhere(folder: DataFolder) -> Iterator[str]:
     paths = [*added.models, *added.checkpoints]
     if paths:
         yield f"Models that were added where they lie stay there: {_listed(paths)}."
+    if key_file := os.environ.get(KEY_FILE_VARIABLE, "").strip():
+        yield f"The file {key_file}, which {KEY_FILE_VARIABLE} names for the key of conversations, stays."
     fetched = settings_now(folder.settings, Settings()).checkpoints_folder
     if fetched and Path(fetched).is_dir():
         yield f"What was downloaded to {fetched} stays there."

@@ -156,12 +156,15 @@ def test_where_nothing_is_nothing_is_found(tmp_path: Path) -> None:
     assert found.is_empty and remove(found) == []
 
 
-def test_models_elsewhere_stay_and_are_told(folder: DataFolder, tmp_path: Path) -> None:
+def test_models_and_keys_elsewhere_stay_and_are_told(
+    folder: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEAMOUNT_RECOVERY_KEY_FILE", "/safe/key")
     (folder.models / "added.json").write_text('{"format": 2, "paths": ["/disk/a.gguf"], "checkpoints": []}')
     (tmp_path / "checkpoints").mkdir()
     save_settings(folder.settings, Settings(checkpoints_folder=str(tmp_path / "checkpoints")))
     stays = " ".join(inventory(folder).stays)
-    assert "/disk/a.gguf" in stays and str(tmp_path / "checkpoints") in stays
+    assert "/safe/key" in stays and "/disk/a.gguf" in stays and str(tmp_path / "checkpoints") in stays
 
 
 def test_entries_of_the_keyring_go_and_others_stay(folder: DataFolder, keyring: Keyring) -> None:
