@@ -117,7 +117,7 @@ class AboutDialog(QDialog):
             ],
         )
         count = len(about.licences)
-        self.note.setText(f"{OWN_LICENCE} It is made with {count} parts of others, under these licences.")
+        self.note.setText(f"{OWN_LICENCE} It is made of {count} parts; each with its licence:")
         self._halves.setVisible(bool(count))
         self.parts.clear()
         for entry in about.licences:
