@@ -104,7 +104,7 @@ def settle(folder: DataFolder, *, without_backup: bool = False) -> Path | None:
     before = note.version if note is not None else None
     kept = list(note.backups) if note is not None else []
     made: Path | None = None
-    if _has_data(folder) and not without_backup:
+    if _has_data(folder, note) and not without_backup:
         made = _back_up(folder, own, before)
         kept = [BackupNote(made.name, before), *(each for each in kept if each.file != made.name)]
     _write_note(folder, VersionNote(own, tuple(kept[:_MOST_NOTED])))
@@ -131,8 +131,9 @@ def backups(folder: DataFolder) -> list[Path]:
     return [each for _, each in sorted(found, reverse=True)]
 
 
-def _has_data(folder: DataFolder) -> bool:
-    return any(path.exists() for path in (folder.sessions_db, folder.settings, folder.journals))
+def _has_data(folder: DataFolder, note: VersionNote | None) -> bool:
+    """Every Seamount that has run made a store; settings without one and without a note were put there by hand."""
+    return folder.sessions_db.exists() or (note is not None and folder.settings.exists())
 
 
 def _back_up(folder: DataFolder, own: str, before: str | None) -> Path:

@@ -56,6 +56,16 @@ def test_a_new_folder_is_noted_and_has_nothing_to_back_up(tmp_path: Path, become
     assert not folder.backups.exists()
 
 
+def test_settings_that_were_put_there_by_hand_are_no_earlier_versions(tmp_path: Path, become: Become) -> None:
+    become("0.2.0")
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    folder.settings.write_text("format = 1\n")
+    assert settle(folder) is None
+    become("0.3.0")
+    assert settle(folder) is not None
+
+
 def test_the_first_start_of_a_newer_version_backs_up_once(folder: DataFolder, become: Become) -> None:
     become("0.1.0")
     settle(folder)

@@ -313,8 +313,9 @@ def test_who_used_the_folder_last_and_the_backups_are_told(
 ) -> None:
     folder = DataFolder(tmp_path)
     folder.settings.write_text("format = 1\n")
-    monkeypatch.setattr("engine.data_version.version", lambda: "0.2.0")
-    settle(folder)
+    for name in ("0.1.0", "0.2.0"):
+        monkeypatch.setattr("engine.data_version.version", lambda name=name: name)
+        settle(folder)
     [finding] = doctor._versions(folder)
     assert finding.well and finding.what.endswith("newer versions: before-0.2.0.seamount")
     monkeypatch.setattr("engine.data_version.version", lambda: "0.1.0")
