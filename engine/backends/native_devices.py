@@ -9,6 +9,7 @@ them back by itself, where a copy would be the same bytes a second time. On a GP
 """
 
 import logging
+import platform
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from engine.model.tensor_source import OpenModel
 from engine.model.tiered_experts import TieredExperts
 from engine.placement.hardware import Gpu
 from engine.placement.load_plan import LoadPlan
+from kernels import triton_toolchain
 
 _logger = logging.getLogger(__name__)
 
@@ -49,6 +51,14 @@ def gpus() -> tuple[Gpu, ...]:
     """The GPUs that the network can run on, by torch's numbers; those before the oldest that will do are left out of
     use by having nothing free."""
     if not torch.cuda.is_available():
+        return ()
+    if (why := triton_toolchain.trouble()) is not None:
+        _logger.warning(
+            "no GPU is used by the native engine, because %s; a C compiler (gcc) and the headers of Python %s are "
+            "needed for it (docs/parts.md)",
+            why,
+            platform.python_version(),
+        )
         return ()
     found: list[Gpu] = []
     for number in range(torch.cuda.device_count()):
