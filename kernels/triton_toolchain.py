@@ -11,6 +11,7 @@ import sysconfig
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 SYSTEM_HEADERS = Path("/usr/include")
@@ -28,6 +29,8 @@ def trouble() -> str | None:
         runtime.driver.active.get_current_target()
     except ModuleNotFoundError:
         return None
+    except CalledProcessError:  # whose text is the compiler's whole command
+        return "the C compiler cannot build what Triton needs, as is so without Python's headers"
     except Exception as error:  # noqa: BLE001 - whatever it is, no kernel runs
         told = str(error).strip().splitlines() or [type(error).__name__]
         return f"Triton cannot build its kernels: {told[-1].rstrip('.')}"

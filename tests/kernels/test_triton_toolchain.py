@@ -5,6 +5,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CalledProcessError
 from types import ModuleType
 from typing import Any
 
@@ -50,6 +51,10 @@ def triton(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[str
         (
             RuntimeError("Failed to find C compiler. Please specify via CC environment variable."),
             "Triton cannot build its kernels: Failed to find C compiler. Please specify via CC environment variable",
+        ),
+        (
+            CalledProcessError(1, ["gcc", "x.c"]),
+            "the C compiler cannot build what Triton needs, as is so without Python's headers",
         ),
         (RuntimeError(), "Triton cannot build its kernels: RuntimeError"),
     ],
