@@ -14,6 +14,7 @@ from engine.finding import Finding
 from engine.gpu_advice import Graphics
 from engine.library import credentials
 from engine.library.credentials import Credentials, KeyringUnusableError, TokenFacts
+from engine.parts import search_path
 from engine.parts.part_lock import read_lock
 from engine.paths import DataFolder
 from engine.placement import hardware
@@ -103,6 +104,36 @@ def test_whether_the_native_engine_can_run(
     )
     monkeypatch.setattr(doctor, "_TORCH_PROGRAM", program)
     assert line in lines(DataFolder(tmp_path))
+
+
+@pytest.mark.skipif(not read_lock().fits_here, reason="the part is for another Python or machine")
+def test_a_pytorch_that_was_installed_as_a_part_is_named_and_tried_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = DataFolder(tmp_path)
+    part = search_path.native_part(folder)
+    variant = part.lock.variant[0]
+    packages = part.place(variant)
+    packages.mkdir(parents=True)
+    (packages / "part.json").write_bytes(part.note(variant))
+    # The Python that runs the tests may have a PyTorch, which would count first.
+    monkeypatch.setattr(search_path, "settle", lambda _part: packages)
+    monkeypatch.setattr(doctor, "_TORCH_PROGRAM", "import sys; print(sys.argv[1:])")
+    find_spec = importlib.util.find_spec
+    there = lambda name: object() if name == "torch" else find_spec(name)  # noqa: E731
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", there)
+    told = lines(folder)
+    assert f"ok  PyTorch is installed in {packages}, 735 MB (cpu)" in told
+    assert (
+        f"ok  the native engine can run (PyTorch {[str(packages)]}): `--backend native` asks for it" in told
+    )
+    monkeypatch.setattr(doctor, "_TORCH_PROGRAM", "raise ImportError('it is torn')")
+    broken = [line for line in lines(folder) if line.startswith("!!  the native engine cannot run")]
+    assert "remove it with `seamount parts remove native`, and install it again" in broken[0]
+    (packages / "part.json").write_bytes(part.note(variant))
+    packages.rename(packages.with_name("native-0000"))
+    monkeypatch.setattr(search_path, "settle", lambda _part: packages.with_name("native-0000"))
+    assert any("has a newer set: `seamount parts install native`" in line for line in lines(folder))
 
 
 def test_a_data_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -133,6 +133,29 @@ def test_pip_ends_with_the_program_that_started_it(
     assert len(left(part)) == 1
 
 
+def test_the_routes(engine: LiveEngine) -> None:
+    """Where the Python that runs the tests has a PyTorch, that one counts; nothing is fetched in any case."""
+    [entry] = engine.get("/api/parts")["parts"]
+    assert (
+        entry["name"] == "native"
+        and entry["state"] in ("outside", "absent", "elsewhere")
+        and not entry["in_use"]
+    )
+
+    def refused(method: str, path: str, body: Any = None) -> tuple[int, str]:
+        answer = engine.client.request(method, path, json=body)
+        return answer.status_code, answer.json()["error"]["text"]
+
+    assert refused("POST", "/api/parts/other/install", {})[0] == 404
+    assert refused("POST", "/api/parts/other/remove")[0] == 404
+    assert refused("DELETE", "/api/parts/native/task")[0] == 404
+    assert refused("POST", "/api/parts/native/install", {"variant": 7})[0] == 400
+    expected = (409, "which is used") if entry["state"] == "outside" else (400, "it has no variant")
+    status, text = refused("POST", "/api/parts/native/install", {"variant": "rocm"})
+    assert status == expected[0] and expected[1] in text
+    assert engine.post("/api/parts/native/remove")["state"] == entry["state"]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("model")
