@@ -35,7 +35,7 @@ def created(environment: Any, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def create(folder: Path, *, with_pip: bool) -> None:
         made.append(folder)
-        python = environment.venv_python()
+        python = environment.venv_python(folder)
         python.parent.mkdir(parents=True)
         python.touch()
         (folder / "pyvenv.cfg").write_text(f"version = {HERE}\ncommand = python -m venv {folder}\n")
@@ -185,3 +185,80 @@ def test_a_reference_that_was_begun_is_made_anew(
     assert [Path(lock).name for lock in installed] == ["reference-torch.txt", "reference.txt"]
     environment.make_reference()
     assert len(installed) == 2
+
+
+@pytest.fixture
+def bundling(environment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where installers are made is of the test's own; what is installed there, in order."""
+    installed: list[str] = []
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "llama.whl").touch()
+    monkeypatch.setattr(environment, "BUNDLING", tmp_path / ".venv-bundle")
+    monkeypatch.setattr(environment, "llama_wheel", lambda: wheels)
+    monkeypatch.setattr(
+        environment, "pip", lambda *arguments, **_: installed.append(Path(arguments[-1]).name)
+    )
+    return installed
+
+
+def test_what_the_bundle_is_made_in_is_made_once(
+    environment: Any, created: list[Path], bundling: list[str]
+) -> None:
+    environment.make_bundling()
+    # The program's packages, the tools, the starter, llama.cpp's modules, Seamount; nothing that only tests need.
+    assert sorted(bundling) == sorted(
+        ["bundle.txt", "run.txt", "starter.txt", "llama.whl", SCRIPT.parents[1].name]
+    )
+    environment.make_bundling()
+    assert len(bundling) == 5
+    stamp = environment.BUNDLING / ".seamount-bundle"
+    stamp.write_text("of other locks")
+    (environment.BUNDLING / "left over").touch()
+    environment.make_bundling()
+    assert len(bundling) == 10
+    assert not (environment.BUNDLING / "left over").exists()
+
+
+def test_one_that_failed_is_begun_anew(environment: Any, created: list[Path], bundling: list[str]) -> None:
+    working = environment.pip
+
+    def failing(*arguments: str, **_: object) -> None:
+        raise environment.SetupError("pip install failed")
+
+    environment.pip = failing
+    with pytest.raises(environment.SetupError, match="pip install failed"):
+        environment.make_bundling()
+    environment.pip = working
+    environment.make_bundling()
+    assert len(bundling) == 5
+
+
+def test_without_what_makes_packages_there_is_no_going_on(
+    environment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    monkeypatch.setattr(environment.shutil, "which", lambda _: None)
+    wanted: list[list[str]] = []
+    environment.install_packages = wanted.append
+    environment.install_tools()
+    assert wanted[0] == ["binutils", "dpkg", "xz-utils"]
+    assert "lintian" in wanted[1]
+
+
+def test_without_what_checks_packages_it_is_told(
+    environment: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    monkeypatch.setattr(
+        environment.shutil, "which", lambda name: None if name == "lintian" else f"/usr/bin/{name}"
+    )
+
+    def refuse(packages: list[str]) -> None:
+        raise environment.SetupError(f"install {' '.join(packages)}")
+
+    environment.install_packages = refuse
+    environment.install_tools()
+    said = capsys.readouterr().out
+    assert "lintian" in said
+    assert "not checked" in said
