@@ -47,11 +47,11 @@ class InstalledProgram:
             **self._variables,
         ) as process:  # fmt: skip
             assert process.stdout is not None
-            said = process.stdout.readline()
-            if not said.startswith(FIRST_PAINT):
-                rest = process.communicate(timeout=START_TIMEOUT_S)[0]
-                raise AssertionError(f"no window came: {said}{rest}")
-            yield OpenedWindow(desktop, process, float(said.removeprefix(FIRST_PAINT)))
+            before: list[str] = []
+            while (line := process.stdout.readline()) and not line.startswith(FIRST_PAINT):
+                before.append(line)
+            assert line, f"no window came: {''.join(before)}"
+            yield OpenedWindow(desktop, process, float(line.removeprefix(FIRST_PAINT)), before)
 
     def ask(self, path: str) -> Any:
         """What the engine answers to GET `path`; None while there is no engine that listens."""
@@ -114,10 +114,12 @@ class InstalledProgram:
 
 
 class OpenedWindow:
-    """A window on `desktop`; `first_paint_s`: seconds from its process's beginning."""
+    """A window on `desktop`; `first_paint_s`: seconds from its process's beginning; `before`: the lines written until
+    then."""
 
-    def __init__(self, desktop: BareDesktop, process: Any, first_paint_s: float) -> None:
+    def __init__(self, desktop: BareDesktop, process: Any, first_paint_s: float, before: list[str]) -> None:
         self.desktop = desktop
+        self.before = before
         self.first_paint_s = first_paint_s
         self._process = process
         self.number = desktop.window(TITLE)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.bare_desktop import BareDesktop, bare_desktop, missing_tools
-from tests.end_to_end.installed_program import InstalledProgram
+from tests.end_to_end.installed_program import START_TIMEOUT_S, TITLE, InstalledProgram
 from tests.support.clean_root import (
     PERSON,
     PERSON_HOME,
@@ -144,6 +144,7 @@ def _home(root: CleanRoot, home: str = PERSON_HOME) -> set[str]:
 def _talk(program: InstalledProgram, desktop: BareDesktop, name: str) -> str:
     """Open the window, ask the starter, close the window; the answer."""
     with program.window(desktop) as window:
+        assert window.before == []
         assert program.loaded_model()["id"] == "starter"
         desktop.picture(PICTURES / f"installed-{name}-first.png")
         window.ask(QUESTION)
@@ -239,6 +240,8 @@ def test_a_home_that_cannot_be_written_is_said_in_a_sentence(
         [line] = said.splitlines()
         assert status != 0 and f"cannot write to its data folder {program.data}: Permission denied" in line
     with program.window(desktop) as window:
+        # Fontconfig has its own word about a home in which it can keep nothing.
+        assert {line.split(":")[0] for line in window.before} <= {"Fontconfig error"}
         desktop.picture(PICTURES / "installed-home-not-writable.png")
         assert program.ask("/api/status") is None
         assert window.close() == ""
@@ -247,7 +250,7 @@ def test_a_home_that_cannot_be_written_is_said_in_a_sentence(
 
 
 def test_the_desktop_knows_its_entry_its_files_and_its_links(
-    desktop_root: CleanRoot, packages: Packages
+    desktop_root: CleanRoot, packages: Packages, desktop: BareDesktop
 ) -> None:
     root = desktop_root
     before = root.files()
@@ -262,6 +265,18 @@ def test_the_desktop_knows_its_entry_its_files_and_its_links(
         said = root.run(["gio", "mime", kind], user=PERSON).stdout
         assert "seamount.desktop" in said.splitlines()[0]
     assert "seamount.desktop" in root.seen("/usr/share/applications/mimeinfo.cache").read_text()
+
+    # A click on a link: the window opens, and asks before anything is fetched.
+    program = InstalledProgram(root)
+    link = ["gio", "open", "seamount://get/flash-0731"]
+    with root.running(link, DISPLAY=desktop.display):
+        asking = desktop.window("^Get ", START_TIMEOUT_S)
+        program.loaded_model()
+        desktop.picture(PICTURES / "installed-link.png")
+        desktop.close(asking)
+        desktop.close(desktop.window(TITLE))
+        program.engine_ended()
+    assert not list(root.seen(f"{program.data}/jobs").glob("*"))
     _purge(root)
     assert {path for path, _ in before.items() ^ root.files().items()} == set()
     said = root.run(["xdg-mime", "query", "default", "application/x-gguf"], user=PERSON).stdout
