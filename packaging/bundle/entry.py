@@ -1,7 +1,8 @@
 """The bundle's way in: the command `seamount`, and the interpreter that the program's own small programs ask for.
 
-Owns: what must be put right before anything of Seamount is imported in a bundle. A bundle has one executable, so
-`engine.own_program` calls it as it would call Python: `seamount -c CODE ARGUMENTS`. Knows nothing of what is run.
+Owns: what must be put right before anything of Seamount is imported in a bundle. A bundle has no Python beside it, so
+`engine.own_program` calls its own program as it would call that: `seamount -c CODE ARGUMENTS`. Knows nothing of what
+is run.
 """
 
 import multiprocessing
@@ -31,8 +32,17 @@ def give_back_environment(environment: "os._Environ[str] | dict[str, str]") -> N
     environment[START_ANEW] = "1"
 
 
+def give_streams() -> None:
+    """Give a process something to write to where it has nothing: on Windows a program without a terminal has None for
+    its output, which not everybody who asks whether that is a terminal expects."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
+
+
 def main() -> int:
     """Run what `sys.argv` asks for; returns the exit status."""
+    give_streams()
     multiprocessing.freeze_support()
     give_back_environment(os.environ)
     if sys.argv[1:2] == ["-c"] and len(sys.argv) > 2:
