@@ -131,6 +131,8 @@ class PartFolder:
             self.take_away(each)
         for each in self._entries(f".{self.lock.name}-"):
             shutil.rmtree(each)
+        with contextlib.suppress(OSError):  # a mark is in it still
+            (self.root / ".used").rmdir()
 
     # --- who uses it ----------------------------------------------------------------------------------
 

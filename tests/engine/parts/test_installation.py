@@ -173,6 +173,7 @@ def killed(part: PartFolder, wheels: Path, what: str, fault: str) -> None:
     assert done.returncode != 0 and "Error" not in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["part-fetched:2", "part-unpacking:3", "part-whole:1"])
 def test_a_kill_in_the_middle_leaves_nothing_that_counts(
     part: PartFolder, wheels: Path, by_hand: list[str], fault: str
@@ -184,6 +185,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_counts(
     assert left(part) == [found.folder.name]
 
 
+@pytest.mark.slow
 def test_a_kill_between_the_new_one_and_the_end_of_the_old_one(
     part: PartFolder, wheels: Path, by_hand: list[str]
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_kill_between_the_new_one_and_the_end_of_the_old_one(
     assert left(part) == [found.folder.name]
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_removing(part: PartFolder, wheels: Path, by_hand: list[str]) -> None:
     install(part, part.lock.variant[0])
     killed(part, wheels, "remove", "part-removing:1")
@@ -221,6 +224,7 @@ def test_what_is_in_use_is_not_removed(part: PartFolder, by_hand: list[str]) -> 
     assert part.installed() == found
     mark.release()
     assert remove(part) > 0
+    assert [each.name for each in part.root.iterdir()] == [".lock"]
 
 
 def test_in_use_elsewhere_is_told_with_the_process(
