@@ -175,6 +175,7 @@ def until(live: LiveEngine, wanted: str) -> Any:
         time.sleep(0.2)
 
 
+@pytest.mark.timeout(INSTALL_TIMEOUT_S + 300)
 def test_pytorch_into_a_program_that_has_none(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
