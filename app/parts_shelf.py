@@ -5,6 +5,7 @@ Owns: these requests, and following an installation until it is over. Does not k
 """
 
 from PySide6.QtCore import QObject, QTimer, Signal
+from shiboken6 import isValid
 
 from app.api import EngineApi
 from engine.protocol import ErrorBody
@@ -33,24 +34,40 @@ class PartsShelf(QObject):
 
     def refresh(self) -> None:
         """Find out what is there; again after a moment while it is being installed."""
-        self._api.get("/api/parts", PartList, self._take, self.refused.emit)
+        self._api.get("/api/parts", PartList, self._take, self._refuse)
 
     def install(self, variant: str) -> None:
         """Begin to install that variant; "": the one that suits."""
         request = InstallPart(variant=variant or None)
         path = f"/api/parts/{self._name}/install"
-        self._api.send("POST", path, request, PartTask, lambda _: self.refresh(), self.refused.emit)
+        self._api.send("POST", path, request, PartTask, lambda _: self._refresh_again(), self._refuse)
 
     def stop(self) -> None:
         """Have the installation end; `told` says so."""
-        self._api.command("DELETE", f"/api/parts/{self._name}/task", self.refresh, self.refused.emit)
+        self._api.command("DELETE", f"/api/parts/{self._name}/task", self._refresh_again, self._refuse)
 
     def remove(self) -> None:
         """Delete what is installed."""
         path = f"/api/parts/{self._name}/remove"
-        self._api.send("POST", path, None, PartEntry, self.told.emit, self.refused.emit, REMOVE_TIMEOUT_S)
+        self._api.send("POST", path, None, PartEntry, self._tell, self._refuse, REMOVE_TIMEOUT_S)
+
+    # The row that this belongs to, and this with it, may be gone before an answer comes.
+
+    def _refresh_again(self) -> None:
+        if isValid(self):
+            self.refresh()
+
+    def _tell(self, entry: PartEntry) -> None:
+        if isValid(self):
+            self.told.emit(entry)
+
+    def _refuse(self, error: ErrorBody) -> None:
+        if isValid(self):
+            self.refused.emit(error)
 
     def _take(self, found: PartList) -> None:
+        if not isValid(self):
+            return
         entry = next((each for each in found.parts if each.name == self._name), None)
         if entry is None:
             text = "The engine knows of no such part, so it may be of another version; restart it."
