@@ -242,6 +242,7 @@ def test_a_home_that_cannot_be_written_is_said_in_a_sentence(
     with program.window(desktop) as window:
         # Fontconfig has its own word about a home in which it can keep nothing.
         assert {line.split(":")[0] for line in window.before} <= {"Fontconfig error"}
+        window.shown()  # a key that it has taken: its first paint was the one of an empty frame
         desktop.picture(PICTURES / "installed-home-not-writable.png")
         assert program.ask("/api/status") is None
         assert window.close() == ""
