@@ -163,12 +163,30 @@ close Seamount, remove it in Windows' settings, and try again."
   ${EndIf}
 FunctionEnd
 
-; The folder, where nothing is in it, and the one that Windows has for such folders.
-!macro DropFolder
+; Windows lets a file or a folder go only when the last process that has it open ends, the uninstaller that started
+; this one for example; so what does not go at once is tried again for a second.
+!macro Insist COMMAND PATH
+  StrCpy $R0 0
+  ${Do}
+    ClearErrors
+    ${COMMAND} "${PATH}"
+    ${IfNot} ${Errors}
+      ${Break}
+    ${EndIf}
+    Sleep 50
+    IntOp $R0 $R0 + 1
+  ${LoopUntil} $R0 >= 20
+!macroend
+
+; The folder, where nothing is in it, and the one that Windows has for such folders, where it was in that.
+!macro DropFolder REGISTERED
   SetOutPath "$TEMP"
-  RMDir "$INSTDIR"
-  ${If} $INSTDIR == "$LOCALAPPDATA\Programs\Seamount"
-    RMDir "$LOCALAPPDATA\Programs"
+  ${DirState} "$INSTDIR" $R1
+  ${If} $R1 = 0
+    !insertmacro Insist RMDir "$INSTDIR"
+  ${EndIf}
+  ${If} "${REGISTERED}" == "$LOCALAPPDATA\Programs\Seamount"
+    !insertmacro Insist RMDir "$LOCALAPPDATA\Programs"
   ${EndIf}
 !macroend
 
@@ -206,7 +224,7 @@ you may write to."
     System::Int64Op $0 < ${SIZE_KIB}
     Pop $1
     ${If} $1 <> 0
-      !insertmacro DropFolder
+      !insertmacro DropFolder "$INSTDIR"
       !insertmacro Refuse "Seamount cannot be installed because the disk of $INSTDIR has only $0 KiB free of the \
 ${SIZE_KIB} KiB that it takes; free some space and try again."
     ${EndIf}
@@ -270,13 +288,15 @@ FunctionEnd
 Section "Uninstall"
   SetOutPath "$TEMP"
   !include "${LISTS}/remove.nsh"
-  Delete "$INSTDIR\uninstall.exe"
+  !insertmacro Insist Delete "$INSTDIR\uninstall.exe"
   ; Goes only when it is empty: what else is in there is not ours.
-  !insertmacro DropFolder
-
-  ; Another copy may have been installed in the meantime; what it registered stays.
   ReadRegStr $0 HKCU "${UNINSTALL_KEY}" "InstallLocation"
+  !insertmacro DropFolder "$0"
+
+  ; Another copy may have been installed in the meantime; what it registered stays. A folder has several names on
+  ; Windows: so it is this one, too, when nothing is there under the name that was registered.
   ${If} $0 == "$INSTDIR"
+  ${OrIfNot} ${FileExists} "$0\uninstall.exe"
     Delete "$SMPROGRAMS\Seamount.lnk"
     DeleteRegKey HKCU "${UNINSTALL_KEY}"
     DeleteRegKey /ifempty HKCU "Software\Microsoft\Windows\CurrentVersion\Uninstall"

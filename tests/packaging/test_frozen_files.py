@@ -195,14 +195,14 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Used:
     window.send_signal(signal.SIGTERM)
     assert window.wait(PATIENCE_S) == 0
     deadline = time.monotonic() + PATIENCE_S
-    while sum('"serve"' in note.read_text() for note in (folder / "notes").iterdir()) < 2:
+    while sum('"serve"' in note.read_text() for note in (folder / "notes").glob("*.json")) < 2:
         assert time.monotonic() < deadline, "an engine did not end after its last client"
         time.sleep(0.05)
     modules: dict[str, str] = {}
     opened: set[str] = set()
     mapped: set[str] = set()
     commands: list[list[str]] = []
-    for note in (folder / "notes").iterdir():
+    for note in (folder / "notes").glob("*.json"):
         found: dict[str, Any] = json.loads(note.read_bytes())
         modules |= {name: origin for name, origin in found["modules"].items() if origin}
         opened |= set(found["opened"])

@@ -257,7 +257,8 @@ class Wine:
         assert self.run("reg", "add", key, *which, "/d", value, "/f").returncode == 0
 
     def registry(self) -> dict[str, dict[str, str]]:
-        """All that the person's part of the registry holds: key → name → value; the key's own has the name ""."""
+        """All that the person's part of the registry holds: key → name → value; the key's own has the name "".
+        Without Wine's own keys, which come and go with its services."""
         assert self.run("reg", "export", "HKCU\\Software", "C:\\all.reg", "/y").returncode == 0
         exported = self.prefix / "drive_c" / "all.reg"
         keys: dict[str, dict[str, str]] = {}
@@ -270,7 +271,7 @@ class Wine:
                     text = re.sub(r"\\(.)", r"\1", text[1:-1])
                 values[match["name"] or ""] = text
         exported.unlink()
-        return keys
+        return {key: values for key, values in keys.items() if not key.startswith("HKCU\\Software\\Wine")}
 
     def files(self) -> set[str]:
         """Every file and folder, but those for passing use."""
@@ -298,6 +299,8 @@ def bare_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
         assert done.returncode == 0, done.stderr
         machine.settle()
         machine.set_value("HKCU\\Software\\Wine", "Version", "win10")
+        # Every Windows has this key from the beginning.
+        assert machine.run("reg", "add", CLASSES, "/f").returncode == 0
         yield machine
     finally:
         subprocess.run(["wineserver", "-k"], env=machine.environment, timeout=PATIENCE_S)
@@ -418,12 +421,16 @@ def test_it_installs_is_opened_by_file_and_link_and_goes_without_a_trace(
 
 @needs_wine
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["C:\\users", "Z:"], ids=["its own name", "another name"])
 def test_the_uninstaller_that_windows_starts_removes_itself_too(
-    machine: Wine, setups: dict[str, Path]
+    machine: Wine, setups: dict[str, Path], name: str
 ) -> None:
     registry, files = machine.registry(), machine.files()
     assert machine.run(setups["0.1.0"], "/S").returncode == 0
-    assert machine.run(installed(machine) / "uninstall.exe", "/S").returncode == 0
+    # Wine's Z: is this machine's root: the same folder, by another name.
+    place = installed(machine) / "uninstall.exe"
+    known_as = f"Z:{place}" if name == "Z:" else f"{name}\\{place.relative_to(machine.home.parent)}"
+    assert machine.run(known_as.replace("/", "\\"), "/S").returncode == 0
     machine.settle()
     assert machine.files() - files == set()
     assert machine.registry() == registry
