@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ RECIPE = "2"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CLONE_NEWNET = 0x40000000
 FILL_TIMEOUT_S = 600
+UNUSED_S = 30 * 86_400.0
+"""A tarball that nobody unpacked for so long is removed."""
 # What a package manager writes as it works, and what belongs to whoever uses the system.
 PASSING = (
     "/dev", "/home", "/proc", "/run", "/sys", "/tmp", "/var/backups", "/var/cache/apt", "/var/cache/debconf",
@@ -169,6 +172,10 @@ def kept_root(archive: Archive, depends: str = "", extra: Sequence[str] = ()) ->
                 unpack(bare, scratch / "root")
                 _add_packages(scratch / "root", depends, extra)
                 _pack(scratch / "root", full)
+        os.utime(full)
+    for tarball in folder.glob("*.tar.gz"):  # of packages that were asked for once
+        if tarball != bare and time.time() - tarball.stat().st_mtime > UNUSED_S:
+            tarball.unlink(missing_ok=True)
     return full
 
 
