@@ -366,6 +366,8 @@ class PartUnreachable(PartError):
 class PartBrokeOff(PartUnreachable):
     """Its download had begun, and did not come to its end; worth another try at once."""
 
+    code = "part_broke_off"
+
 
 class BackupRefused(SeamountError):
     """A file that is no backup, or not a whole one."""

@@ -41,6 +41,13 @@ def pictures(content: bytes, kind: str) -> list[QImage]:
     return found
 
 
+def farthest(one: QImage, other: QImage) -> int:
+    """The largest difference of a colour's parts, as they count where the picture is seen through."""
+    kind = QImage.Format.Format_ARGB32_Premultiplied
+    mine, theirs = (bytes(image.convertToFormat(kind).constBits()) for image in (one, other))
+    return max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
+
+
 def test_windows_reads_every_size_as_it_was_drawn(program_icon: Any) -> None:
     found = pictures(program_icon.windows_icon(), "ico")
     assert [image.width() for image in found] == list(program_icon.ICO_SIZES)
@@ -88,7 +95,12 @@ def test_the_command_writes_what_its_name_says(program_icon: Any, tmp_path: Path
     output = tmp_path / "new folder" / "seamount.ico"
     done = subprocess.run([sys.executable, str(SCRIPT), str(output)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert output.read_bytes() == program_icon.windows_icon()
+    # Qt may round a colour otherwise in a process that has drawn before.
+    for mine, theirs in zip(
+        pictures(output.read_bytes(), "ico"), pictures(program_icon.windows_icon(), "ico"), strict=True
+    ):
+        assert mine.size() == theirs.size()
+        assert farthest(mine, theirs) <= 2
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path / "icon.gif")], capture_output=True, text=True
     )

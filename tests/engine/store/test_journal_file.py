@@ -74,10 +74,10 @@ def test_a_file_zeroed_around_any_record_goes_on_too(path: Path, shift: int) -> 
     ends = written(path, b"one", b"two", b"three")
     content = path.read_bytes()
     for number, end in enumerate(ends[:-1]):
-        start = end + shift
+        start = end + shift  # a byte there may be zero already
         path.write_bytes(content[:start] + bytes(len(content) - start))
         mend(path, None)
-        if start < HEADER_BYTES:
+        if start < HEADER_BYTES and any(content[start:HEADER_BYTES]):
             # Whose records they are cannot be said any more: kept, and begun anew.
             [aside] = path.parent.iterdir()
             assert aside.read_bytes()[:start] == content[:start]
