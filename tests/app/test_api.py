@@ -168,6 +168,7 @@ def test_a_stream_of_a_killed_engine_ends_with_an_error(
     assert ended.heard[0].code == "engine_unreachable"
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_let_go_while_it_waits_to_resume_is_never_called(
     api: EngineApi, qtbot: QtBot, fake_engine: Any
 ) -> None:

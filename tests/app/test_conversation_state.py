@@ -171,6 +171,7 @@ def test_an_answer_whose_engine_was_killed_stands_as_it_was(page: Page, qtbot: Q
     assert page.messages[turn.answer_id].is_cut
 
 
+@pytest.mark.slow
 def test_an_answer_that_goes_on_by_itself_is_followed_in_its_place(page: Page, qtbot: QtBot) -> None:
     turn = lose(page, qtbot)
     page.engine.messages[turn.answer_id]["text"] = "half an answ"  # one token more was stored than shown
@@ -191,6 +192,7 @@ def test_an_answer_that_goes_on_by_itself_is_followed_in_its_place(page: Page, q
     assert went_on == [True]
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_go_on_can_be_continued(page: Page, qtbot: QtBot) -> None:
     turn = lose(page, qtbot)
     revive(page)
@@ -198,6 +200,7 @@ def test_an_answer_that_does_not_go_on_can_be_continued(page: Page, qtbot: QtBot
     assert page.messages[turn.answer_id].is_continuable
 
 
+@pytest.mark.slow
 def test_an_answer_that_goes_on_later_than_expected_is_followed(page: Page, qtbot: QtBot) -> None:
     turn = lose(page, qtbot)
     revive(page)
@@ -229,6 +232,7 @@ def test_a_turn_of_an_engine_that_is_gone_is_not_followed(page: Page, qtbot: QtB
     assert asked[-1] == f"/api/turns/{again.id}/events"
 
 
+@pytest.mark.slow
 def test_after_a_restart_the_answer_is_continued_from_the_store(page: Page, qtbot: QtBot) -> None:
     turn = ask(page, qtbot, "tell me")
     turn.text("half an ans")

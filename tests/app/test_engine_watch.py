@@ -258,6 +258,7 @@ def test_an_engine_that_left_by_itself_is_replaced_silently(
     assert watched.sentences == []
 
 
+@pytest.mark.slow
 def test_an_engine_that_refuses_our_key_is_given_up(
     watched: Watched, qtbot: QtBot, launcher: Any, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +282,7 @@ def test_an_engine_that_never_says_a_word_is_a_sentence(
     assert "restart it" in watched.sentences[0]
 
 
+@pytest.mark.slow
 def test_a_start_that_has_something_long_to_do_is_not_given_up(
     watched: Watched, qtbot: QtBot, launcher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

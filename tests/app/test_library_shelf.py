@@ -43,6 +43,7 @@ def test_what_cannot_be_told_is_said_and_asked_again(
     assert shelf.library is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "what", "revision"),
     [

@@ -58,6 +58,7 @@ def test_a_moving_slider_is_asked_about_once_and_old_answers_are_dropped(
     ]
 
 
+@pytest.mark.slow
 def test_choices_that_rest_are_rehearsed_once(qtbot: QtBot, api: EngineApi, fake_engine: FakeEngine) -> None:
     shelf = PlacementShelf(api, "m1")
     told, refused = listening(shelf)

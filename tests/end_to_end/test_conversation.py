@@ -53,6 +53,7 @@ def test_ask_stop_retry_close_reopen_continue(open_window: OpenWindow) -> None:
     assert tomorrow.wait_for_end().text == "Hello there."
 
 
+@pytest.mark.slow
 def test_an_edit_stands_beside_what_it_replaces(open_window: OpenWindow) -> None:
     window = open_window().ready()
     window.ask("First wording")
@@ -163,6 +164,7 @@ def test_two_windows_on_one_data_folder(open_window: OpenWindow, folder: DataFol
     assert second.wait_for_end().text == "Hello there."
 
 
+@pytest.mark.slow
 def test_a_deleted_conversation_comes_back(open_window: OpenWindow) -> None:
     window = open_window().ready()
     window.ask("Keep me")
@@ -212,6 +214,7 @@ def test_one_megabyte_of_one_line(open_window: OpenWindow) -> None:
     assert window.shown()[0].text.startswith("What is this?") and line.strip() in window.shown()[0].text
 
 
+@pytest.mark.slow
 def test_a_broken_model_file_is_explained_and_the_model_stays(
     open_window: OpenWindow, folder: DataFolder
 ) -> None:

@@ -82,6 +82,7 @@ def test_each_mode(window: LiveWindow, action: str, reasoning: str, text: str) -
         assert answer.thought is not None and answer.thought.tokens == len(reasoning)
 
 
+@pytest.mark.slow
 def test_thinking_streams_into_a_part_that_opens(window: LiveWindow) -> None:
     window.ask("Think slowly")
     window.wait(lambda: bool(window.shown()) and len(window.answer().reasoning) > 5)
@@ -94,6 +95,7 @@ def test_thinking_streams_into_a_part_that_opens(window: LiveWindow) -> None:
     assert answer.text == "And so I say it."
 
 
+@pytest.mark.slow
 def test_two_tools_with_reasoning_between(window: LiveWindow) -> None:
     give_tools(window)
     window.ask("The weather in Paris and in Rome, and save it")
@@ -134,6 +136,7 @@ def test_a_repaired_call_says_what_was_repaired(window: LiveWindow) -> None:
     assert "slip" in (call.problem or "")
 
 
+@pytest.mark.slow
 def test_a_rejected_call_is_told_to_the_model(window: LiveWindow) -> None:
     give_tools(window)
     window.ask("the city twice")
@@ -176,6 +179,7 @@ def set_budget(window: LiveWindow, tokens: int) -> None:
     window.wait(lambda: window.window.findChild(SettingsDialog) is None)
 
 
+@pytest.mark.slow
 def test_the_model_names_the_conversation(window: LiveWindow) -> None:
     window.ask("What is a seamount?")
     window.wait_for_end()
@@ -230,6 +234,7 @@ def test_think_max_in_a_small_context_offers_what_fits(qtbot: QtBot, tmp_path: P
         end_engine(folder)
 
 
+@pytest.mark.slow
 def test_a_model_without_modes_has_no_switch(qtbot: QtBot, tmp_path: Path) -> None:
     folder = scripted_folder(tmp_path / "plain")
     window = LiveWindow(folder, qtbot.waitUntil).ready()

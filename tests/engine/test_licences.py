@@ -65,6 +65,7 @@ def test_an_index_cannot_have_other_files_shown(tmp_path: Path) -> None:
     assert "secret" not in licences.text(0).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "{", "7", '[{"name": "x"}]', "[7]", "[" * 9000])
 def test_an_index_that_cannot_be_read_is_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)

@@ -23,6 +23,7 @@ from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import LiveEngine
 
 
+@pytest.mark.slow
 def test_about_and_the_licences(engine: LiveEngine) -> None:
     about = engine.get("/api/about")
     assert (about["version"], about["data_folder"]) == (version(), str(engine.folder.root))
@@ -50,6 +51,7 @@ def serve(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_engine_backs_up_what_an_earlier_version_left(start_engine: StartEngine, tmp_path: Path) -> None:
     root = filled(tmp_path / "data")
     (root / "settings.toml").unlink()
@@ -59,6 +61,7 @@ def test_an_engine_backs_up_what_an_earlier_version_left(start_engine: StartEngi
     assert [each["title"] for each in engine.get("/api/sessions")["sessions"]] == ["Why is the sea salty?"]
 
 
+@pytest.mark.slow
 def test_data_of_a_newer_version_are_refused_by_every_command(tmp_path: Path) -> None:
     root = filled(tmp_path / "data")
     note = {"format": 1, "version": "99.0.0", "backups": []}
@@ -73,6 +76,7 @@ def test_data_of_a_newer_version_are_refused_by_every_command(tmp_path: Path) ->
     assert json.loads((root / "version.json").read_text()) == note
 
 
+@pytest.mark.slow
 def test_an_older_version_says_that_it_can_go_back_and_does(tmp_path: Path) -> None:
     root = filled(tmp_path / "data")
     folder = DataFolder(root)
@@ -101,6 +105,7 @@ def wait_for(process: PuttingBack) -> int:
     return status
 
 
+@pytest.mark.slow
 def test_without_room_for_the_backup_the_engine_says_so_and_goes_on_when_told(tmp_path: Path) -> None:
     root = filled(tmp_path / "data")
     DataFolder(root).backups.write_bytes(b"in the way")

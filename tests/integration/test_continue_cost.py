@@ -29,6 +29,7 @@ def cost(engine: LiveEngine, session_id: str, message_id: str, kind: str = "cont
     return engine.post("/api/reuse", body)
 
 
+@pytest.mark.slow
 def test_going_on_at_once_reads_nothing_again(engine: LiveEngine) -> None:
     session_id, message = cut(engine)
     told = cost(engine, session_id, message["id"])

@@ -115,6 +115,7 @@ def test_an_empty_question_is_refused(engine: LiveEngine) -> None:
     assert "empty" in reply.json()["error"]["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pasted", "kept"),
     [

@@ -37,6 +37,7 @@ def engine(
     return engine
 
 
+@pytest.mark.slow
 def test_the_whole_way_over_http(engine: LiveEngine, hub: LocalHub, tmp_path: Path) -> None:
     library = engine.get("/api/library")
     assert library["hub"]["endpoint"] == hub.address
@@ -77,6 +78,7 @@ def test_the_whole_way_over_http(engine: LiveEngine, hub: LocalHub, tmp_path: Pa
     assert not inside.exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_one_sentence(engine: LiveEngine) -> None:
     for method, path, body, statuses in (
         ("POST", "lookup", {"what": "nonsense"}, (400,)),

@@ -63,6 +63,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     return Known(source, Reference(folder / "reference"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", ["fast", "reference"])
 def test_a_small_model_is_exact_in_every_part_and_its_ties_are_named(
     known: Known, kernels: exactness.Kernels, monkeypatch: pytest.MonkeyPatch
@@ -146,6 +147,7 @@ def _clamped(block: BlockWeights) -> BlockWeights:
     return replace(block, moe=replace(block.moe, shared=replace(shared, gate=shared.up, up=shared.gate)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "edit", "named"),
     [

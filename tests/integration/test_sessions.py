@@ -14,6 +14,7 @@ def tool(name: str, **more: Any) -> Any:
     return {"type": "function", "function": {"name": name, **more}}
 
 
+@pytest.mark.slow
 def test_a_session_gets_tools_and_loses_them(engine: LiveEngine) -> None:
     session_id = engine.new_session()
     path = f"/api/sessions/{session_id}"

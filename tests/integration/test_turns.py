@@ -242,6 +242,7 @@ def test_an_answer_that_runs_in_circles_ends_and_can_go_on(start_engine: StartEn
     assert more["text"] == SLOW_TEXT[:80]
 
 
+@pytest.mark.slow
 def test_the_status_names_the_message_that_is_being_written(start_engine: StartEngine) -> None:
     live = start_engine()
     live.wait_model()

@@ -186,6 +186,7 @@ def test_a_question_keeps_the_context_that_it_can(engine: LiveEngine) -> None:
     assert following["message"]["usage"]["reused_tokens"] >= cost["kept"]
 
 
+@pytest.mark.slow
 def test_think_max_is_refused_in_a_small_context(tmp_path: Path) -> None:
     for live in started(tmp_path, 8192):
         choices = {choice["mode"]: choice["problem"] for choice in live.get("/api/status")["model"]["modes"]}
@@ -200,6 +201,7 @@ def test_think_max_is_refused_in_a_small_context(tmp_path: Path) -> None:
         assert live.get(f"/api/sessions/{session_id}")["messages"] == []
 
 
+@pytest.mark.slow
 def test_a_stopped_thought_goes_on_where_it_was(engine: LiveEngine) -> None:
     turn = engine.ask("slowly", mode="high")
     shown = ""

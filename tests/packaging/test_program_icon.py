@@ -44,8 +44,10 @@ def pictures(content: bytes, kind: str) -> list[QImage]:
 def farthest(one: QImage, other: QImage) -> int:
     """The largest difference of a colour's parts, as they count where the picture is seen through."""
     kind = QImage.Format.Format_ARGB32_Premultiplied
-    mine, theirs = (bytes(image.convertToFormat(kind).constBits()) for image in (one, other))
-    return max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
+    mine, theirs = (
+        image.convertToFormat(kind) for image in (one, other)
+    )  # held as long as their bytes are read
+    return max(abs(a - b) for a, b in zip(mine.constBits(), theirs.constBits(), strict=True))
 
 
 def test_windows_reads_every_size_as_it_was_drawn(program_icon: Any) -> None:

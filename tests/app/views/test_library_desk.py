@@ -226,6 +226,7 @@ def test_a_gated_repository_is_looked_up_again(window: MainWindow, qtbot: QtBot,
     assert page.finding.isHidden()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "buttons"),
     [

@@ -119,6 +119,7 @@ def test_the_hub_is_asked_of_a_repository_only_after_a_click(
     assert fake_engine.asked("POST", "/api/jobs") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["click", "Return", "Escape"])
 def test_refused_it_stays_unasked(window: MainWindow, qtbot: QtBot, fake_engine: Any, how: str) -> None:
     window.open_outside("seamount://get/owner/Name")
@@ -165,6 +166,7 @@ def test_a_models_file_is_added_only_after_a_click(
     assert fake_engine.asked("POST", "/api/models/add") == [{"path": str(path)}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "request_",
     ["seamount://run/x", "seamount://get/../x", "https://example.org/x", "relative.gguf", "/gone/x.gguf", "",

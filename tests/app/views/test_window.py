@@ -143,6 +143,7 @@ def test_a_killed_engine_is_replaced_and_the_answer_goes_on_by_itself(
     assert window.notices.sentences() == []
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_be_replaced_is_one_sentence_and_a_button(
     opened: Opened, qtbot: QtBot, fake_engine: Any, launcher: Any
 ) -> None:
@@ -318,6 +319,7 @@ def stillborn() -> Any:
     return child
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["send", "settings", "delete", "drop"])
 def test_what_is_asked_of_a_stopped_engine_says_again_why(
     opened: Opened, qtbot: QtBot, fake_engine: Any, launcher: Any, asked: str
@@ -641,6 +643,7 @@ def test_every_control_says_what_it_is(opened: Opened) -> None:
                 assert control.accessibleName() or control.text(), control
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [560, 700, 900, 1280])
 def test_at_every_width_everything_is_inside_the_window(
     open_window: Any, qtbot: QtBot, fake_engine: Any, width: int

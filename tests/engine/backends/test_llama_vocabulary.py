@@ -63,6 +63,7 @@ def vocabulary(official: OfficialTokenizer, tmp_path_factory: pytest.TempPathFac
     opened.close()
 
 
+@pytest.mark.slow
 def test_the_vocabularies_are_the_same(vocabulary: GgufVocabulary, official: OfficialTokenizer) -> None:
     assert vocabulary.size == official.vocabulary_size == 129_280
     assert (vocabulary.begin_id, vocabulary.end_id) == (0, 1)
@@ -214,6 +215,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         GgufVocabulary.open(tmp_path / "none.gguf")
 
 
+@pytest.mark.slow
 def test_closing_twice_is_closing_once(official: OfficialTokenizer, tmp_path: Path) -> None:
     path = tmp_path / "v4.gguf"
     write_gguf(path, json.loads(official._path.read_bytes()))

@@ -312,6 +312,7 @@ def test_cancelling_between_chunks(backend: Any) -> None:
     assert backend.sync(ids, quiet, never) == SyncReport(64, 86)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refuses", [False, True])
 def test_cancelling_within_a_chunk(backend: Any, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
     ids = text_ids(backend, 60)
@@ -365,6 +366,7 @@ def test_after_a_failure_the_next_sync_is_right(backend: Any, monkeypatch: pytes
     assert np.array_equal(backend.logits(), expected)
 
 
+@pytest.mark.slow
 def test_a_full_context_is_an_error_not_a_crash(starter_path: Path) -> None:
     backend = open_starter(starter_path, 256)
     ids = text_ids(backend, 256)

@@ -98,6 +98,7 @@ def steps(backend: Any, tokens: list[int]) -> list[Any]:
     return [backend.step(token).copy() for token in tokens]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moving", [False, True])
 def test_the_contract_is_kept_wherever_experts_lie(
     files: tuple[Path, Path], open_: Any, device: str, moving: bool
@@ -131,6 +132,7 @@ def test_the_contract_is_kept_wherever_experts_lie(
     assert taken.ram_bytes <= plan.held_bytes("ram")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moving", [False, True])
 def test_it_says_what_the_processor_says(
     files: tuple[Path, Path], open_: Any, device: str, moving: bool

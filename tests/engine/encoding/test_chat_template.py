@@ -131,6 +131,7 @@ def test_the_templates_own_refusal_is_told_in_its_words() -> None:
     assert "choose another model" in caught.value.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -188,6 +189,7 @@ def test_attacks_are_refused_at_once(source: str) -> None:
     assert "it took more than" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [

@@ -109,6 +109,7 @@ def test_every_completion_has_its_stored_digest() -> None:
         assert vectors.result_digest(read) == case["result_sha256"], case["name"]
 
 
+@pytest.mark.slow
 @for_all(completions, examples=600)
 @example((f"\n\n<{D}tool_calls", False))
 @example((f"\n\n<{D}tool_calls>\n", False))
@@ -145,6 +146,7 @@ def test_what_is_written_well_is_accepted(case: tuple[str, bool]) -> None:
 # --- any pieces -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @for_all(completions, st.lists(st.integers(0, 10_000), max_size=12), examples=300)
 def test_in_pieces_it_reads_what_it_reads_whole(case: tuple[str, bool], cuts: list[int]) -> None:
     text, thinking = case
@@ -401,5 +403,6 @@ def one_token_stream(seed: int) -> None:
     check_calls(completion.calls, [{"name": "a", "parameters": {"type": "object"}}])
 
 
+@pytest.mark.slow
 def test_random_token_streams_raise_nothing_and_are_read_alike() -> None:
     fuzz("token streams", one_token_stream, rounds=500)

@@ -57,6 +57,7 @@ anthropic_turns = st.lists(
 )
 
 
+@pytest.mark.slow
 @for_all(openai_messages, examples=200)
 def test_openais_shape_goes_round(messages: list[Message]) -> None:
     shapes = json.loads(json.dumps(to_openai(messages)))

@@ -138,6 +138,7 @@ def skeleton_literals() -> frozenset[str]:
     return frozenset(TOKENS.literals())
 
 
+@pytest.mark.slow
 @for_all(anything, styles(), examples=300)
 def test_nothing_that_anybody_wrote_becomes_a_control_token(messages: list[Message], style: Style) -> None:
     """The same conversation with every text emptied of literals has the same control tokens, in order."""

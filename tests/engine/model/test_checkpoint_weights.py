@@ -70,6 +70,7 @@ def edited(small: Path, folder: Path, layer: str, edit: Edit) -> Path:
 # --- every number ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratios", ["flash", "pro"])
 def test_every_tensor_is_there_with_its_numbers(tmp_path: Path, ratios: Any) -> None:
     made = checkpoint(tmp_path, ratios=ratios, num_hash_layers=3, n_shared_experts=2)

@@ -75,6 +75,7 @@ def context(network: Network, tokens: torch.Tensor, cuts: list[int]) -> Sequence
     return cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", [[], [1], [1, 2, 3], [130], [5, 133, 134, 250]])
 def test_a_proposal_is_what_the_block_gives_over_all_pairs(network: Network, cuts: list[int]) -> None:
     """Past the window, and whatever passes the text came in."""

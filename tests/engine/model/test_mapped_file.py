@@ -84,6 +84,7 @@ def test_a_file_that_is_replaced_goes_on_showing_the_old_one(path: Path) -> None
     assert bytes(file.bytes_at(0, 256, "a").numpy()) == CONTENT[:256]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
 def test_the_mapping_ends_with_the_last_tensor_that_looks_at_it(path: Path) -> None:
     file = MappedFile(path)

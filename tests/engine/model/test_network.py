@@ -82,6 +82,7 @@ def test_how_tokens_are_cut_into_passes_makes_no_difference_but_noise(network: N
     assert state.position == 620
 
 
+@pytest.mark.slow
 def test_few_tokens_together_have_the_bits_of_single_steps(network: Network) -> None:
     """Past the window, the choice of rows, and the end of a group of 128; what is remembered is the same too."""
     tokens = drawn_tokens(145)
@@ -118,6 +119,7 @@ def test_a_saved_context_goes_on_to_the_bit(
     assert content(cache) == content(restored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_format", FORMATS[1:])
 def test_what_is_kept_in_fewer_bits_does_not_depend_on_the_cuts(
     tmp_path: Path, cache_format: CacheFormat

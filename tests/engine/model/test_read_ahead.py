@@ -84,6 +84,7 @@ def same_as_without(network: Network, steps: int) -> tuple[DraftCounts, list[int
     return ahead.counts, text
 
 
+@pytest.mark.slow
 def test_text_logits_and_state_are_the_same_where_most_guesses_are_right(tmp_path: Path) -> None:
     counts, text = same_as_without(made(tmp_path, foreseen=True), 16)
     assert counts.accepted > counts.guessed / 2
@@ -102,6 +103,7 @@ def test_and_for_several_hundred_tokens(tmp_path: Path, foreseen: bool) -> None:
     assert 290 < counts.guessed + counts.accepted <= 300
 
 
+@pytest.mark.slow
 def test_right_and_wrong_guesses_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guesses from outside: the text that will follow, and others, as dice fall."""
     network = made(tmp_path)

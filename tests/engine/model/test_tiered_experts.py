@@ -36,6 +36,7 @@ def routing(random_: random.Random, tokens: int) -> tuple[torch.Tensor, torch.Te
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_random_sequences_give_the_reference_bit_for_bit_within_budgets_and_counts_add_up(

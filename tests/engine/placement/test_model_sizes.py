@@ -35,6 +35,7 @@ def header(tensors: list[tuple[str, tuple[int, ...], int]], **metadata: object) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", ["skip", "keep", "separate"])
 @pytest.mark.parametrize("ratios", ["flash", "pro"])
 def test_a_converted_model_weighs_what_its_config_says(tmp_path: Path, draft: Draft, ratios: str) -> None:

@@ -67,6 +67,7 @@ def test_no_budget_is_ever_exceeded(sizes: ModelSizes, room: Room, wished: Wishe
     assert found.held_bytes("gpu") <= budget
 
 
+@pytest.mark.slow
 @given(any_model(), any_room(), wishes)
 @settings(max_examples=300, deadline=None)
 def test_every_byte_of_a_tensor_has_exactly_one_place(sizes: ModelSizes, room: Room, wished: Wishes) -> None:

@@ -148,6 +148,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", ["separate", "skip"])
 @pytest.mark.parametrize("consume", [False, True])
 def test_the_files_are_those_of_a_conversion_of_the_whole_folder(
@@ -389,6 +390,7 @@ def edited(path: Path, old: bytes, new: bytes) -> None:
     path.write_bytes(raw.replace(old, new, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [FOURTH, "model-00009-of-00010.safetensors"])
 @pytest.mark.parametrize(
     ("old", "new"),

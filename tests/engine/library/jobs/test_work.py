@@ -50,6 +50,7 @@ def wait(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_check_says_what_it_found(tmp_path: Path) -> None:
     target = tmp_path / "m.gguf"
     source = checkpoint(tmp_path / "s", "0731")
