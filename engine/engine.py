@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.backends.backend_choice import computes
+from engine.data_version import backup_words, settle
 from engine.discreet_log import say_less
 from engine.engine_events import EngineEvents
 from engine.errors import BadRequest, SeamountError
@@ -352,6 +353,7 @@ class Engine:
         self.jobs.close()
         self.storage_tasks.close()
         self.parts.close()
+        self.updates.close()
         self.measuring.close()
         self.memory_watch.close()
         stopped = self.thread.close(CLOSE_TIMEOUT_S)

@@ -369,6 +369,13 @@ class PartBrokeOff(PartUnreachable):
     code = "part_broke_off"
 
 
+class FeedRefused(SeamountError):
+    """The feed that tells of newer versions did not answer, or not with what a feed is."""
+
+    code = "update_feed"
+    http_status = 502
+
+
 class BackupRefused(SeamountError):
     """A file that is no backup, or not a whole one."""
 

@@ -35,3 +35,18 @@ def _bundled_program() -> str:
     # On Windows a program for windows has no standard output, and what we start is read from: it is the other one.
     beside = Path(sys.executable).with_name(CONSOLE_PROGRAM)
     return str(beside) if sys.platform == "win32" and beside.is_file() else sys.executable
+
+
+def ending(status: int, errors: str) -> str:
+    """What became of a program that did not do its work, as a clause; `errors`: what it wrote to standard error."""
+    if status < 0:
+        return f"it crashed ({_signal_name(-status)})"
+    lines = errors.strip().splitlines()
+    return lines[-1] if lines else f"it ended with status {status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

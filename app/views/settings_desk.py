@@ -30,6 +30,7 @@ class SettingsDesk(QObject):
             self.desk.shelf.fetch_settings(self._open)
 
     def _open(self, settings: "Settings") -> None:
+        from app.views import parts_desk
         from app.views.settings_dialog import SettingsDialog
         from engine.protocol_about import UpdateState
 
@@ -56,6 +57,7 @@ class SettingsDesk(QObject):
 
         dialog.applied.connect(apply)
         desk.storage.fill(dialog.kept)
+        parts_desk.fill(dialog.machine.part, desk.api)
         desk.shelf.fetch_llama_builds(
             lambda found: dialog.machine.show(found) if isValid(dialog) else None,
             lambda error: dialog.machine.show_failure(error) if isValid(dialog) else None,

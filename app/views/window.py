@@ -342,42 +342,6 @@ class MainWindow(QMainWindow):
         self.composer.setFocus()
         self.sidebar.set_library_open(False)
 
-    def _open_settings(self, settings: "Settings") -> None:
-        from shiboken6 import isValid
-
-        from app.views import parts_desk
-        from app.views.settings_dialog import SettingsDialog
-
-        desk = self.desk
-        if desk is None or self.findChild(SettingsDialog) is not None:
-            return
-        model = desk.shelf.status.model if desk.shelf.status else None
-        dialog = SettingsDialog(settings, model, self)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-
-        # The answer may come when the dialog has been closed already.
-        def stored() -> None:
-            if isValid(dialog):
-                dialog.accept()
-
-        def refused(sentence: str) -> None:
-            if isValid(dialog):
-                dialog.refuse(sentence)
-            else:
-                desk.tell_refused(sentence)
-
-        def apply(wanted: "Settings") -> None:
-            desk.apply_settings(wanted, stored, refused)
-
-        dialog.applied.connect(apply)
-        desk.storage.fill(dialog.kept)
-        parts_desk.fill(dialog.machine.part, desk.api)
-        desk.shelf.fetch_llama_builds(
-            lambda found: dialog.machine.show(found) if isValid(dialog) else None,
-            lambda error: dialog.machine.show_failure(error) if isValid(dialog) else None,
-        )
-        dialog.open()
-
     def _add_model(self, path: str) -> None:
         if self.desk is not None:
             self.desk.add_model(path)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from engine.engine import Engine
 from engine.server import (
+    about,
     encryption,
     jobs,
     library,

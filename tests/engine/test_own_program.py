@@ -39,3 +39,20 @@ def test_on_windows_what_is_started_is_the_program_that_can_be_heard(
     heard = str(tmp_path / "seamount-cli.exe")
     assert own_program.command("serve") == [heard, "serve"]
     assert own_program.code_command("pass", "x") == [heard, "-c", "pass", "x"]
+
+
+@pytest.mark.parametrize(
+    ("status", "errors", "said"),
+    [
+        (1, "a line\nModuleNotFoundError: No module\n", "ModuleNotFoundError: No module"),
+        (3, " \n", "it ended with status 3"),
+        (-9999, "ignored", "it crashed (signal 9999)"),
+    ],
+)
+def test_what_became_of_a_program(status: int, errors: str, said: str) -> None:
+    assert own_program.ending(status, errors) == said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process has no signals")
+def test_a_crash_is_told_by_its_signal() -> None:
+    assert own_program.ending(-11, "") == "it crashed (SIGSEGV)"
