@@ -11,7 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from engine.answer_form import ANY_FORM, AnswerForm
 from engine.bell import Bell
+from engine.callers import WINDOW, Caller
 from engine.conversation import Message
 from engine.errors import EngineUnreachable, SeamountError
 from engine.generation_thread import Job, unforeseen
@@ -60,6 +62,15 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     effort: str | None = None
+    text: str | None = None
+    """A bare text to go on with, in the place of `messages`: no template, no reasoning, no calls."""
+    thinking_tokens: int | None = None
+    """The model is told to answer after so many tokens of reasoning; None: the settings'."""
+    top_logprobs: int | None = None
+    """With each piece of text, the log probabilities of its tokens and of so many others; None: none are told."""
+    form: AnswerForm = ANY_FORM
+    """What the answer's text has to look like."""
+    caller: Caller = WINDOW
 
 
 class CallMemory(Protocol):

@@ -21,7 +21,16 @@ from engine.protocol_base import ReasoningMode as ReasoningMode
 from engine.protocol_base import Role as Role
 from engine.protocol_base import Sampling as Sampling
 from engine.protocol_base import Wire as Wire
+from engine.protocol_remote import RemotePrice, Whereabouts
 from engine.protocol_settings import Settings as Settings
+
+
+class RemotePlace(Wire):
+    """Where a model runs that is not here, as it is said at the point of use."""
+
+    host: str
+    whereabouts: Whereabouts
+    price: RemotePrice | None = None
 
 
 class LoadedModel(Wire):
@@ -42,6 +51,8 @@ class LoadedModel(Wire):
     """How it keeps a conversation; None from an engine that does not say."""
     own_choices: list[Literal["context_tokens", "cache_type", "threads"]] = []
     """Settings that this model has its own choices for (`protocol_placement.Choices`)."""
+    remote: RemotePlace | None = None
+    """Set where another machine computes it: what is said in the conversation leaves this engine."""
 
 
 class EngineStatus(Wire):
@@ -71,9 +82,10 @@ class EngineEvent(Wire):
 
     status: `status` is set. session: `session_id` changed; `change` says how. job: `job_id` changed. library: what
     `GET /api/library` would say has changed. hardware: what `GET /api/hardware` would say has changed.
+    access: what `GET /api/access` would say has changed.
     """
 
-    kind: Literal["status", "session", "job", "library", "hardware"]
+    kind: Literal["status", "session", "job", "library", "hardware", "access"]
     status: EngineStatus | None = None
     session_id: str | None = None
     change: Literal["created", "updated", "deleted", "restored", "purged"] | None = None
@@ -87,9 +99,11 @@ class ModelEntry(Wire):
     name: str
     path: str
     size_bytes: int
-    source: Literal["starter", "folder", "file"]
+    source: Literal["starter", "folder", "file", "remote"]
     architecture: str | None = None
     context_train_tokens: int | None = None
+    remote: RemotePlace | None = None
+    """Set for `source` "remote", whose `path` is its address and whose `size_bytes` is 0."""
     problem: ErrorBody | None = None
     """Why it cannot be loaded, from its headers alone; None when they are in order."""
 

@@ -134,7 +134,9 @@ def _toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _value(value: str | int | float) -> str:
+def _value(value: str | int | float | list[str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped, and for lone
         # surrogates, which neither can hold.
