@@ -50,10 +50,10 @@ class Settings(Wire):
     keep_awake: bool = True
     """The machine does not fall asleep while a job runs."""
     allowed_origins: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=32)] = []
-    """Origins of web pages that may call the engine from a browser, like `http://localhost:3000`; others are refused."""
+    """Origins of web pages that may call the engine from a browser, as `http://localhost:3000`; others are refused."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where other programs find the engine on this machine, from its next start on; 0: the port before, or any other that is
-    free."""
+    """Where other programs find the engine on this machine, from its next start on; 0: the one before, or any other
+    that is free."""
     look_for_updates: bool = False
     """Once a day a small file is asked whether there is a newer version; nothing is downloaded."""
     updates_address: Annotated[str, Field(max_length=500)] | None = None
