@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,6 +62,8 @@ SCRIPT = {
         {"text": "A short answer, then."},
     ],
 }
+
+LOOKS_AT_ONCE = 2
 
 
 def _pump(seconds: float) -> None:
@@ -150,20 +153,26 @@ def _pictures(scale: int, theme: str) -> None:
         library_screenshots.take_all(theme, scale, _pump, FOLDER)
 
 
+def _look(scale: int, theme: str) -> bool:
+    """All pictures of one look, in a process of its own: Qt reads its scale once. A tour that a busy machine held up is
+    gone through once more, and says so."""
+    for _ in range(2):
+        process = get_context("spawn").Process(target=_pictures, args=(scale, theme))
+        process.start()
+        process.join()
+        if not process.exitcode:
+            return True
+        print(f"the pictures in {theme}, {scale}x, were not all taken", file=sys.stderr, flush=True)
+    return False
+
+
 def main() -> int:
-    """Take all pictures, each look in a process of its own: Qt reads its scale once. A tour that a busy machine held up
-    is gone through once more, and says so."""
+    """Take all pictures, two looks beside each other: most of the time one waits for what it is to show."""
     FOLDER.mkdir(exist_ok=True)
-    for scale, theme in product((1, 2), ("light", "dark")):
-        for again in (False, True):
-            process = get_context("spawn").Process(target=_pictures, args=(scale, theme))
-            process.start()
-            process.join()
-            if not process.exitcode:
-                break
-            print(f"the pictures in {theme}, {scale}x, were not all taken", file=sys.stderr, flush=True)
-            if again:
-                return 1
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as looks:
+        taken = list(looks.map(_look, *zip(*product((1, 2), ("light", "dark")), strict=True)))
+    if not all(taken):
+        return 1
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}/")
     return 0
 
