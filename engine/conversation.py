@@ -59,6 +59,8 @@ class Message:
     """An answer without its end, which the model goes on with."""
     written: Written | None = None
     """Put to the model in place of text, reasoning and calls, so that nothing is tokenised a second time."""
+    kept_as: str = ""
+    """A name under which what the model wrote may be known here; a client gave it back, so it proves nothing."""
 
 
 def clean_text(text: str) -> tuple[str, int]:

@@ -154,10 +154,12 @@ class ContextTooSmall(SeamountError):
 
 
 class PromptTooLong(SeamountError):
-    """The conversation does not fit the loaded context."""
+    """The conversation does not fit the loaded context: it has `tokens`, and `most_tokens` would fit, where it is told."""
 
     code = "prompt_too_long"
     http_status = 413
+    tokens: int | None = None
+    most_tokens: int = 0
 
 
 class GenerationError(SeamountError):

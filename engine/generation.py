@@ -226,8 +226,10 @@ def _too_long(tokens: int, facts: ModelFacts) -> PromptTooLong:
             "shorten it, or set a larger context in Settings "
             f"(this model was made for up to {facts.context_train_tokens:,} tokens)"
         )
-    return PromptTooLong(
+    error = PromptTooLong(
         "The conversation does not fit the model's context",
         f"it has {tokens:,} tokens and at most {room:,} fit",
         remedy,
     )
+    error.tokens, error.most_tokens = tokens, room
+    return error

@@ -18,6 +18,8 @@ from engine.errors import ConversationError
 _ROLES = frozenset(get_args(Role))
 _TASKS = frozenset(get_args(Task))
 Shape = Mapping[str, Any]
+_LONGEST_NAME = 200
+"""Characters of a thinking block's signature; ours are shorter, and no other's is known here."""
 
 
 # --- OpenAI -----------------------------------------------------------------------------------------------
@@ -183,7 +185,7 @@ def _join(turns: list[dict[str, Any]], block: dict[str, Any], *, opens: bool) ->
 def _answer_blocks(message: Message) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     if message.reasoning:
-        blocks.append({"type": "thinking", "thinking": message.reasoning, "signature": ""})
+        blocks.append({"type": "thinking", "thinking": message.reasoning, "signature": message.kept_as})
     if message.text:
         blocks.append({"type": "text", "text": message.text})
     for call in message.tool_calls:
@@ -232,10 +234,12 @@ def _answer(blocks: Sequence[Shape], place: str) -> Message:
     reasoning: list[str] = []
     texts: list[str] = []
     calls: list[ToolCall] = []
+    kept_as = ""
     for block in blocks:
         kind = block.get("type")
         if kind == "thinking":
             reasoning.append(_optional_text(block, "thinking", place))
+            kept_as = kept_as or _optional_text(block, "signature", place)[:_LONGEST_NAME]
         elif kind == "tool_use":
             name = block.get("name")
             if not isinstance(name, str):
@@ -244,7 +248,7 @@ def _answer(blocks: Sequence[Shape], place: str) -> Message:
             calls.append(ToolCall(name, given, _optional_text(block, "id", place)))
         elif kind != "redacted_thinking":
             texts.append(_text([block], place))
-    return Message("assistant", "\n\n".join(texts), "\n\n".join(reasoning), tuple(calls))
+    return Message("assistant", "\n\n".join(texts), "\n\n".join(reasoning), tuple(calls), kept_as=kept_as)
 
 
 def _function(shape: object, place: str) -> dict[str, Any]:
@@ -270,28 +274,36 @@ def _anthropic_tool(function: Shape) -> dict[str, Any]:
 # --- what clients lose ------------------------------------------------------------------------------------
 
 Recall = Callable[[Sequence[str]], Mapping[str, tuple[str, Sequence[int]]]]
-"""By call ids: the reasoning before each call, and the tokens of its whole answer."""
+"""By ids of calls and names of answers: the reasoning of the answer, and its tokens."""
 
 
 def reattach(messages: Sequence[Message], recall: Recall) -> list[Message]:
-    """The messages with the reasoning that a client has stripped from answers with tool calls.
+    """The messages with what is still known of the answers among them: their own tokens, and reasoning that a client
+    has stripped.
 
-    With tools, V4 must see its earlier reasoning. An answer whose client sent reasoning keeps what it sent.
+    With tools, V4 must see its earlier reasoning. An answer whose client sent other reasoning keeps what it sent.
+    Whether tokens still say what the message does is for who renders it (`V4Chat.says`).
     """
-    bare = [message for message in messages if message.tool_calls and not message.reasoning]
-    ids = [call.id for message in bare for call in message.tool_calls if call.id]
-    known: Mapping[str, tuple[str, Sequence[int]]] = recall(ids) if ids else {}
-    return [_reattached(message, known) for message in messages]
+    names = [name for message in messages for name in _names(message)]
+    known: Mapping[str, tuple[str, Sequence[int]]] = recall(names) if names else {}
+    return [_reattached(message, known) for message in messages] if known else list(messages)
+
+
+def _names(message: Message) -> list[str]:
+    """By what an answer may be known."""
+    if message.role != "assistant" or message.written is not None:
+        return []
+    return [name for name in (message.kept_as, *(call.id for call in message.tool_calls)) if name]
 
 
 def _reattached(message: Message, known: Mapping[str, tuple[str, Sequence[int]]]) -> Message:
-    if message.reasoning or not message.tool_calls:
-        return message
-    found = next((known[call.id] for call in message.tool_calls if call.id in known), None)
+    found = next((known[name] for name in _names(message) if name in known), None)
     if found is None:
         return message
     reasoning, ids = found
-    written = Written(tuple(ids), thinking=True) if ids and reasoning else None
+    if message.reasoning and message.reasoning != reasoning:
+        return message
+    written = Written(tuple(ids), thinking=bool(reasoning)) if ids else None
     return replace(message, reasoning=reasoning, written=written)
 
 

@@ -7,6 +7,7 @@ A schema comes from outside: nothing in it is fetched, and one that is itself br
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from jsonschema.exceptions import SchemaError, ValidationError
@@ -16,9 +17,13 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from engine.encoding.completion_parser import ParsedCall
+from engine.encoding.dsml import to_json
 
 _NOTHING: Registry[Any] = Registry()
 """What schemas may refer to outside themselves: nothing, so that no address in one is ever opened."""
+
+_REMEMBERED_CHARACTERS = 20_000
+"""Longer schemas are looked at anew each time, so that what is remembered stays small."""
 
 
 def check_calls(calls: Iterable[ParsedCall], functions: Sequence[Mapping[str, Any]]) -> None:
@@ -63,6 +68,31 @@ def schema_problem(arguments: str, schema: object) -> str | None:
     except (ArithmeticError, TypeError, ValueError) as error:  # numbers or addresses beyond the library
         return f"its arguments cannot be compared with the tool's schema ({str(error)[:200]})"
     return None if worst is None else _clause(worst)
+
+
+def schema_fault(schema: object) -> str | None:
+    """Why `schema` is no JSON schema, as a clause; None when it is one. The same schemas come with every request."""
+    try:
+        text = to_json(schema)
+    except RecursionError:
+        return "it is nested too deeply"
+    return _known_fault(text) if len(text) <= _REMEMBERED_CHARACTERS else _fault(text)
+
+
+def _fault(text: str) -> str | None:
+    schema: Any = json.loads(text)
+    try:
+        validator_for(schema, Draft202012Validator).check_schema(schema)
+    except SchemaError as error:
+        return error.message[:200]
+    except RecursionError:
+        return "it is nested too deeply"
+    except (ArithmeticError, TypeError, ValueError) as error:  # numbers or addresses beyond the library
+        return str(error)[:200]
+    return None
+
+
+_known_fault = lru_cache(maxsize=512)(_fault)
 
 
 def _clause(error: ValidationError) -> str:

@@ -5,6 +5,7 @@ JSON, server-sent events, and the shape of an error in each dialect. Does not kn
 """
 
 import json
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeVar, cast
 
@@ -16,13 +17,27 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from engine.conversation import clean_text
-from engine.errors import BadRequest, SeamountError
+from engine.errors import BadRequest, PromptTooLong, SeamountError
 
 Shape = TypeVar("Shape", bound=BaseModel)
 OPENAI_PATH = "/v1/"
 KEEP_ALIVE_S = 10.0
 KEEP_ALIVE = b": still here\n\n"
 _OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
+ANTHROPIC_PATH = "/v1/messages"
+REQUEST_ID = "request-id"
+"""The header by which Anthropic's clients name a request."""
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+_ANTHROPIC_STATUS = {"prompt_too_long": 400, "context_too_small": 400, "busy": 529, "model_loading": 529}
+"""By an error's code: the status that clients of that dialect know it by, where it is another than ours."""
+_WORTH_ANOTHER_TRY = (429, 500, 529)
 _WHAT = "The request was refused"
 
 
@@ -84,19 +99,49 @@ class EventStream(StreamingResponse):
 def error_reply(path: str, error: SeamountError, status: int | None = None) -> Response:
     """`error` in the shape of the dialect that `path` belongs to."""
     status = status or error.http_status
-    body = error_body(path, error, status)
-    return Response(json.dumps(body), status, media_type="application/json")
+    headers: dict[str, str] = {}
+    request_id = ""
+    if is_anthropic(path):
+        status = _ANTHROPIC_STATUS.get(error.code, status)
+        request_id = headers[REQUEST_ID] = new_request_id()
+        if status not in _WORTH_ANOTHER_TRY:
+            # Its clients would ask twice more by themselves where a status may mean something that passes.
+            headers["x-should-retry"] = "false"
+    body = error_body(path, error, status, request_id)
+    return Response(json.dumps(body), status, headers, media_type="application/json")
 
 
-def error_body(path: str, error: SeamountError, status: int) -> dict[str, Any]:
+def error_body(path: str, error: SeamountError, status: int, request_id: str = "") -> dict[str, Any]:
     """The JSON of an error: ours has code and text (and `message`, where others look for it)."""
     # A sentence may quote a request or a file name: what cannot be encoded must not stop the reply.
     text = clean_text(error.text)[0]
+    if is_anthropic(path):
+        kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+        details = {"error_code": error.code}
+        shape = {"type": kind, "message": _as_anthropics_clients_know_it(error, text), "details": details}
+        return {"type": "error", "error": shape, "request_id": request_id or None}
     if path.startswith(OPENAI_PATH):
         kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
         param = getattr(error, "param", None)
         return {"error": {"message": text, "type": kind, "param": param, "code": error.code}}
     return {"error": {"code": error.code, "text": text, "message": text}}
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether `path` belongs to Anthropic's dialect."""
+    return path == ANTHROPIC_PATH or path.startswith(ANTHROPIC_PATH + "/")
+
+
+def new_request_id() -> str:
+    """A name for one request, as Anthropic's look."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def _as_anthropics_clients_know_it(error: SeamountError, text: str) -> str:
+    """Agents tell by these words that a conversation is to be made shorter, and by how much."""
+    if isinstance(error, PromptTooLong) and error.tokens is not None:
+        return f"prompt is too long: {error.tokens} tokens > {error.most_tokens} maximum. {text}"
+    return text
 
 
 def add_error_handlers(app: FastAPI) -> None:

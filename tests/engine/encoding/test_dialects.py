@@ -204,12 +204,39 @@ def test_what_a_client_strips_is_attached_again(messages: list[Message]) -> None
 def test_what_a_client_kept_stays_and_nothing_is_asked_for_in_vain() -> None:
     call = (ToolCall("f", "{}", "1"),)
     recall, asked = recall_of({"1": ("stored", (5, 6))})
+    nameless = [Message("user", "Q"), Message("assistant", "B"), Message("tool", "R", tool_call_id="1")]
+    assert reattach(nameless, recall) == nameless
+    assert asked == []
     kept = [Message("user", "Q"), Message("assistant", "A", "mine", call), Message("assistant", "B")]
     assert reattach(kept, recall) == kept
-    assert asked == []
+    assert asked.pop() == ["1"]
+    same = Message("assistant", "A", "stored", call)
+    assert reattach([same], recall) == [dataclasses.replace(same, written=Written((5, 6), thinking=True))]
+    assert asked.pop() == ["1"]
     bare = [Message("assistant", "A", "", call)]
     assert reattach(bare, recall) == [
         Message("assistant", "A", "stored", call, written=Written((5, 6), thinking=True))
     ]
     assert asked == [["1"]]
     assert reattach([Message("assistant", "A", "", (ToolCall("f", "{}", "2"),))], recall)[0].reasoning == ""
+
+
+def test_an_answer_is_known_again_by_its_signature() -> None:
+    recall, asked = recall_of({"sig": ("stored", (5, 6)), "plain": ("", (7,))})
+
+    def answer(signature: str, thinking: str) -> Message:
+        block = {"type": "thinking", "thinking": thinking, "signature": signature}
+        content = [block, {"type": "text", "text": "A"}]
+        turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": content}]
+        return reattach(from_anthropic({"messages": turns}), recall)[-1]
+
+    own = Written((5, 6), thinking=True)
+    assert answer("sig", "stored").written == own
+    # Left out by the client's wish, and put back.
+    assert (answer("sig", "").reasoning, answer("sig", "").written) == ("stored", own)
+    assert (answer("sig", "mine").reasoning, answer("sig", "mine").written) == ("mine", None)
+    assert answer("another's", "stored").written is None
+    assert answer("plain", "").written == Written((7,), thinking=False)
+    before = len(asked)
+    assert answer("x" * 5000, "").kept_as == "x" * 200
+    assert len(asked) == before + 1
