@@ -16,6 +16,8 @@ from engine.errors import PromptTooLong
 from engine.expert_meter import ExpertCost, ExpertMeter
 from engine.protocol import Sampling, Usage
 from engine.sampling import draw
+from engine.token_bias import TokenBias
+from engine.token_chances import TokenChances, chances_of
 
 Reason = Literal["stop", "length", "cancelled"]
 
@@ -47,6 +49,12 @@ class GenerationRequest:
     """Control tokens that are told in the text, as these bytes; the others are silent."""
     guard: Guard | None = None
     """May decide the next token in the model's place."""
+    stops_behind: int | None = None
+    """Stop strings count only behind this token: a V4 answer is not ended by what its reasoning says."""
+    bias: TokenBias | None = None
+    """What a client wants more or less of. It remembers tokens: one for one answer."""
+    top_chances: int | None = None
+    """With each token, how likely it and so many others were; None: it is not computed."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class NewText:
 
     text: str
     token_ids: tuple[int, ...]
+    chances: tuple[TokenChances, ...] = ()
+    """Of each of the tokens, where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class Outcome:
     reason: Reason
     usage: Usage
     exact: bool | None = None
+    stop_string: str | None = None
+    """The stop string that ended it."""
 
 
 class _Text:
@@ -85,15 +97,27 @@ class _Text:
         )
         self._detokenizer.prime(request.already)
         self._stops = StopStrings(request.stop) if any(request.stop) else None
+        behind = request.stops_behind
+        self._awaited = None if behind is None or behind in request.already else behind
         self._emit = emit
         self._waiting: list[int] = []
+        self._chances: list[TokenChances] = []
 
-    def add(self, token_id: int) -> bool:
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that was found."""
+        return self._stops.found if self._stops else None
+
+    def add(self, token_id: int, chances: TokenChances | None = None) -> bool:
         """Take in a token; whether a stop string is complete."""
         text, found = self._detokenizer.feed(token_id), False
-        if self._stops is not None:
+        if self._awaited is not None:
+            self._awaited = None if token_id == self._awaited else self._awaited
+        elif self._stops is not None:
             text, found = self._stops.feed(text)
         self._waiting.append(token_id)
+        if chances is not None:
+            self._chances.append(chances)
         if text:
             self._send(text)
         return found
@@ -113,8 +137,9 @@ class _Text:
             self._send("")
 
     def _send(self, text: str) -> None:
-        self._emit(NewText(text, tuple(self._waiting)))
+        self._emit(NewText(text, tuple(self._waiting), tuple(self._chances)))
         self._waiting.clear()
+        self._chances.clear()
 
 
 def generate(
@@ -171,7 +196,8 @@ def generate(
             disk_bytes_per_token=cost.disk_bytes_per_token if cost else None,
             experts_in_memory=cost.in_memory if cost else None,
         )
-        return Outcome(reason, usage, None if prepared is None else prepared.exact)
+        exact = None if prepared is None else prepared.exact
+        return Outcome(reason, usage, exact, text.stop_string if reason == "stop" else None)
 
     text = _Text(context, request, emit)
     if cancelled():
@@ -185,7 +211,7 @@ def generate(
         return outcome("cancelled")
     logits: Logits = context.logits()
     meter = ExpertMeter(lambda: context.expert_counts)
-    end_token_ids, guard = context.facts.end_token_ids, request.guard
+    end_token_ids, guard, bias = context.facts.end_token_ids, request.guard, request.bias
     # Absolute positions: the first drawn token stands at len(prefix), the last that fits at the context's end.
     last_position = context_tokens - 1
     if request.max_tokens is not None:
@@ -195,7 +221,10 @@ def generate(
             text.end(cut=True)
             return outcome("cancelled")
         forced = guard.forced() if guard else None
-        token_id = draw(logits, request.sampling, position) if forced is None else forced
+        if forced is None:
+            token_id = draw(bias.applied(logits) if bias else logits, request.sampling, position)
+        else:
+            token_id = forced
         last_s = time.perf_counter()
         if token_id in end_token_ids:
             text.end(cut=False)
@@ -205,7 +234,11 @@ def generate(
             first_s = last_s
         if guard:
             guard.saw(token_id)
-        if text.add(token_id):
+        if bias:
+            bias.saw(token_id)
+        # Of the logits themselves, before anything is done to them.
+        chances = None if request.top_chances is None else chances_of(logits, token_id, request.top_chances)
+        if text.add(token_id, chances):
             text.end_at_stop()
             return outcome("stop")
         if position < last_position:

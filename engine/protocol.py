@@ -1,7 +1,7 @@
 """The shapes on the wire between the engine and its clients.
 
 Owns: our own resources under `/api/` (sessions, turns, models, settings, status) as pydantic models; the
-OpenAI dialect's shapes live in `server/openai.py`. Imports nothing heavy: the window reads it before its
+public dialects' shapes live in `server/`. Imports nothing heavy: the window reads it before its
 first paint. Times are Unix seconds (float, UTC); sizes are bytes; identifiers are opaque strings.
 """
 

@@ -58,13 +58,16 @@ class StopStrings:
         self._stops = tuple(stop for stop in stops if stop)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
+        self.found: str | None = None
+        """The stop string that was found; of several at one place the longest."""
 
     def feed(self, text: str) -> tuple[str, bool]:
         """(text that is certain, whether a stop string was found). Feed nothing after one was found."""
         self._held += text
-        found = [index for stop in self._stops if (index := self._held.find(stop)) >= 0]
+        found = [(index, -len(stop), stop) for stop in self._stops if (index := self._held.find(stop)) >= 0]
         if found:
-            certain, self._held = self._held[: min(found)], ""
+            index, _, self.found = min(found)
+            certain, self._held = self._held[:index], ""
             return certain, True
         keep = self._beginning()
         cut = len(self._held) - keep

@@ -16,7 +16,8 @@ from engine.server import (
     jobs,
     library,
     models,
-    openai,
+    openai_chat,
+    openai_models,
     parts,
     placement,
     sessions,
@@ -53,7 +54,8 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
         turns.router,
         turns.costs,
         about.router,
-        openai.router,
+        openai_models.router,
+        openai_chat.router,
     ):
         app.include_router(router)
     add_error_handlers(app)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine.errors import BadRequest, NotFound
 from engine.protocol import Results, Settings
-from engine.server.openai import ChatRequest
+from engine.server.openai_chat import ChatRequest
 from engine.server.replies import EventStream, error_body, parse_body
 
 

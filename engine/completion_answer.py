@@ -1,0 +1,274 @@
+"""How the answer to a program's request comes about, on the generation thread.
+
+Owns: the three ways to an answer (a bare text that goes on, a model's chat template, DeepSeek-V4), and what of it the
+client is told in which part. Does not know who asks in which dialect, nor queues (`completions`).
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from engine.completion_news import CompletionEnd, LoggedText, LoggedToken, News, Reasoning
+from engine.completions import CallMemory, CompletionRequest
+from engine.conversation import Message, Written
+from engine.encoding.dialects import reattach
+from engine.encoding.prompt import encode_chat
+from engine.encoding.reasoning import ThinkingGuard, require_effort_context, style_of_effort
+from engine.encoding.v4_chat import V4Chat, v4_chat
+from engine.errors import BadRequest, SeamountError
+from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
+from engine.protocol import Message as StoredMessage
+from engine.protocol import Settings, Thought
+from engine.text_groups import TextGroups
+from engine.token_bias import TokenBias
+from engine.token_chances import TokenChances
+from engine.v4_answer import StoredPart, V4Answer
+
+if TYPE_CHECKING:
+    import threading
+
+    from engine.contexts.keeper import ContextKeeper
+    from engine.expert_meter import ExpertCost
+
+_logger = logging.getLogger(__name__)
+
+
+class Asking(Protocol):
+    """What is asked, and whom it is told: a `completions.Completion`."""
+
+    request: CompletionRequest
+    memory: CallMemory | None
+    settings: Callable[[], Settings]
+    cancelled: "threading.Event"
+
+    def tell(self, news: News) -> None: ...
+    def reading(self, done: int, total: int) -> None: ...
+    def wrote(self, tokens: int) -> None: ...
+
+
+def answer(keeper: "ContextKeeper", asking: Asking) -> Outcome:
+    """Write the answer and tell it, its end included. Raises SeamountError."""
+    chat = v4_chat(keeper.backend, asking.settings().release)
+    writing = _Writing(keeper, asking)
+    if asking.request.text is not None:
+        return writing.by_text(asking.request.text)
+    return writing.by_template() if chat is None else writing.by_v4(chat)
+
+
+class _Writing:
+    """One answer being written."""
+
+    def __init__(self, keeper: "ContextKeeper", asking: Asking) -> None:
+        self._keeper = keeper
+        self._backend = keeper.backend
+        self._asking = asking
+        self._asked = asking.request
+        self._literals: Mapping[int, bytes] = {}
+        self._logged: list[LoggedToken] = []
+        """Tokens of the text that is yet to be told."""
+        self._logs_behind: int | None = None
+        """None: tokens are the text's; else they are from behind this one on."""
+        self._reasoning: list[str] = []
+        self._ids: list[int] = []
+
+    # --- three ways to an answer ------------------------------------------------------------------------
+
+    def by_text(self, text: str) -> Outcome:
+        """Go on with `text`, behind the model's begin token if it wants one."""
+        begin = self._backend.facts.begin_token_id
+        prompt = [*([] if begin is None else [begin]), *self._backend.tokenize(text)]
+        if not prompt:
+            raise BadRequest("The text cannot be gone on with", "it is empty", "send at least one character")
+        return self._write_plainly(prompt)
+
+    def by_template(self) -> Outcome:
+        """By the model's own chat template."""
+        messages = [_for_template(number, message) for number, message in enumerate(self._asked.messages)]
+        begun = messages.pop().text if _is_begun(messages) else ""
+        prompt = encode_chat(self._backend, messages)
+        return self._write_plainly([*prompt, *self._backend.tokenize(begun)] if begun else prompt)
+
+    def by_v4(self, chat: V4Chat) -> Outcome:
+        """By DeepSeek-V4's rules."""
+        asked, memory = self._asked, self._asking.memory
+        style = style_of_effort(chat.release, asked.effort)
+        require_effort_context(style, self._backend.facts.context_tokens)
+        messages = [
+            # A client that changed what the model wrote means what it sends.
+            message if chat.says(message) else replace(message, written=None)
+            for message in (reattach(asked.messages, memory.recall) if memory else asked.messages)
+        ]
+        thinking = style.thinking
+        if _is_begun(messages):
+            thinking = self._go_on(messages, thinking=thinking)
+        budget = asked.thinking_tokens
+        if budget is None:
+            budget = self._asking.settings().thinking_tokens or None
+        guard = ThinkingGuard(chat.think_end_id, thinking=thinking, budget=budget)
+        self._literals = chat.literals
+        self._logs_behind = chat.think_end_id if thinking else None
+        v4 = V4Answer(
+            chat, guard, _Keeper(self), thinking=thinking, functions=asked.tools, stored=_NOTHING_YET
+        )
+        request = self._request(
+            chat.prompt(messages, style),
+            literals=chat.literals,
+            guard=guard,
+            stops_behind=self._logs_behind,
+        )
+        outcome = self._generate(request, v4.take)
+        end = v4.end(outcome.reason)
+        calls = tuple(call for call in end.tool_calls if call.status != "rejected")
+        if calls and memory:
+            try:
+                memory.remember_calls([call.id for call in calls], "".join(self._reasoning), self._ids)
+            except SeamountError as error:  # the answer is whole without it
+                _logger.warning("%s", error.text)
+        problems = (call.problem for call in end.tool_calls if call.problem)
+        self._asking.tell(
+            CompletionEnd(
+                "tool_calls" if calls else outcome.reason,
+                outcome.usage,
+                calls,
+                (*end.notices, *problems),
+                outcome.stop_string,
+                guard.tokens,
+            )
+        )
+        return outcome
+
+    def _go_on(self, messages: list[Message], *, thinking: bool) -> bool:
+        """Have the last answer of `messages` gone on with; whether what comes next is reasoning."""
+        last = messages[-1]
+        if not thinking or last.text or last.tool_calls:
+            return False
+        if not last.reasoning:  # nothing is begun
+            messages.pop()
+        elif last.written is None:
+            ids = tuple(self._backend.tokenize(last.reasoning))
+            messages[-1] = replace(last, written=Written(ids, thinking=True))
+        return True
+
+    def _write_plainly(self, prompt: Sequence[int]) -> Outcome:
+        outcome = self._generate(self._request(prompt), lambda text, _ids: self._tell_text(text))
+        self._asking.tell(CompletionEnd(outcome.reason, outcome.usage, stop_sequence=outcome.stop_string))
+        return outcome
+
+    # --- what they have in common -----------------------------------------------------------------------
+
+    def _request(
+        self,
+        prompt: Sequence[int],
+        *,
+        literals: Mapping[int, bytes] | None = None,
+        guard: ThinkingGuard | None = None,
+        stops_behind: int | None = None,
+    ) -> GenerationRequest:
+        asked = self._asked
+        return GenerationRequest(
+            prompt=tuple(prompt),
+            sampling=asked.sampling,
+            max_tokens=asked.max_tokens,
+            stop=asked.stop,
+            literals=literals or {},
+            guard=guard,
+            stops_behind=stops_behind,
+            bias=self._bias(),
+            top_chances=asked.top_logprobs,
+        )
+
+    def _bias(self) -> TokenBias | None:
+        asked = self._asked
+        if not (asked.logit_bias or asked.frequency_penalty or asked.presence_penalty):
+            return None
+        size = self._backend.facts.vocabulary_size
+        for token_id in asked.logit_bias:
+            if not 0 <= token_id < size:
+                raise BadRequest(
+                    "The request was refused",
+                    f"`logit_bias` names the token {token_id}, and this model's are 0 to {size - 1:,}",
+                    "leave it out",
+                )
+        return TokenBias(asked.logit_bias, frequency=asked.frequency_penalty, presence=asked.presence_penalty)
+
+    def _generate(self, request: GenerationRequest, take: Callable[[str, list[int]], None]) -> Outcome:
+        groups, asking = TextGroups(take), self._asking
+
+        def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
+            if isinstance(event, NewText):
+                asking.wrote(len(event.token_ids))
+                if event.chances:
+                    self._log(event.chances)
+                groups.add(event.text, event.token_ids)
+            elif isinstance(event, PrefillProgress):
+                asking.reading(event.done, event.total)
+
+        outcome = generate(self._keeper.turn(), request, emit, asking.cancelled.is_set)
+        groups.flush()
+        return outcome
+
+    def keep(self, text: str, token_ids: Sequence[int], part: StoredPart) -> None:
+        """A piece of a V4 answer goes to the client; calls wait for the end."""
+        self._ids.extend(token_ids)
+        if part == "text":
+            self._tell_text(text)
+        elif part == "reasoning":
+            self._reasoning.append(text)
+            self._asking.tell(Reasoning(text))
+        else:  # what came since the last text are the marks of a call
+            self._logged.clear()
+
+    def _tell_text(self, text: str) -> None:
+        if not text:
+            return
+        if self._asked.top_logprobs is None:
+            self._asking.tell(text)
+        else:
+            self._asking.tell(LoggedText(text, tuple(self._logged)))
+            self._logged.clear()
+
+    def _log(self, chances: Sequence[TokenChances]) -> None:
+        for each in chances:
+            if self._logs_behind is None:
+                top = (LoggedToken(self._bytes(id_), value) for id_, value in each.top)
+                self._logged.append(LoggedToken(self._bytes(each.token_id), each.log_probability, tuple(top)))
+            elif each.token_id == self._logs_behind:
+                self._logs_behind = None
+
+    def _bytes(self, token_id: int) -> bytes:
+        return self._literals.get(token_id) or self._backend.token_bytes(token_id)
+
+
+_NOTHING_YET = StoredMessage(
+    id="", parent_id=None, role="assistant", text="", status="running", created_at=0.0
+)
+
+
+class _Keeper:
+    """What `V4Answer` sees of it."""
+
+    def __init__(self, writing: _Writing) -> None:
+        self.keep = writing.keep
+
+    def keep_thought(self, thought: Thought) -> None:
+        """No client of a dialect asks for it."""
+
+    def tell(self, event: object) -> None:
+        """The pieces were told when they were kept."""
+
+
+def _for_template(number: int, message: Message) -> Message:
+    """The same, if a chat template has a place for all of it. Raises BadRequest."""
+    if message.role not in ("system", "user", "assistant") or message.tool_calls or message.tools:
+        raise BadRequest(
+            "The answer was not begun",
+            f"message {number + 1} has to do with tools, and the loaded model has no agreed way to call any",
+            "send the request without them, or load a DeepSeek-V4",
+        )
+    return message
+
+
+def _is_begun(messages: Sequence[Message]) -> bool:
+    """Whether the last message is an answer to be gone on with."""
+    return bool(messages) and messages[-1].role == "assistant" and messages[-1].is_open
