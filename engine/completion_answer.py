@@ -1,25 +1,23 @@
 """How the answer to a program's request comes about, on the generation thread.
 
-Owns: the three ways to an answer (a bare text that goes on, a model's chat template, DeepSeek-V4), and what of it the
-client is told in which part. Does not know who asks in which dialect, nor queues (`completions`).
+Owns: writing it behind a prompt of each kind, what of it the client is told in which part, and by which names it is
+remembered. Does not know how prompts are made (`completion_prompt`), who asks in which dialect, nor queues
+(`completions`).
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from engine.completion_news import CompletionEnd, LoggedText, LoggedToken, News, Reasoning
+from engine.completion_prompt import template_prompt, text_prompt, v4_prompt
 from engine.completions import CallMemory, CompletionRequest
-from engine.conversation import Message, Written
-from engine.encoding.dialects import reattach
-from engine.encoding.prompt import encode_chat
-from engine.encoding.reasoning import ThinkingGuard, require_effort_context, style_of_effort
+from engine.encoding.reasoning import ThinkingGuard
 from engine.encoding.v4_chat import V4Chat, v4_chat
 from engine.errors import BadRequest, SeamountError
 from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
 from engine.protocol import Message as StoredMessage
-from engine.protocol import Settings, Thought
+from engine.protocol import Settings, Thought, ToolCall
 from engine.text_groups import TextGroups
 from engine.token_bias import TokenBias
 from engine.token_chances import TokenChances
@@ -43,7 +41,7 @@ class Asking(Protocol):
     cancelled: "threading.Event"
 
     def tell(self, news: News) -> None: ...
-    def reading(self, done: int, total: int) -> None: ...
+    def reading(self, done: int, total: int, reused: int) -> None: ...
     def wrote(self, tokens: int) -> None: ...
 
 
@@ -75,33 +73,18 @@ class _Writing:
     # --- three ways to an answer ------------------------------------------------------------------------
 
     def by_text(self, text: str) -> Outcome:
-        """Go on with `text`, behind the model's begin token if it wants one."""
-        begin = self._backend.facts.begin_token_id
-        prompt = [*([] if begin is None else [begin]), *self._backend.tokenize(text)]
-        if not prompt:
-            raise BadRequest("The text cannot be gone on with", "it is empty", "send at least one character")
-        return self._write_plainly(prompt)
+        """Go on with `text`."""
+        return self._write_plainly(text_prompt(self._backend, text))
 
     def by_template(self) -> Outcome:
         """By the model's own chat template."""
-        messages = [_for_template(number, message) for number, message in enumerate(self._asked.messages)]
-        begun = messages.pop().text if _is_begun(messages) else ""
-        prompt = encode_chat(self._backend, messages)
-        return self._write_plainly([*prompt, *self._backend.tokenize(begun)] if begun else prompt)
+        return self._write_plainly(template_prompt(self._backend, self._asked))
 
     def by_v4(self, chat: V4Chat) -> Outcome:
         """By DeepSeek-V4's rules."""
-        asked, memory = self._asked, self._asking.memory
-        style = style_of_effort(chat.release, asked.effort)
-        require_effort_context(style, self._backend.facts.context_tokens)
-        messages = [
-            # A client that changed what the model wrote means what it sends.
-            message if chat.says(message) else replace(message, written=None)
-            for message in (reattach(asked.messages, memory.recall) if memory else asked.messages)
-        ]
-        thinking = style.thinking
-        if _is_begun(messages):
-            thinking = self._go_on(messages, thinking=thinking)
+        asked = self._asked
+        prompt = v4_prompt(self._backend, chat, asked, self._asking.memory)
+        thinking = prompt.thinking
         budget = asked.thinking_tokens
         if budget is None:
             budget = self._asking.settings().thinking_tokens or None
@@ -112,7 +95,7 @@ class _Writing:
             chat, guard, _Keeper(self), thinking=thinking, functions=asked.tools, stored=_NOTHING_YET
         )
         request = self._request(
-            chat.prompt(messages, style),
+            prompt.tokens,
             literals=chat.literals,
             guard=guard,
             stops_behind=self._logs_behind,
@@ -120,11 +103,7 @@ class _Writing:
         outcome = self._generate(request, v4.take)
         end = v4.end(outcome.reason)
         calls = tuple(call for call in end.tool_calls if call.status != "rejected")
-        if calls and memory:
-            try:
-                memory.remember_calls([call.id for call in calls], "".join(self._reasoning), self._ids)
-            except SeamountError as error:  # the answer is whole without it
-                _logger.warning("%s", error.text)
+        self._remember(calls)
         problems = (call.problem for call in end.tool_calls if call.problem)
         self._asking.tell(
             CompletionEnd(
@@ -138,17 +117,18 @@ class _Writing:
         )
         return outcome
 
-    def _go_on(self, messages: list[Message], *, thinking: bool) -> bool:
-        """Have the last answer of `messages` gone on with; whether what comes next is reasoning."""
-        last = messages[-1]
-        if not thinking or last.text or last.tool_calls:
-            return False
-        if not last.reasoning:  # nothing is begun
-            messages.pop()
-        elif last.written is None:
-            ids = tuple(self._backend.tokenize(last.reasoning))
-            messages[-1] = replace(last, written=Written(ids, thinking=True))
-        return True
+    def _remember(self, calls: Sequence[ToolCall]) -> None:
+        """Keep what the model wrote, by the names that a client will give back.
+
+        Without tools V4 does not see its earlier reasoning again, so an answer has a name of its own only with them.
+        """
+        asked, memory = self._asked, self._asking.memory
+        names = [*([asked.kept_as] if asked.kept_as and asked.tools else []), *(call.id for call in calls)]
+        if names and memory and not self._asking.cancelled.is_set():
+            try:
+                memory.remember_calls(names, "".join(self._reasoning), self._ids)
+            except SeamountError as error:  # the answer is whole without it
+                _logger.warning("%s", error.text)
 
     def _write_plainly(self, prompt: Sequence[int]) -> Outcome:
         outcome = self._generate(self._request(prompt), lambda text, _ids: self._tell_text(text))
@@ -202,7 +182,7 @@ class _Writing:
                     self._log(event.chances)
                 groups.add(event.text, event.token_ids)
             elif isinstance(event, PrefillProgress):
-                asking.reading(event.done, event.total)
+                asking.reading(event.done, event.total, event.reused)
 
         outcome = generate(self._keeper.turn(), request, emit, asking.cancelled.is_set)
         groups.flush()
@@ -256,19 +236,3 @@ class _Keeper:
 
     def tell(self, event: object) -> None:
         """The pieces were told when they were kept."""
-
-
-def _for_template(number: int, message: Message) -> Message:
-    """The same, if a chat template has a place for all of it. Raises BadRequest."""
-    if message.role not in ("system", "user", "assistant") or message.tool_calls or message.tools:
-        raise BadRequest(
-            "The answer was not begun",
-            f"message {number + 1} has to do with tools, and the loaded model has no agreed way to call any",
-            "send the request without them, or load a DeepSeek-V4",
-        )
-    return message
-
-
-def _is_begun(messages: Sequence[Message]) -> bool:
-    """Whether the last message is an answer to be gone on with."""
-    return bool(messages) and messages[-1].role == "assistant" and messages[-1].is_open

@@ -17,13 +17,14 @@ class Progress:
     """What is done before the first text, and while it comes.
 
     `place`: answers that stand before it, while it is queued. `done` of `total` tokens of its prompt are read, while it
-    reads.
+    reads, and `reused` of those were in the context before.
     """
 
     state: Literal["queued", "reading", "writing"] = "queued"
     place: int = 0
     done: int = 0
     total: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.answer_form import ANY_FORM, AnswerForm
@@ -56,6 +56,8 @@ class CompletionRequest:
     """By token id of the model: see `token_bias`."""
     form: AnswerForm = ANY_FORM
     """What the answer's text has to look like."""
+    kept_as: str = ""
+    """A name under which what the model writes is remembered beside the ids of its calls (`Message.kept_as`)."""
     caller: Caller = WINDOW
 
 
@@ -142,15 +144,15 @@ class Completion(Job):
             )
         )
 
-    def reading(self, done: int, total: int) -> None:
-        """So many tokens of the prompt are read."""
-        self._progress_is(Progress("reading", done=done, total=total))
+    def reading(self, done: int, total: int, reused: int = 0) -> None:
+        """So many tokens of the prompt are read; `reused` of them were before."""
+        self._progress_is(Progress("reading", done=done, total=total, reused=reused))
 
     def wrote(self, tokens: int) -> None:
         """So many more tokens are written."""
         self.generated_tokens += tokens
         if self.progress.state != "writing":
-            self.progress = Progress("writing", done=self.progress.done, total=self.progress.total)
+            self.progress = replace(self.progress, state="writing")
 
     def tell(self, news: News | SeamountError) -> None:
         """Put `news` where the client finds it."""

@@ -119,6 +119,13 @@ class NoModel(SeamountError):
     http_status = 503
 
 
+class ModelLoading(SeamountError):
+    """The model that was asked for is still being loaded."""
+
+    code = "model_loading"
+    http_status = 503
+
+
 class ChatTemplateError(SeamountError):
     """A chat template that is missing, broken, or not safe to run."""
 
@@ -154,7 +161,7 @@ class ContextTooSmall(SeamountError):
 
 
 class PromptTooLong(SeamountError):
-    """The conversation does not fit the loaded context: it has `tokens`, and `most_tokens` would fit, where it is told."""
+    """The conversation does not fit the loaded context: it has `tokens`, and `most_tokens` fit, where that is told."""
 
     code = "prompt_too_long"
     http_status = 413

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from engine.backends.backend_choice import computes
 from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.store.snapshots import SnapshotStore
 
 _logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 _LEAST_PROGRESS = 0.01
 _LEAST_PROGRESS_S = 0.05
 
@@ -157,6 +158,15 @@ class ModelHost:
         """Let the loaded model have memory again; see `Backend.allow`. 0 when none is loaded."""
         with self._backend_lock:
             return 0 if self._backend is None else self._backend.allow(more_bytes)
+
+    def ask(self, question: "Callable[[Backend], Answer]") -> "Answer | None":
+        """`question` put to the loaded model, which stays loaded meanwhile; None when none is.
+
+        It may use of the backend what belongs to no context, such as its vocabulary, and must be short: who asks
+        for memory waits for it.
+        """
+        with self._backend_lock:
+            return None if self._backend is None else question(self._backend)
 
     @property
     def needed_mapped_bytes(self) -> int:

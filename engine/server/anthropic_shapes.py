@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import BadRequest
 
 MOST_MESSAGES = 100_000
+MOST_TOOLS = 2_000
 _WHAT = "The request was refused"
 _NAME = re.compile("[a-zA-Z0-9_-]{1,128}")
 _QUOTED = 80
@@ -91,9 +92,9 @@ class Conversation(_Shape):
     """What both routes read: everything that makes a prompt. `POST /v1/messages/count_tokens`."""
 
     model: str
-    messages: Annotated[list[InputMessage], Field(min_length=1, max_length=MOST_MESSAGES), FailFast()]
+    messages: Annotated[list[InputMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
     system: str | list[dict[str, Any]] | None = None
-    tools: Annotated[list[Tool], FailFast()] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
@@ -134,6 +135,15 @@ class Unsupported(BadRequest):
         self, place: str, why: str = "is not supported here", remedy: str = "send the request without it"
     ) -> None:
         super().__init__(_WHAT, f"`{place}` {why}", remedy)
+
+
+def refuse(asked: MessagesRequest) -> None:
+    """Raises Unsupported for what would change the answer and is not done here."""
+    if asked.top_k:
+        raise Unsupported("top_k", remedy="send the request without it, or use top_p or min_p")
+    for name in ("mcp_servers", "container"):
+        if (asked.model_extra or {}).get(name):
+            raise Unsupported(name)
 
 
 def merged(messages: Sequence[InputMessage]) -> list[dict[str, Any]]:
@@ -253,8 +263,8 @@ def _check_results(turn: Mapping[str, Any], before: Mapping[str, Any], place: st
         if call_id not in open_calls:
             raise BadRequest(
                 _WHAT,
-                f"`{place}` has a result of the call {call_id[:_QUOTED]!r}, which the answer before it does not make or "
-                "which has its result already",
+                f"`{place}` has a result of the call {call_id[:_QUOTED]!r}, which the answer before it does not make "
+                "or which has its result already",
                 "send each result once, right behind the answer that calls",
             )
         open_calls.discard(call_id)

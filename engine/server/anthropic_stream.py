@@ -10,7 +10,7 @@ Of what a prompt took, `cache_read_input_tokens` were in the context already and
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from engine.completion_news import CompletionEnd, LoggedText, News, Progress, Reasoning
 from engine.errors import SeamountError
@@ -59,14 +59,16 @@ class MessageStream:
                 if not begun:
                     begun = True
                     yield self._start(item if isinstance(item, Progress) else Progress())
-                yield self._frame(item)
+                if frame := self._frame(item):
+                    yield frame
         except SeamountError as error:
             body = error_body(MESSAGES_PATH, error, error.http_status, self._request_id)
             yield _event("error", body)
 
     def _start(self, progress: Progress) -> bytes:
         usage = _usage(progress.total, min(progress.reused, progress.total), 0)
-        message = {**self._head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        nothing: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
+        message = {**self._head, **nothing, "usage": usage}
         return _event("message_start", {"message": message}) + _PING
 
     def _frame(self, item: News) -> bytes:
@@ -157,7 +159,7 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
         value: Any = json.loads(call.arguments)
     except (ValueError, RecursionError):
         value = None
-    return value if isinstance(value, dict) else {"arguments": call.arguments}
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {"arguments": call.arguments}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from engine.engine import Engine
 from engine.server import (
     about,
+    anthropic_messages,
     encryption,
     jobs,
     library,
@@ -54,6 +55,7 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
         turns.router,
         turns.costs,
         about.router,
+        anthropic_messages.router,
         openai_models.router,
         openai_chat.router,
     ):

@@ -52,6 +52,7 @@ MAY_LOAD = {
     "engine.contexts": ("numpy",),
     "engine.conversion_commands": ("numpy",),
     "engine.completion_answer": ("numpy", "jinja2"),
+    "engine.completion_prompt": ("numpy", "jinja2"),
     "engine.encoding": ("numpy", "jinja2"),
     "engine.encoding_commands": ("numpy",),
     "engine.expert_meter": ("numpy",),
