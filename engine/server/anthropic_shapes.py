@@ -137,8 +137,19 @@ class Unsupported(BadRequest):
         super().__init__(_WHAT, f"`{place}` {why}", remedy)
 
 
+class NoThreads(Unsupported):
+    """A conversation that the server is to hold. By this code Anthropic's client goes on by sending all of it."""
+
+    code = "thread_unsupported_request"
+
+    def __init__(self) -> None:
+        super().__init__("thread", remedy="send the whole conversation each time; what was read stays read")
+
+
 def refuse(asked: MessagesRequest) -> None:
     """Raises Unsupported for what would change the answer and is not done here."""
+    if (asked.model_extra or {}).get("thread"):
+        raise NoThreads
     if asked.top_k:
         raise Unsupported("top_k", remedy="send the request without it, or use top_p or min_p")
     for name in ("mcp_servers", "container"):
