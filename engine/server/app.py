@@ -18,7 +18,9 @@ from engine.server import (
     library,
     models,
     openai_chat,
+    openai_completions,
     openai_models,
+    openai_responses,
     parts,
     placement,
     sessions,
@@ -58,6 +60,8 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
         anthropic_messages.router,
         openai_models.router,
         openai_chat.router,
+        openai_completions.router,
+        openai_responses.router,
     ):
         app.include_router(router)
     add_error_handlers(app)

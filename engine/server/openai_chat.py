@@ -55,6 +55,7 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
+    "moderation": (),
     "web_search_options": (),
     "top_k": (0, -1),
     "repetition_penalty": (1,),
@@ -90,9 +91,9 @@ class ChatRequest(Shape):
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
-    continue_final_message: bool = False
+    continue_final_message: bool | None = None
     """vLLM's way to have the last answer gone on with; `prefix` on that message is DeepSeek's."""
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
 
 
@@ -107,7 +108,7 @@ async def chat_completions(
         asked.tools, asked.tool_choice, asked.parallel_tool_calls, schema_of(asked.response_format)
     )
     shapes = [message.model_dump(exclude_unset=True) for message in asked.messages]
-    conversation = said(served, shapes, wanted, goes_on=asked.continue_final_message)
+    conversation = said(served, shapes, wanted, goes_on=bool(asked.continue_final_message))
     effort, budget = effort_of(asked.reasoning_effort, asked.model_extra or {})
     completion = answers.begin(
         engine,

@@ -237,27 +237,30 @@ def _told_schema(messages: Sequence[Message], schema: str) -> list[Message]:
     return [first if first.response_format else replace(first, response_format=told), *messages[1:]]
 
 
-def schema_of(response_format: object) -> str | None:
-    """The JSON text of what `response_format` wants, "{}" for any object; None: any text. Raises WrongField."""
-    if response_format is None:
+def schema_of(form: object, place: str = "response_format") -> str | None:
+    """The JSON text of what the answer's format at `place` wants, "{}" for any object; None: any text.
+
+    Raises BadRequest.
+    """
+    if form is None:
         return None
-    fields = mapping(response_format, "response_format")
+    fields = mapping(form, place)
     kind = fields.get("type")
     if kind == "text":
         return None
     if kind == "json_object":
         return "{}"
     if kind != "json_schema":
-        raise Unsupported(f"response_format of type {str(kind)[:80]}")
+        raise Unsupported(f"{place} of type {str(kind)[:80]}")
     # Responses have the schema in the format itself, chat completions in an object of its own.
-    inner = mapping(fields.get("json_schema", fields), "response_format.json_schema")
+    inner = mapping(fields.get("json_schema", fields), f"{place}.json_schema")
     schema = inner.get("schema")
     if schema is None:
         return "{}"
     try:
-        return json.dumps(mapping(schema, "response_format.json_schema.schema"), ensure_ascii=False)
+        return json.dumps(mapping(schema, f"{place}.schema"), ensure_ascii=False)
     except RecursionError:
-        raise WrongField("response_format", "is nested too deeply") from None
+        raise WrongField(place, "is nested too deeply") from None
 
 
 def effort_of(reasoning_effort: object, extra: Mapping[str, Any]) -> tuple[str | None, int | None]:

@@ -89,6 +89,12 @@ V4_SCRIPT: dict[str, Any] = {
             "crash_after": 70,
             "delay_s": 0.02,
         },
+        {
+            "match": "a long call",
+            "text": "I call.</think>" + block(call("write_file", path="w.txt", content="much " * 1000)),
+            "delay_s": 0.01,
+        },
+        {"match": "with patience", "text": "Read.</think>Read.", "prefill_delay_s": 0.25},
         {"mode": "non-think", "text": "A plain answer."},
         {"mode": "think", "text": "First I think.</think>Then I answer."},
     ],
