@@ -63,6 +63,25 @@ class MissingKey(NotAllowed):
     http_status = 401
 
 
+class TooManyRequests(SeamountError):
+    """More than this key may have waiting, or too many wrong keys. `retry_after_s`: when to come again."""
+
+    code = "too_many_requests"
+    http_status = 429
+
+    def __init__(self, why: str, remedy: str, retry_after_s: int = 5) -> None:
+        super().__init__("The request was refused", why, remedy)
+        self.retry_after_s = retry_after_s
+
+
+class Busy(SeamountError):
+    """The engine holds as much of other requests as it can. `retry_after_s`: when to come again."""
+
+    code = "busy"
+    http_status = 503
+    retry_after_s = 5
+
+
 class NotFound(SeamountError):
     """A session, message, turn or model that is not here."""
 

@@ -108,6 +108,26 @@ class DataFolder:
         return self.root / "engine-work.json"
 
     @property
+    def client_keys(self) -> Path:
+        """Digests of the keys of other programs, JSON; a secret is in none of its lines."""
+        return self.root / "client-keys.json"
+
+    @property
+    def access(self) -> Path:
+        """The port of last time, and whether the network's socket is wanted and how, JSON."""
+        return self.root / "access.json"
+
+    @property
+    def network_certificate(self) -> Path:
+        """The certificate that was generated for the network's socket, PEM."""
+        return self.root / "network-certificate.pem"
+
+    @property
+    def network_key(self) -> Path:
+        """Its private key, PEM, readable by its owner alone."""
+        return self.root / "network-key.pem"
+
+    @property
     def engine_address(self) -> Path:
         """Address and key of the running engine, JSON, readable by its owner alone."""
         return self.root / "engine.json"

@@ -37,7 +37,7 @@ class SteadyRules(Wire):
 
 
 class ClientKey(Wire):
-    """A key for other programs. Its secret was shown once, and is in no reply."""
+    """A key for other programs. Its secret is in no list."""
 
     id: str
     name: str
@@ -47,6 +47,8 @@ class ClientKey(Wire):
     """What the program that used it last calls itself."""
     is_network: bool = False
     """It is for the network's socket, and only for that; the others are for this machine alone."""
+    is_kept: bool = False
+    """Its secret lies in this account's keyring: `GET /api/access/keys/{id}/secret` answers with the MadeKey again."""
     limits: KeyLimits = KeyLimits()
     steady: SteadyRules = SteadyRules()
 
@@ -56,13 +58,19 @@ class NewKey(Wire):
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     is_network: bool = False
+    keep: bool = True
+    """Its secret is also put into this account's keyring, where there is one."""
 
 
 class MadeKey(Wire):
-    """The only reply that carries a key's secret."""
+    """The only reply that carries a key's secret.
+
+    `problem`: why the keyring does not have it though it was to, as a sentence; this is then the only time it is shown.
+    """
 
     key: ClientKey
     secret: str
+    problem: str | None = None
 
 
 class ChangeKey(Wire):
@@ -130,6 +138,8 @@ class NetworkDoor(Wire):
     expires_at: float | None = None
     problem: ErrorBody | None = None
     """Why it is not open though it is wanted."""
+    notice: str | None = None
+    """What is to be known though it is open: another certificate than before, an address that it does not name."""
 
 
 class OpenNetwork(Wire):
@@ -141,6 +151,8 @@ class OpenNetwork(Wire):
     """0: the one before, else any that is free."""
     certificate_path: Annotated[str, Field(max_length=4096)] | None = None
     key_path: Annotated[str, Field(max_length=4096)] | None = None
+    interfaces: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=16)] = []
+    """Addresses of this machine to listen at; none named: at all of them."""
 
 
 class Access(Wire):
@@ -154,3 +166,5 @@ class Access(Wire):
     network: NetworkDoor = NetworkDoor()
     origins: list[str] = []
     """Web pages' origins that may call the engine from a browser (settings: `allowed_origins`)."""
+    problem: ErrorBody | None = None
+    """Why no client's key counts, or why the engine is not at the port that was chosen."""

@@ -1,51 +1,211 @@
 """Who may come in.
 
-Owns: the checks that every request passes before any route sees it: Host and Origin (against pages that
-rebind a name to this address or post from elsewhere), the bearer key, and the size of the body. Does not
-know routes. Refusals carry a sentence in the dialect of the path (`replies`).
+Owns: the checks that every request passes before any route sees it: Host and Origin (against pages that rebind a name to
+this address or post from elsewhere), the key and what it opens, wrong keys, and the size of the body. Puts a Caller into
+the request's state. Each check has a name, so that a test can take it away and see the attack succeed. Does not know
+routes, nor what is before HTTP (`connection`). Refusals carry a sentence in the dialect of the path (`replies`).
 """
 
 import asyncio
 import hmac
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from fastapi import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.errors import BadRequest, MissingKey, NotAllowed, SeamountError
+from engine.access.guessing import Guesses
+from engine.callers import WINDOW_KEY, Caller
+from engine.errors import BadRequest, Busy, MissingKey, NotAllowed, SeamountError, TooManyRequests
+from engine.protocol_access import ClientKey
+from engine.server import cross_origin
+from engine.server.cross_origin import Headers
 from engine.server.replies import error_reply
 
-HTTP_PORT = 80
+HTTP_PORT, HTTPS_PORT = 80, 443
 MOST_BODY_BYTES = 32 * 1024 * 1024
+MOST_BODIES_BYTES = 8 * MOST_BODY_BYTES
+"""Of all requests together that are being read or answered."""
+BODY_BYTES = {"/api/access": 64 * 1024, "/api/settings": 256 * 1024, "/v1/": MOST_BODY_BYTES}
+"""What a body may have by the beginning of its path; elsewhere MOST_BODY_BYTES."""
+LONGEST_PROGRAM = 80
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+CLIENT_PATHS = ("/v1/", "/openapi.json")
+"""What a client's key opens. The engine's own key opens all, and only on loopback."""
 _DRAIN_BYTES = 8 * MOST_BODY_BYTES
 _DRAIN_S = 10.0
+_REFUSED = "The request was refused"
 
 
 class BodyTooLarge(BadRequest):
-    """A request body above `MOST_BODY_BYTES`."""
+    """A request body above what its path takes."""
 
     code = "too_large"
     http_status = 413
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The request was refused",
-            f"its body is larger than {MOST_BODY_BYTES // 2**20} MB",
-            "send less at once",
+    def __init__(self, most_bytes: int) -> None:
+        size = f"{most_bytes // 2**20} MB" if most_bytes >= 2**20 else f"{most_bytes // 2**10} KB"
+        super().__init__(_REFUSED, f"its body is larger than {size}", "send less at once")
+
+
+class KeyRing(Protocol):
+    """Where clients' keys are found."""
+
+    @property
+    def problem(self) -> SeamountError | None: ...
+    def find(self, secret: bytes) -> ClientKey | None: ...
+    def used(self, key_id: str, program: str) -> None: ...
+
+
+@dataclass
+class Door:
+    """What one socket lets in. `hosts` and `origins` are asked for at each request: they change while it is open."""
+
+    keys: KeyRing
+    hosts: Callable[[], Iterable[str]]
+    """Names and addresses that are this engine's own, without the port."""
+    port: int
+    own_key: str = ""
+    """Opens everything; "": there is none here."""
+    is_network: bool = False
+    origins: Callable[[], Iterable[str]] = lambda: ()
+    """Those of web pages that may come in."""
+    seen: Callable[[Caller], None] = lambda _caller: None
+    """A program came in with a key of its own."""
+    clock: Callable[[], float] = time.monotonic
+    guesses: Guesses = field(init=False)
+    bodies_bytes: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.guesses = Guesses(self.clock, pauses=self.is_network)
+
+    @property
+    def own(self) -> set[bytes]:
+        """What a Host header may be here."""
+        names = [name.lower() for name in self.hosts()]
+        usual = HTTPS_PORT if self.is_network else HTTP_PORT
+        own = [f"{name}:{self.port}" for name in names]
+        if self.port == usual:
+            own += names  # clients leave the usual port out
+        return {each.encode() for each in own}
+
+
+@dataclass
+class Knock:
+    """One request at a door, and what the checks have found of it."""
+
+    door: Door
+    method: str
+    path: str
+    headers: Headers
+    address: str
+    caller: Caller | None = None
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Of all headers of that name."""
+        return [value for each, value in self.headers if each == name]
+
+    @property
+    def page(self) -> bytes | None:
+        """The origin of the page that it comes from, where that is another than the engine itself."""
+        origins = [value.lower() for value in self.values(b"origin")]
+        scheme = b"https" if self.door.is_network else b"http"
+        foreign = [each for each in origins if each not in {scheme + b"://" + own for own in self.door.own}]
+        return foreign[0] if foreign else None
+
+    @property
+    def program(self) -> str:
+        """What it says of itself, in what can be shown."""
+        said = b" ".join(self.values(b"user-agent"))[:400].decode("ascii", "replace")
+        return "".join(each for each in said if each.isprintable())[:LONGEST_PROGRAM].strip()
+
+
+def _host(knock: Knock) -> None:
+    hosts = [value.lower() for value in knock.values(b"host")]
+    if len(hosts) != 1 or hosts[0] not in knock.door.own:
+        raise NotAllowed(
+            _REFUSED,
+            "its Host header does not name this engine's own address",
+            "use the address that the engine shows"
+            + ("" if knock.door.is_network else ", with 127.0.0.1 or localhost"),
         )
 
 
-class Guard:
-    """ASGI middleware around the whole application."""
+def _origin(knock: Knock) -> None:
+    page = knock.page
+    if page is None:
+        return
+    if len(knock.values(b"origin")) != 1 or page not in cross_origin.named_origins(knock.door.origins()):
+        raise NotAllowed(
+            _REFUSED,
+            "it comes from a page of another origin",
+            "call the engine from a program of your own, or name the page's origin in Seamount's settings",
+        )
+    if not knock.path.startswith(CLIENT_PATHS):
+        raise NotAllowed(_REFUSED, "a page of another origin may only use /v1", "ask there")
 
-    def __init__(self, app: ASGIApp, *, key: str, port: int) -> None:
+
+def _pause(knock: Knock) -> None:
+    if (left_s := knock.door.guesses.paused_s(knock.address)) > 0:
+        raise TooManyRequests(
+            "too many wrong keys came from its address", "wait, and use a key that counts", math.ceil(left_s)
+        )
+
+
+def _key(knock: Knock) -> None:
+    secret = _secret(knock)
+    door = knock.door
+    if secret is not None:
+        if door.own_key and hmac.compare_digest(secret, door.own_key.encode()):
+            knock.caller = Caller(program=knock.program, address=knock.address)
+            return
+        key = door.keys.find(secret)
+        if key is not None and key.is_network == door.is_network:
+            knock.caller = Caller(
+                key.id, key.name, knock.program, knock.address, door.is_network, key.limits, key.steady
+            )
+            return
+    raise _no_key(knock)
+
+
+def _opens(knock: Knock) -> None:
+    # Where a caller is missing the key was not looked at: nobody is in then.
+    is_own = knock.caller is not None and knock.caller.key_id == WINDOW_KEY and not knock.door.is_network
+    if not is_own and not knock.path.startswith(CLIENT_PATHS):
+        raise NotAllowed(
+            _REFUSED,
+            "a key for other programs opens /v1 alone",
+            "ask there; the rest is for Seamount's own window and commands",
+        )
+
+
+def _length(knock: Knock) -> None:
+    most_bytes = _most_bytes(knock.path)
+    for value in knock.values(b"content-length"):
+        if not value.isdigit() or len(value) > 19 or int(value) > most_bytes:
+            raise BodyTooLarge(most_bytes)
+
+
+CHECKS: dict[str, Callable[[Knock], None]] = {
+    "host": _host,
+    "origin": _origin,
+    "pause": _pause,
+    "key": _key,
+    "opens": _opens,
+    "length": _length,
+}
+"""In this order; the first that fails is what is told."""
+
+
+class Guard:
+    """ASGI middleware around the whole application, for one socket."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app = app
-        self._key = key.encode()
-        names = ("127.0.0.1", "localhost", "[::1]")
-        own = [f"{name}:{port}" for name in names]
-        if port == HTTP_PORT:
-            own += names  # clients leave the usual port out
-        self._hosts = {host.encode() for host in own}
-        self._origins = {f"http://{host}".encode() for host in own}
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
@@ -53,65 +213,151 @@ class Guard:
             # The lifespan; the server speaks nothing else.
             await self._app(scope, receive, send)
             return
-        error = self._refusal(scope)
-        if error is None:
-            await self._app(scope, _Bounded(receive), send)
+        client = scope.get("client")
+        knock = Knock(
+            self._door, scope["method"], scope["path"], scope["headers"], str(client[0]) if client else ""
+        )
+        try:
+            answer = self._preflight(knock)
+            if answer is None:
+                self._check(knock)
+        except SeamountError as error:
+            await self._refuse(knock, error, scope, receive, send)
             return
+        if answer is not None:
+            await send({"type": "http.response.start", "status": 204, "headers": answer})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self._admit(knock, scope, receive, send)
+
+    def _preflight(self, knock: Knock) -> Headers | None:
+        """The headers of the answer to a browser that asks for a page that may come in. It has no key to show yet."""
+        if not cross_origin.is_preflight(knock.method, knock.headers):
+            return None
+        for name in ("host", "origin"):
+            if name in CHECKS:
+                CHECKS[name](knock)
+        page = knock.page
+        return None if page is None else cross_origin.preflight_headers(page, knock.headers)
+
+    def _check(self, knock: Knock) -> None:
+        for check in tuple(CHECKS.values()):
+            check(knock)
+
+    async def _admit(self, knock: Knock, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = knock.caller or Caller(program=knock.program, address=knock.address)
+        if knock.caller is not None and caller.key_id != WINDOW_KEY:
+            self._door.guesses.right(knock.address)
+            self._door.keys.used(caller.key_id, caller.program)
+            self._door.seen(caller)
+        scope.setdefault("state", {})["caller"] = caller
+        page = knock.page
+        if page is not None:
+            send = _with_headers(send, cross_origin.page_headers(page))
+        body = _Bounded(receive, self._door, _most_bytes(knock.path))
+        try:
+            await self._app(scope, body, send)
+        except ClientDisconnect:
+            return  # it went while its body was read: nobody is there to be told anything
+        finally:
+            body.close()
+
+    async def _refuse(
+        self, knock: Knock, error: SeamountError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if isinstance(error, MissingKey) and _secret(knock) is not None:
+            guesses = self._door.guesses
+            wait_s = guesses.wrong(knock.address)
+            if wait_s:
+                guesses.held += 1
+                try:
+                    await pause(wait_s)
+                finally:
+                    guesses.held -= 1
         # A client that still sends its body would see a broken connection instead of the sentence.
         await _drain(receive)
-        await error_reply(scope["path"], error)(scope, receive, send)
+        page = knock.page
+        if page is not None and page in cross_origin.named_origins(self._door.origins()):
+            send = _with_headers(send, cross_origin.page_headers(page))
+        await error_reply(knock.path, error)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> SeamountError | None:
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        hosts = [value.lower() for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or hosts[0] not in self._hosts:
-            return NotAllowed(
-                "The request was refused",
-                "its Host header does not name this engine's own address",
-                "use the address that the engine shows, with 127.0.0.1 or localhost",
-            )
-        for name, value in headers:
-            if name == b"origin" and value.lower() not in self._origins:
-                return NotAllowed(
-                    "The request was refused",
-                    "it comes from a page of another origin",
-                    "call the engine from a program of your own, not from a web page",
-                )
-        if not self._has_key(headers):
-            return MissingKey(
-                "The request was refused",
-                "it carries no key, or not this engine's",
-                "send `Authorization: Bearer KEY` with the key from engine.json in the data folder",
-            )
-        lengths = [value for name, value in headers if name == b"content-length"]
-        if any(int(value) > MOST_BODY_BYTES for value in lengths if value.isdigit()):
-            return BodyTooLarge()
-        return None
 
-    def _has_key(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        given = [value for name, value in headers if name == b"authorization"]
-        if len(given) != 1:
-            return False
-        scheme, _, key = given[0].partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._key)
+async def pause(seconds: float) -> None:
+    """What a wrong key waits for its answer."""
+    await asyncio.sleep(seconds)
 
 
 class _Bounded:
-    """`receive` that counts: a body sent in chunks has no length to look at beforehand."""
+    """`receive` that counts: a body sent in chunks has no length to look at beforehand, and many at once have no bound.
 
-    def __init__(self, receive: Receive) -> None:
+    What was read counts until the request has its answer.
+    """
+
+    def __init__(self, receive: Receive, door: Door, most_bytes: int) -> None:
         self._receive = receive
+        self._door = door
+        self._most_bytes = most_bytes
         self._size_bytes = 0
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._size_bytes += len(message.get("body", b""))
-            if self._size_bytes > MOST_BODY_BYTES:
+            size_bytes = len(message.get("body", b""))
+            self._size_bytes += size_bytes
+            self._door.bodies_bytes += size_bytes
+            if self._size_bytes > self._most_bytes:
                 await _drain(self._receive, message)
-                error = BodyTooLarge()
-                raise HTTPException(error.http_status, error.text)
+                raise BodyTooLarge(self._most_bytes)
+            if self._door.bodies_bytes > MOST_BODIES_BYTES:
+                await _drain(self._receive, message)
+                raise Busy(_REFUSED, "others send as much as the engine can hold", "try again in a moment")
         return message
+
+    def close(self) -> None:
+        """It has its answer."""
+        self._door.bodies_bytes -= self._size_bytes
+        self._size_bytes = 0
+
+
+def _secret(knock: Knock) -> bytes | None:
+    """The one key that it shows, as `Authorization: Bearer KEY` or `x-api-key: KEY`; None where there is none, or where
+    two are shown that differ."""
+    given: list[bytes] = []
+    for value in knock.values(b"authorization"):
+        scheme, _, key = value.partition(b" ")
+        given.append(key.strip() if scheme.lower() == b"bearer" else b"")
+    given += [value.strip() for value in knock.values(b"x-api-key")]
+    return given[0] if given and given[0] and all(each == given[0] for each in given) else None
+
+
+def _no_key(knock: Knock) -> MissingKey:
+    door = knock.door
+    if door.keys.problem is not None:
+        return MissingKey(
+            _REFUSED,
+            "it carries no key that counts, and the file with the keys of other programs is not in order",
+            "look at Other programs in Seamount, or `seamount keys`",
+        )
+    which = "one for the network" if door.is_network else "one that is not for the network"
+    return MissingKey(
+        _REFUSED,
+        "it carries no key, or none that counts here",
+        f"send `Authorization: Bearer KEY`; `seamount keys make NAME` makes a key, {which}"
+        + ("" if door.is_network else ", and Seamount's own is in engine.json in the data folder"),
+    )
+
+
+def _most_bytes(path: str) -> int:
+    return next((most for start, most in BODY_BYTES.items() if path.startswith(start)), MOST_BODY_BYTES)
+
+
+def _with_headers(send: Send, headers: Headers) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *headers]}
+        await send(message)
+
+    return sending
 
 
 async def _drain(receive: Receive, message: Message | None = None) -> None:

@@ -23,21 +23,12 @@ Shape = TypeVar("Shape", bound=BaseModel)
 OPENAI_PATH = "/v1/"
 KEEP_ALIVE_S = 10.0
 KEEP_ALIVE = b": still here\n\n"
-_OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
-ANTHROPIC_PATH = "/v1/messages"
-REQUEST_ID = "request-id"
-"""The header by which Anthropic's clients name a request."""
-_ANTHROPIC_TYPES = {
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
     429: "rate_limit_error",
-    529: "overloaded_error",
 }
-_ANTHROPIC_STATUS = {"prompt_too_long": 400, "context_too_small": 400, "busy": 529, "model_loading": 529}
-"""By an error's code: the status that clients of that dialect know it by, where it is another than ours."""
-_WORTH_ANOTHER_TRY = (429, 500, 529)
 _WHAT = "The request was refused"
 
 
@@ -99,15 +90,9 @@ class EventStream(StreamingResponse):
 def error_reply(path: str, error: SeamountError, status: int | None = None) -> Response:
     """`error` in the shape of the dialect that `path` belongs to."""
     status = status or error.http_status
-    headers: dict[str, str] = {}
-    request_id = ""
-    if is_anthropic(path):
-        status = _ANTHROPIC_STATUS.get(error.code, status)
-        request_id = headers[REQUEST_ID] = new_request_id()
-        if status not in _WORTH_ANOTHER_TRY:
-            # Its clients would ask twice more by themselves where a status may mean something that passes.
-            headers["x-should-retry"] = "false"
-    body = error_body(path, error, status, request_id)
+    body = error_body(path, error, status)
+    retry_after_s = getattr(error, "retry_after_s", None)
+    headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return Response(json.dumps(body), status, headers, media_type="application/json")
 
 
