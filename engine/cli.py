@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from engine import encoding_arguments, outside_command, parts_arguments, storage_arguments
+from engine import access_arguments, encoding_arguments, outside_command, parts_arguments, storage_arguments
 from engine.errors import (
     BadRequest,
     DataFolderError,
@@ -121,6 +121,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None, str | N
         return _library(command, options, folder)
     if command in storage_arguments.COMMANDS:
         return storage_arguments.run(command, options, folder)
+    if command in access_arguments.COMMANDS:
+        return access_arguments.run(command, options, folder)
     if command == parts_arguments.COMMAND:
         return parts_arguments.run(options, folder)
     if command == "bench":
@@ -246,7 +248,10 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="the engine alone, for other programs")
     serve.add_argument(
-        "--port", type=_port, default=0, help="port to listen on; 0, the default: any free one"
+        "--port",
+        type=_port,
+        default=0,
+        help="port to listen on; 0, the default: the one before, or any free one",
     )
     serve.add_argument("--model", help="a model's id or the path of its file; default: the one chosen last")
     serve.add_argument(
@@ -286,6 +291,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_library(commands.add_parser)
     storage_arguments.add_arguments(commands.add_parser)
     parts_arguments.add_arguments(commands.add_parser)
+    access_arguments.add_arguments(commands.add_parser)
     _add_conversion(commands.add_parser)
     encoding_arguments.add_arguments(commands.add_parser)
     return parser

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from engine.access.key_limits import AnswerLimits
 from engine.completion_news import CompletionEnd, LoggedText, LoggedToken, News, Reasoning
 from engine.completion_prompt import template_prompt, text_prompt, v4_prompt
 from engine.completions import CallMemory, CompletionRequest
@@ -62,6 +63,7 @@ class _Writing:
         self._backend = keeper.backend
         self._asking = asking
         self._asked = asking.request
+        self._limits = AnswerLimits(asking.request.caller.limits)
         self._literals: Mapping[int, bytes] = {}
         self._logged: list[LoggedToken] = []
         """Tokens of the text that is yet to be told."""
@@ -110,7 +112,7 @@ class _Writing:
                 "tool_calls" if calls else outcome.reason,
                 outcome.usage,
                 calls,
-                (*end.notices, *problems),
+                (*end.notices, *problems, *self._limit_notices()),
                 outcome.stop_string,
                 guard.tokens,
             )
@@ -132,7 +134,14 @@ class _Writing:
 
     def _write_plainly(self, prompt: Sequence[int]) -> Outcome:
         outcome = self._generate(self._request(prompt), lambda text, _ids: self._tell_text(text))
-        self._asking.tell(CompletionEnd(outcome.reason, outcome.usage, stop_sequence=outcome.stop_string))
+        self._asking.tell(
+            CompletionEnd(
+                outcome.reason,
+                outcome.usage,
+                notices=self._limit_notices(),
+                stop_sequence=outcome.stop_string,
+            )
+        )
         return outcome
 
     # --- what they have in common -----------------------------------------------------------------------
@@ -146,10 +155,11 @@ class _Writing:
         stops_behind: int | None = None,
     ) -> GenerationRequest:
         asked = self._asked
+        self._limits.check_prompt(len(prompt))
         return GenerationRequest(
             prompt=tuple(prompt),
             sampling=asked.sampling,
-            max_tokens=asked.max_tokens,
+            max_tokens=self._limits.tokens(asked.max_tokens),
             stop=asked.stop,
             literals=literals or {},
             guard=guard,
@@ -173,7 +183,7 @@ class _Writing:
         return TokenBias(asked.logit_bias, frequency=asked.frequency_penalty, presence=asked.presence_penalty)
 
     def _generate(self, request: GenerationRequest, take: Callable[[str, list[int]], None]) -> Outcome:
-        groups, asking = TextGroups(take), self._asking
+        groups, asking, limits = TextGroups(take), self._asking, self._limits
 
         def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
             if isinstance(event, NewText):
@@ -184,9 +194,19 @@ class _Writing:
             elif isinstance(event, PrefillProgress):
                 asking.reading(event.done, event.total, event.reused)
 
-        outcome = generate(self._keeper.turn(), request, emit, asking.cancelled.is_set)
+        limits.begin()
+        outcome = generate(
+            self._keeper.turn(), request, emit, lambda: asking.cancelled.is_set() or limits.is_over()
+        )
         groups.flush()
-        return outcome
+        return replace(outcome, reason="length") if self._is_cut_short(outcome) else outcome
+
+    def _is_cut_short(self, outcome: Outcome) -> bool:
+        """It was ended by the time that its key gives, and not by anybody."""
+        return outcome.reason == "cancelled" and self._limits.ran_out and not self._asking.cancelled.is_set()
+
+    def _limit_notices(self) -> tuple[str, ...]:
+        return (self._limits.notice,) if self._limits.ran_out else ()
 
     def keep(self, text: str, token_ids: Sequence[int], part: StoredPart) -> None:
         """A piece of a V4 answer goes to the client; calls wait for the end."""

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.access.client_watch import ClientWatch
+from engine.access.desk import AccessDesk
 from engine.backends.backend_choice import computes
 from engine.data_version import backup_words, settle
 from engine.discreet_log import say_less
@@ -53,6 +55,7 @@ from engine.updates import Updates
 from engine.version import version
 
 if TYPE_CHECKING:
+    from engine.completions import Completion
     from engine.store.snapshots import SnapshotStore
 
 _logger = logging.getLogger(__name__)
@@ -75,6 +78,7 @@ class Engine:
         self.library = library
         self.jobs = Jobs(folder.jobs)
         self.credentials = Credentials()
+        self.access = AccessDesk(folder, self.settings)
         self.overview = Overview(
             folder, library, self.credentials, self.settings, self.jobs.entries, self._models_in_use
         )
@@ -191,6 +195,7 @@ class Engine:
         self.host.suited_sampling = self.library.sampling
         self.host.goes_on = lambda model_id: any(each.model_id == model_id for each in self._unfinished)
         self.thread = GenerationThread(self.host, changed)
+        self.access.start(loop, cancel=self.thread.cancel, tell=self.events.post_access)
         self.memory_watch = MemoryWatch(self.host, self.events.post_status)
         self.turns = Turns(
             store=self.store,
@@ -238,6 +243,11 @@ class Engine:
         self._last_asked = model_id = self._first_model or self.default_model()
         if model_id is not None:
             self.thread.load(model_id)
+
+    @property
+    def clients(self) -> "ClientWatch[Completion]":
+        """Which programs use the engine, and what runs for them."""
+        return self.access.clients
 
     @property
     def snapshots(self) -> "SnapshotStore":
@@ -350,6 +360,7 @@ class Engine:
 
         The listeners of turns hear their ends, those of the engine's events are let go afterwards.
         """
+        self.access.close()
         self.jobs.close()
         self.storage_tasks.close()
         self.parts.close()

@@ -68,6 +68,10 @@ class EngineEvents:
         """A measurement of this machine has begun, come further, or ended."""
         self._call(self._tell, EngineEvent(kind="hardware"))
 
+    def post_access(self) -> None:
+        """Keys, who is connected, what runs for whom, or the network's socket has changed."""
+        self._call(self._tell, EngineEvent(kind="access"))
+
     async def follow(self, *, idle_s: float) -> AsyncGenerator[list[tuple[str, bytes]], None]:
         """(kind, JSON) of each event, the status first; an empty list whenever `idle_s` passed without news.
 

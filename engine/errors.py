@@ -82,6 +82,20 @@ class Busy(SeamountError):
     retry_after_s = 5
 
 
+class TooSlow(SeamountError):
+    """A request that did not come to its end in time."""
+
+    code = "too_slow"
+    http_status = 408
+
+
+class CertificateRefused(SeamountError):
+    """A certificate or key for the network's socket that cannot be used."""
+
+    code = "certificate"
+    http_status = 422
+
+
 class NotFound(SeamountError):
     """A session, message, turn or model that is not here."""
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from engine.access.kept_secrets import forget_secret, is_secret_kept
+from engine.access.keys import ClientKeys
 from engine.data_version import read_note
 from engine.errors import BadRequest, DataFolderError
 from engine.library.added_files import AddedFiles
@@ -40,6 +42,10 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("answers that were being written", r"sessions"),
     ("copies of conversations", rf"sessions\.db(\.backup-v\d+-\d{{8}}(\.part)?|\.resealing){_SQLITE}"),
     ("conversations", rf"sessions\.db(\.reserve|{_SQLITE})"),
+    (
+        "keys of other programs, and their way in",
+        r"(client-keys|access)\.json|network-(certificate|key)\.pem",
+    ),
     (
         "settings and choices",
         rf"(settings|catalogue)\.toml{_BROKEN}|placement\.json{_BROKEN}|encryption\.json",
@@ -263,6 +269,11 @@ def _keyring_entries(folder: DataFolder) -> tuple[list[KeyringEntry], str | None
             KeyringEntry(f"the access token for {host_of(endpoint)}", partial(forget_kept, endpoint))
             for endpoint in _endpoints(folder)
             if is_kept(endpoint)
+        ]
+        found += [
+            KeyringEntry(f"the key of the program {key.name!r}", partial(forget_secret, key.id))
+            for key in ClientKeys(folder.client_keys).listed()
+            if key.is_kept and is_secret_kept(key.id)
         ]
         found += [
             KeyringEntry(

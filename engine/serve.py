@@ -1,6 +1,6 @@
 """The engine process: what `seamount serve` does.
 
-Owns: the lock of the data folder, the socket, `engine.json`, the server's life and its end (asked for, or by
+Owns: the lock of the data folder, the sockets, `engine.json`, the server's life and its end (asked for, or by
 itself when nobody listens any more). Does not know routes (`server/`) or answers (`turns`).
 """
 
@@ -13,26 +13,33 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
+from engine.access.door_memory import DoorMemory
 from engine.atomic_file import write_atomically
 from engine.engine import Engine
-from engine.errors import DataFolderError, PortTaken
+from engine.errors import DataFolderError, PortTaken, SeamountError
 from engine.folder_lock import forget_work, locked
 from engine.paths import DataFolder
 from engine.protocol import BackendChoice
 from engine.server.app import create_app
+from engine.server.auth import LOOPBACK_NAMES, Door, Guard
+from engine.server.connection import PATIENCE, Crowd, connection_class
+from engine.server.network_listener import NetworkListener
+from engine.settings import load_settings
 
 HOST = "127.0.0.1"
 FIRST_LISTENER_S = 30.0
 """How long a lingering engine waits for its first listener."""
 
 _GRACE_S = 3
+_log = logging.getLogger(__name__)
 
 
 def serve(
@@ -47,36 +54,48 @@ def serve(
 ) -> int:
     """Serve `folder` until asked to end; 0 is the exit status.
 
-    `port` 0: a free one. `llama_cpp`: a folder with libraries to use instead of the settings'. `backend`: what computes
-    models instead of what the settings name. `without_backup`: this version's first start on
-    the folder is not preceded by a backup. Raises EngineRunning, PortTaken, DataFolderError and its kinds, and what
-    `Engine.open` raises for `model`.
+    `port` 0: that of the settings, else the one before, else a free one. `llama_cpp`: a folder with libraries to use
+    instead of the settings'. `backend`: what computes models instead of what the settings name. `without_backup`: this
+    version's first start on the folder is not preceded by a backup. Raises EngineRunning, PortTaken, DataFolderError
+    and its kinds, and what `Engine.open` raises for `model`.
     """
     _log_to_stderr()
     folder.create()
-    with _locked(folder), contextlib.closing(_bound(port)) as listener:
+    with _locked(folder), contextlib.ExitStack() as open_sockets:
+        memory = DoorMemory(folder.access)
+        listener, problem = _listener(folder, memory, port)
+        open_sockets.enter_context(contextlib.closing(listener))
         number: int = listener.getsockname()[1]
+        memory.keep_port(number)
         engine = Engine.open(
             folder, model=model, llama_cpp=llama_cpp, backend=backend, without_backup=without_backup
         )
         try:
-            key = secrets.token_urlsafe(32)
-            app = create_app(engine, key=key, port=number)
-            _Server(app, engine, folder, key, number, linger_s).run([listener])
+            engine.access.listens(f"http://{HOST}:{number}", problem)
+            _Server(engine, folder, secrets.token_urlsafe(32), number, linger_s).run([listener])
         finally:
             engine.store.close()
     return 0
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, with our beginning and end."""
+    """Uvicorn, with our beginning and end, and the network's socket beside the one on loopback."""
 
     def __init__(
-        self, app: object, engine: Engine, folder: DataFolder, key: str, port: int, linger_s: float | None
+        self, engine: Engine, folder: DataFolder, key: str, port: int, linger_s: float | None
     ) -> None:
+        self._app = create_app(engine)
+        door = Door(
+            engine.access.keys,
+            lambda: LOOPBACK_NAMES,
+            port,
+            own_key=key,
+            origins=lambda: engine.settings().allowed_origins,
+            seen=lambda caller: engine.clients.saw(caller),
+        )
         config = uvicorn.Config(
-            app,  # pyright: ignore[reportArgumentType] - FastAPI's own type is not uvicorn's protocol
-            http="h11",
+            Guard(self._app, door),  # pyright: ignore[reportArgumentType] - uvicorn's protocol is its own
+            http=connection_class(Crowd(PATIENCE)),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -104,6 +123,7 @@ class _Server(uvicorn.Server):
             ) from error
         self._engine.events.on_presence = self._lease.presence_is
         self._lease.begin(asyncio.get_running_loop())
+        self._engine.access.network.begin(self._open_to_network)
         print(f"Seamount listens at {self._address['url']}/v1", flush=True)
         print(f"its key is in {self._folder.engine_address}", flush=True)
 
@@ -112,8 +132,26 @@ class _Server(uvicorn.Server):
         with contextlib.suppress(OSError):
             self._folder.engine_address.unlink()
         await asyncio.to_thread(self._engine.close)
+        await self._engine.access.network.close()
         self._engine.events.close()
         await super().shutdown(sockets)
+
+    async def _open_to_network(
+        self, addresses: Sequence[str], port: int, liked: int, context: ssl.SSLContext
+    ) -> NetworkListener:
+        """Keys for the network alone count there, and they open the dialects alone."""
+        engine = self._engine
+        door = Door(
+            engine.access.keys,
+            engine.access.network.hosts,
+            0,
+            is_network=True,
+            origins=lambda: engine.settings().allowed_origins,
+            seen=lambda caller: engine.clients.saw(caller),
+        )
+        listener = NetworkListener.open(Guard(self._app, door), addresses, port, liked, context)
+        door.port = listener.port
+        return listener
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:  # type: ignore[override]
@@ -176,6 +214,33 @@ def _locked(folder: DataFolder) -> Generator[None, None, None]:
             folder.engine_address.unlink()
         forget_work(folder)
         yield
+
+
+def _listener(
+    folder: DataFolder, memory: DoorMemory, asked: int
+) -> tuple[socket.socket, SeamountError | None]:
+    """The socket on loopback, and why it is not where the settings want it.
+
+    `asked` is where it has to be, if anywhere. Programs that were told a port find the engine there again as long as
+    nobody else took it; a window needs none, so the engine starts elsewhere rather than not. Raises PortTaken.
+    """
+    if asked:
+        return _bound(asked), None
+    chosen = load_settings(folder.settings)[0].port
+    liked = chosen or memory.port
+    try:
+        return _bound(liked), None
+    except PortTaken as error:
+        if not liked:
+            raise
+        listener = _bound(0)
+        problem = PortTaken(
+            f"Other programs do not find the engine at port {liked}",
+            error.why,
+            f"tell them {listener.getsockname()[1]} for now, or choose another port in the settings",
+        )
+        _log.warning("%s", problem.text)
+        return listener, problem
 
 
 def _bound(port: int) -> socket.socket:

@@ -1,15 +1,14 @@
 """The certificate that the network's socket shows.
 
-Owns: making one that signs itself (ECDSA on P-256, a year, for the machine's names and addresses), keeping it and its
-key in the data folder, reading one that a person has, and its fingerprint. A file that is named is not trusted: its size
-is bounded, a key that wants a password is refused instead of asked for. Does not know sockets. Not for the event loop's
-thread.
+Owns: making one that signs itself (ECDSA on P-256, a year, for the machine's names and addresses), keeping it and
+its key in the data folder, reading one that a person has, and its fingerprint. A file that is named is not trusted: its
+size is bounded, a key that wants a password is refused instead of asked for. Does not know sockets. Not for the event
+loop's thread.
 """
 
 import contextlib
 import datetime
 import ipaddress
-import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Literal
 
 from engine.access import machine_names
 from engine.atomic_file import write_atomically
-from engine.errors import DataFolderError, SeamountError
+from engine.errors import CertificateRefused, DataFolderError
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+    from cryptography.x509 import Certificate, GeneralName
 
 LIFETIME = datetime.timedelta(days=365)
 RENEWED_BEFORE_S = 30 * 86_400.0
@@ -30,21 +29,11 @@ MAX_BYTES = 1 << 20
 _CLOCK_SKEW = datetime.timedelta(hours=1)
 
 
-class CertificateRefused(SeamountError):
-    """A certificate or key that cannot be used."""
-
-    code = "certificate"
-    http_status = 422
-
-    def __init__(self, why: str, remedy: str) -> None:
-        super().__init__("The network's socket is not open", why, remedy)
-
-
 @dataclass(frozen=True)
 class Shown:
     """A certificate that is used. `fingerprint`: SHA-256, hexadecimal in pairs with colons; times are Unix seconds.
 
-    `names`: what it is for, DNS names and addresses. `is_new`: it was made just now.
+    `names`: what it is for, DNS names and addresses.
     """
 
     certificate_path: Path
@@ -53,7 +42,6 @@ class Shown:
     fingerprint: str
     expires_at: float
     names: tuple[str, ...]
-    is_new: bool = False
 
     def lacks(self, wanted: Sequence[str]) -> list[str]:
         """Those of `wanted` that it is not for."""
@@ -86,8 +74,7 @@ def generated(
             context(kept)
             return kept
     _make(certificate_path, key_path, names, clock)
-    made = _read(certificate_path, key_path, "generated", clock)
-    return Shown(**{**made.__dict__, "is_new": True})
+    return _read(certificate_path, key_path, "generated", clock)
 
 
 def context(shown: Shown) -> ssl.SSLContext:
@@ -98,7 +85,7 @@ def context(shown: Shown) -> ssl.SSLContext:
     made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
 
     def no_password() -> bytes:
-        raise CertificateRefused(
+        raise _refused(
             f"the key in {shown.key_path} wants a password", "name a file with the key without one"
         )
 
@@ -110,7 +97,7 @@ def context(shown: Shown) -> ssl.SSLContext:
         why = f"{shown.key_path} does not hold the key of {shown.certificate_path}"
         if error.reason not in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
             why = f"{shown.certificate_path} and {shown.key_path} cannot be used ({error.reason or 'TLS'})"
-        raise CertificateRefused(why, "name a certificate and its own key, both PEM") from error
+        raise _refused(why, "name a certificate and its own key, both PEM") from error
     except OSError as error:
         raise _unreadable(shown.key_path, error) from error
     return made
@@ -132,18 +119,16 @@ def _read(
         begins_at = certificate.not_valid_before_utc.timestamp()
         expires_at = certificate.not_valid_after_utc.timestamp()
     except (ValueError, OverflowError) as error:
-        raise CertificateRefused(
-            f"{certificate_path} holds no certificate", "name a certificate in PEM"
-        ) from error
+        raise _refused(f"{certificate_path} holds no certificate", "name a certificate in PEM") from error
     now = clock()
     if now >= expires_at:
         day = datetime.datetime.fromtimestamp(expires_at, datetime.UTC).date()
-        raise CertificateRefused(
+        raise _refused(
             f"the certificate in {certificate_path} counted until {day}", "name one that still counts"
         )
     if now < begins_at:
         day = datetime.datetime.fromtimestamp(begins_at, datetime.UTC).date()
-        raise CertificateRefused(
+        raise _refused(
             f"the certificate in {certificate_path} counts from {day} on",
             "look whether this machine's clock is right",
         )
@@ -161,9 +146,7 @@ def _names(certificate: "Certificate") -> tuple[str, ...]:
     return (*(name.lower() for name in found.get_values_for_type(x509.DNSName)), *addresses)
 
 
-def _make(
-    certificate_path: Path, key_path: Path, names: Sequence[str], clock: Callable[[], float]
-) -> None:
+def _make(certificate_path: Path, key_path: Path, names: Sequence[str], clock: Callable[[], float]) -> None:
     """Raises DataFolderError."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -192,7 +175,7 @@ def _make(
     try:
         # Never both of an old pair and a new one: who reads a certificate without its key makes a new pair.
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(certificate_path)
+            certificate_path.unlink()
         write_atomically(key_path, secret)
         write_atomically(certificate_path, certificate.public_bytes(Encoding.PEM))
     except OSError as error:
@@ -203,7 +186,7 @@ def _make(
         ) from error
 
 
-def _general(name: str) -> "machine_names.Address | object":
+def _general(name: str) -> "GeneralName":
     from cryptography import x509
 
     try:
@@ -216,17 +199,21 @@ def _content(path: Path) -> bytes:
     """Raises CertificateRefused."""
     try:
         if not path.is_file():
-            raise CertificateRefused(f"{path} is no file", "name one")
+            raise _refused(f"{path} is no file", "name one")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise _unreadable(path, error) from error
     if len(content) > MAX_BYTES:
-        raise CertificateRefused(f"{path} is too large for a certificate or key", "name another file")
+        raise _refused(f"{path} is too large for a certificate or key", "name another file")
     return content
 
 
 def _unreadable(path: Path, error: OSError) -> CertificateRefused:
-    return CertificateRefused(
+    return _refused(
         f"{path} cannot be read ({error.strerror or error})", "give yourself permission to read it"
     )
+
+
+def _refused(why: str, remedy: str) -> CertificateRefused:
+    return CertificateRefused("The network's socket is not open", why, remedy)

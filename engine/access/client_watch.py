@@ -1,8 +1,8 @@
 """Which programs use the engine, what runs and waits for each, and ending it.
 
-Owns: the list of what clients wait for, how many each key may have at once, and that windows hear of changes a few times
-a second at most. Forgets a program some minutes after it was last heard of; all that is kept is bounded. Does not know
-dialects' shapes, nor how an answer is generated. Any thread may call it.
+Owns: the list of what clients wait for, how many each key may have at once, and that windows hear of changes a few
+times a second at most. Forgets a program some minutes after it was last heard of; all that is kept is bounded. Does not
+know dialects' shapes, nor how an answer is generated. Any thread may call it.
 """
 
 import asyncio
@@ -120,9 +120,7 @@ class ClientWatch(Generic[Answer]):
                     "The request was refused", f"{MOST_REQUESTS} others wait already", "try again later"
                 )
             self._note(caller)
-            request = _Request(
-                secrets.token_hex(8), _who(caller), dialect, model_id, self._clock(), answer
-            )
+            request = _Request(secrets.token_hex(8), _who(caller), dialect, model_id, self._clock(), answer)
             self._requests[request.id] = request
         answer.at_end(lambda: self._ended(request.id))
         self._changed()

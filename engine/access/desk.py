@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from engine.access.client_watch import ClientWatch
 from engine.access.door_memory import DoorMemory
-from engine.access.keys import ClientKeys
 from engine.access.kept_secrets import KeptSecrets
+from engine.access.keys import ClientKeys
 from engine.access.network_door import NetworkSocket
 from engine.callers import WINDOW_KEY
 from engine.errors import NotFound, SeamountError
@@ -96,7 +96,9 @@ class AccessDesk:
         try:
             secret = self.secrets.find(key_id) if key.is_kept else None
         except KeyringUnusableError as error:
-            raise NotFound(what, str(error), "unlock the keyring and try again, or make another key") from None
+            raise NotFound(
+                what, str(error), "unlock the keyring and try again, or make another key"
+            ) from None
         if secret is None:
             why = "it is not in the keyring any more" if key.is_kept else "it was shown once and not kept"
             raise NotFound(what, why, remedy)

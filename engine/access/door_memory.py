@@ -29,6 +29,8 @@ class Remembered(Wire):
     format: Literal[1] = 1
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     network: OpenNetwork = OpenNetwork(wanted=False)
+    fingerprint: Annotated[str, Field(max_length=100)] | None = None
+    """Of the certificate that the network's socket showed last."""
 
 
 class DoorMemory:
@@ -58,9 +60,18 @@ class DoorMemory:
         except DataFolderError as error:
             _log.warning("%s", error.text)
 
-    def keep_network(self, network: OpenNetwork) -> None:
-        """What is asked for the network's socket. Raises DiskFull, DataFolderError."""
-        self._keep(self._known.model_copy(update={"network": network}))
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the certificate that the network's socket showed last."""
+        return self._known.fingerprint
+
+    def keep_network(self, network: OpenNetwork, fingerprint: str | None = None) -> None:
+        """What is asked for the network's socket, and what it shows, where that is known.
+
+        Raises DiskFull, DataFolderError.
+        """
+        update = {"network": network, "fingerprint": fingerprint or self._known.fingerprint}
+        self._keep(self._known.model_copy(update=update))
 
     def _keep(self, known: Remembered) -> None:
         with self._lock:

@@ -11,7 +11,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 
-from engine.system_keyring import SERVICE, KeyringUnusableError, begun, told, unanswered, usable_keyring, waited
+from engine.system_keyring import (
+    SERVICE,
+    KeyringUnusableError,
+    begun,
+    told,
+    unanswered,
+    usable_keyring,
+    waited,
+)
 
 KEEP_TIMEOUT_S = 10.0
 LOOK_TIMEOUT_S = 30.0
@@ -23,7 +31,9 @@ _log = logging.getLogger(__name__)
 class KeptSecrets:
     """The keyring's side of one engine's keys."""
 
-    def __init__(self, keep_timeout_s: float = KEEP_TIMEOUT_S, look_timeout_s: float = LOOK_TIMEOUT_S) -> None:
+    def __init__(
+        self, keep_timeout_s: float = KEEP_TIMEOUT_S, look_timeout_s: float = LOOK_TIMEOUT_S
+    ) -> None:
         self._keep_timeout_s = keep_timeout_s
         self._look_timeout_s = look_timeout_s
 
@@ -44,21 +54,29 @@ class KeptSecrets:
 
     def find(self, key_id: str) -> str | None:
         """The secret; None where the keyring has none. Raises KeyringUnusableError."""
-        return waited(lambda: find(key_id), self._look_timeout_s)
+        return waited(lambda: _find(key_id), self._look_timeout_s)
 
     def forget(self, key_id: str) -> None:
         """Take it out of the keyring, beside what the caller does. Raises nothing: it opens nothing any more."""
         threading.Thread(target=_forget_quietly, args=(key_id,), name="keyring", daemon=True).start()
 
 
-def find(key_id: str) -> str | None:
-    """The secret that the keyring has. Raises KeyringUnusableError."""
+def is_secret_kept(key_id: str) -> bool:
+    """Whether the keyring has it. Raises KeyringUnusableError."""
+    return waited(lambda: _find(key_id), LOOK_TIMEOUT_S) is not None
+
+
+def forget_secret(key_id: str) -> None:
+    """Take it out of the keyring. Raises KeyringUnusableError."""
+    waited(lambda: _forget(key_id), LOOK_TIMEOUT_S)
+
+
+def _find(key_id: str) -> str | None:
     backend, _ = usable_keyring()
     return told(lambda: backend.get_password(SERVICE, _name(key_id)))
 
 
-def forget(key_id: str) -> None:
-    """Take it out of the keyring. Raises KeyringUnusableError."""
+def _forget(key_id: str) -> None:
     backend, _ = usable_keyring()
     if told(lambda: backend.get_password(SERVICE, _name(key_id))) is not None:
         told(lambda: backend.delete_password(SERVICE, _name(key_id)))
@@ -71,7 +89,7 @@ def _keep(key_id: str, secret: str) -> None:
 
 def _forget_quietly(key_id: str) -> None:
     try:
-        forget(key_id)
+        _forget(key_id)
     except KeyringUnusableError as error:
         _log.info("the secret of a revoked key may still lie in the keyring: %s", error)
 

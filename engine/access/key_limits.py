@@ -1,7 +1,7 @@
 """What one key may take of the engine, held against one answer.
 
-Owns: the arithmetic of a key's limits. Does not know how an answer is generated (`completions`): it is asked what it may
-do, and whether it has to stop. For the thread that generates.
+Owns: the arithmetic of a key's limits. Does not know how an answer is generated (`completions`): it is asked what it
+may do, and whether it has to stop. For the thread that generates.
 """
 
 import time

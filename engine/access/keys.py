@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
@@ -187,7 +187,9 @@ class ClientKeys:
     def _get(self, key_id: str) -> _Kept:
         key = self._keys.get(key_id)
         if key is None:
-            raise NotFound("There is no such key", "it was revoked, or never made", "look at the list of keys")
+            raise NotFound(
+                "There is no such key", "it was revoked, or never made", "look at the list of keys"
+            )
         return key
 
     def _refuse_taken(self, name: str, own_id: str | None) -> None:
@@ -206,7 +208,7 @@ class ClientKeys:
             if len(content) > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
             table: Any = json.loads(content)
-            written: Any = table.get("format") if isinstance(table, dict) else None  # pyright: ignore[reportUnknownMemberType]
+            written = cast("dict[str, Any]", table).get("format") if isinstance(table, dict) else None
             if isinstance(written, int) and not isinstance(written, bool) and written > FORMAT:
                 self._problem = NewerData(
                     _WHAT,

@@ -1,9 +1,9 @@
 """The socket for the local network: whether it is open, where, and with which certificate.
 
-Owns: opening it when a person has said so, and again at each start until the person says otherwise; looking now and then
-whether the machine's addresses or the certificate have changed, and trying again where it could not be opened. What goes
-wrong is told as the state's problem and never keeps the engine from starting. Does not know how a socket is served: it
-is handed what opens one. For the event loop's thread; files are read in others.
+Owns: opening it when a person has said so, and again at each start until the person says otherwise; looking now and
+then whether the machine's addresses or the certificate have changed, and trying again where it could not be opened.
+What goes wrong is told as the state's problem and never keeps the engine from starting. Does not know how a socket is
+served: it is handed what opens one. For the event loop's thread; files are read in others.
 """
 
 import asyncio
@@ -138,7 +138,7 @@ class NetworkSocket:
             try:
                 async with self._lock:
                     await self._look()
-            except Exception:
+            except Exception:  # noqa: BLE001 - the next look may go better
                 _log.exception("looking after the network's socket failed")
             if self.state() != before:
                 self._changed()
@@ -163,7 +163,6 @@ class NetworkSocket:
         wanted = self._memory.network
         if self._open_socket is None:
             return
-        before = self._shown
         listening: Listening | None = None
         try:
             names = await asyncio.to_thread(certificates.wanted_names)
@@ -171,9 +170,10 @@ class NetworkSocket:
             context = await asyncio.to_thread(certificates.context, shown)
             port, liked = (wanted.port, 0) if is_asked else (0, wanted.port)
             listening = await self._open_socket(wanted.interfaces, port, liked, context)
-            if listening.port != wanted.port:
+            before = self._memory.fingerprint
+            if (listening.port, shown.fingerprint) != (wanted.port, before):
                 kept = wanted.model_copy(update={"port": listening.port})
-                await asyncio.to_thread(self._memory.keep_network, kept)
+                await asyncio.to_thread(self._memory.keep_network, kept, shown.fingerprint)
         except SeamountError as error:
             if listening is not None:
                 await listening.close()
@@ -181,11 +181,13 @@ class NetworkSocket:
                 _log.warning("%s", error.text)
             self._problem = error
             return
-        known = before.fingerprint if before else None
-        self._new_certificate = shown.is_new or known not in (None, shown.fingerprint)
+        if before not in (None, shown.fingerprint):
+            self._new_certificate = True
         self._listening, self._shown, self._problem = listening, shown, None
         self._name(names, shown)
-        _log.info("the network may come in at port %d; the certificate is %s", listening.port, shown.fingerprint)
+        _log.info(
+            "the network may come in at port %d; the certificate is %s", listening.port, shown.fingerprint
+        )
 
     async def _shut(self) -> None:
         listening, self._listening = self._listening, None

@@ -103,10 +103,17 @@ async def sampling_of(
 
 
 def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect: Dialect) -> Completion:
-    """Put the request at the end of the queue that the window's turns wait in too."""
-    del dialect  # of no matter to the queue
+    """Put the request at the end of the queue that the window's turns wait in too.
+
+    Raises TooManyRequests where the caller's key has as many there as it may, Busy, EngineUnreachable.
+    """
     completion = Completion(model_id, asked, asyncio.get_running_loop(), engine.store, engine.settings)
-    engine.thread.submit(completion)
+    engine.clients.begin(completion, asked.caller, dialect, model_id)
+    try:
+        engine.thread.submit(completion)
+    except SeamountError:
+        engine.clients.drop(completion)
+        raise
     return completion
 
 

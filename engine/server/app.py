@@ -1,6 +1,7 @@
-"""The HTTP application: the routers, behind the guard.
+"""The HTTP application: the routers.
 
-Owns: which routes there are. Does not know what they do, nor the socket and process around them (`serve`).
+Owns: which routes there are. Does not know what they do, who may come in (`auth`: no socket serves the application
+without a guard around it), nor the sockets and the process (`serve`).
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from engine.engine import Engine
 from engine.server import (
     about,
-    anthropic_messages,
+    access,
     encryption,
     jobs,
     library,
@@ -27,14 +28,13 @@ from engine.server import (
     storage,
     turns,
 )
-from engine.server.auth import Guard
 from engine.server.replies import add_error_handlers
 
 
-def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
-    """The application that serves `engine` to who has `key`, on the loopback port `port`.
+def create_app(engine: Engine) -> FastAPI:
+    """The application that serves `engine` to whoever is let in.
 
-    Its lifespan begins the engine's work. There are no pages that describe the interface and no CORS.
+    Its lifespan begins the engine's work. There are no pages that describe the interface.
     """
 
     @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
         turns.router,
         turns.costs,
         about.router,
-        anthropic_messages.router,
+        access.router,
         openai_models.router,
         openai_chat.router,
         openai_completions.router,
@@ -65,5 +65,4 @@ def create_app(engine: Engine, *, key: str, port: int) -> FastAPI:
     ):
         app.include_router(router)
     add_error_handlers(app)
-    app.add_middleware(Guard, key=key, port=port)
     return app

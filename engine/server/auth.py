@@ -1,9 +1,9 @@
 """Who may come in.
 
-Owns: the checks that every request passes before any route sees it: Host and Origin (against pages that rebind a name to
-this address or post from elsewhere), the key and what it opens, wrong keys, and the size of the body. Puts a Caller into
-the request's state. Each check has a name, so that a test can take it away and see the attack succeed. Does not know
-routes, nor what is before HTTP (`connection`). Refusals carry a sentence in the dialect of the path (`replies`).
+Owns: the checks that every request passes before any route sees it: Host and Origin (against pages that rebind a name
+to this address or post from elsewhere), the key and what it opens, wrong keys, and the size of the body. Puts a Caller
+into the request's state. Each check has a name, so that a test can take it away and see the attack succeed. Does not
+know routes, nor what is before HTTP (`connection`). Refusals carry a sentence in the dialect of the path (`replies`).
 """
 
 import asyncio

@@ -15,7 +15,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from engine.errors import Busy, SeamountError
+from engine.errors import Busy, SeamountError, TooSlow
 from engine.server import request_head
 from engine.server.replies import error_body
 
@@ -38,18 +38,6 @@ class Patience:
 PATIENCE = Patience()
 """On loopback, where all programs have one address."""
 NETWORK_PATIENCE = Patience(connections=128, per_address=48)
-
-
-class TooSlow(SeamountError):
-    """A request that did not come to its end."""
-
-    code = "too_slow"
-    http_status = 408
-
-    def __init__(self, part: str) -> None:
-        super().__init__(
-            "The request was refused", f"its {part} did not arrive in time", "send it without pauses"
-        )
 
 
 class Crowd:
@@ -174,7 +162,7 @@ class ClientConnection(H11Protocol):
 
     # --- what uvicorn calls ------------------------------------------------------------------------------
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says more
         """Refuse what is no request, in a sentence."""
         error = self.conn.refused or request_head.HeadRefused("it is not HTTP/1.1")
         self._refuse(error, error.status)
@@ -208,7 +196,7 @@ class ClientConnection(H11Protocol):
             self._stop_waiting()
 
     def _wait_for_head(self) -> None:
-        self._wait(self.crowd.patience.head_s, lambda: self._refuse(TooSlow("head"), 408))
+        self._wait(self.crowd.patience.head_s, lambda: self._refuse(_too_slow("head"), 408))
 
     def _look_at_body(self) -> None:
         if self._body_began_s is None:
@@ -222,7 +210,7 @@ class ClientConnection(H11Protocol):
         if self.cycle and self.cycle.response_started:
             self.transport.abort()
             return
-        self._refuse(TooSlow("body"), 408)
+        self._refuse(_too_slow("body"), 408)
 
     def _refuse(self, error: SeamountError, status: int) -> None:
         """Say why, and close. Where nothing can be said any more, only that."""
@@ -268,3 +256,7 @@ class ClientConnection(H11Protocol):
 def connection_class(crowd: Crowd, *, counts: bool = True) -> type[ClientConnection]:
     """The protocol of one socket, whose connections are counted by `crowd`."""
     return type("CountedConnection", (ClientConnection,), {"crowd": crowd, "counts": counts})
+
+
+def _too_slow(part: str) -> TooSlow:
+    return TooSlow("The request was refused", f"its {part} did not arrive in time", "send it without pauses")

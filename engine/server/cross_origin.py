@@ -1,7 +1,7 @@
 """Web pages that may call the engine from a browser.
 
-Owns: which origins are let in, the answer to a browser that asks beforehand (preflight), and the headers that let a page
-read an answer. Nobody is let in who is not named in the settings, and nobody is let in everywhere: a page has the
+Owns: which origins are let in, the answer to a browser that asks beforehand (preflight), and the headers that let a
+page read an answer. Nobody is let in who is not named in the settings, and nobody is let in everywhere: a page has the
 dialects' paths alone, and needs a client's key. Does not know keys.
 """
 
@@ -13,7 +13,9 @@ from engine.errors import NotAllowed
 PREFLIGHT_S = 600
 LONGEST_ORIGIN = 300
 MOST_HEADER_NAMES = 64
-_ORIGIN = re.compile(r"(https?|[a-z][a-z0-9+.-]{0,40}-extension|app|tauri|vscode-webview)://[a-z0-9.\-_\[\]:]{1,255}")
+_ORIGIN = re.compile(
+    r"(https?|[a-z][a-z0-9+.-]{0,40}-extension|app|tauri|vscode-webview)://[a-z0-9.\-_\[\]:]{1,255}"
+)
 _NAMES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64})*")
 _METHODS = b"GET, POST, OPTIONS"
 _EXPOSED = b"request-id, x-request-id, retry-after, seamount-steady"
@@ -33,7 +35,7 @@ def is_preflight(method: str, headers: Headers) -> bool:
 
 
 def preflight_headers(origin: bytes, headers: Headers) -> Headers:
-    """The answer to a browser that asks for a page of an origin that is let in. Raises NotAllowed for what it may not."""
+    """The answer to a browser that asks for a page that is let in. Raises NotAllowed for what it may not."""
     asked = {name: value for name, value in headers if name.startswith(b"access-control-request-")}
     if asked.get(b"access-control-request-method", b"").upper() not in (b"GET", b"POST"):
         raise NotAllowed("The request was refused", "a page may only get and post", "use one of these")

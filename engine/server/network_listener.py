@@ -1,13 +1,13 @@
 """The network's socket: listening, TLS, and what a connection is counted by before it has shown who it is.
 
 Owns: binding, accepting within bounds (a handshake that does not come to its end holds a file of this process, so it is
-counted from its first packet on, and its time is bounded), and serving the application there. Does not know whether it is
-wanted (`access/network_door`) or who may come in (`auth`).
+counted from its first packet on, and its time is bounded), and serving the application there. Does not know whether it
+is wanted (`access/network_door`) or who may come in (`auth`).
 """
 
 import asyncio
-import contextlib
 import errno
+import ipaddress
 import logging
 import socket
 import ssl
@@ -39,9 +39,10 @@ class NetworkListener:
         self._context = context
         self._crowd = Crowd(patience)
         self._state = ServerState()
+        self._made = connection_class(self._crowd, counts=False)
         config = uvicorn.Config(
             app,  # pyright: ignore[reportArgumentType] - an ASGI application is not uvicorn's protocol
-            http=connection_class(self._crowd, counts=False),
+            http=self._made,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -64,7 +65,10 @@ class NetworkListener:
         context: ssl.SSLContext,
         patience: Patience = NETWORK_PATIENCE,
     ) -> "NetworkListener":
-        """Listen at `addresses` ([]: all). `port` 0: `liked` where it is free, else any. Raises PortTaken, BadRequest."""
+        """Listen at `addresses` ([]: all). `port` 0: `liked` where it is free, else any.
+
+        Raises PortTaken; BadRequest for an address that is not this machine's.
+        """
         try:
             sockets = _bound(addresses, port or liked)
         except PortTaken:
@@ -116,9 +120,7 @@ class NetworkListener:
         loop = asyncio.get_running_loop()
 
         def made() -> ClientConnection:
-            return self._config.http_protocol_class(  # type: ignore[return-value, call-arg]
-                config=self._config, server_state=self._state, app_state={}
-            )
+            return self._made(config=self._config, server_state=self._state, app_state={})
 
         try:
             connection.setblocking(False)
@@ -144,6 +146,8 @@ def _bound(addresses: Sequence[str], port: int) -> list[socket.socket]:
         for address in addresses or _ALL:
             try:
                 made = _one(address, port)
+            except ValueError as error:
+                raise _refused(address, port, OSError(errno.EINVAL, "it is no address")) from error
             except OSError as error:
                 if not addresses and ":" in address and bound and error.errno != errno.EADDRINUSE:
                     continue  # a machine without IPv6
@@ -158,7 +162,8 @@ def _bound(addresses: Sequence[str], port: int) -> list[socket.socket]:
 
 
 def _one(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # An address, never a name: nobody is asked what it stands for.
+    family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         if sys.platform == "win32":
@@ -170,11 +175,8 @@ def _one(address: str, port: int) -> socket.socket:
         made.setblocking(False)
         made.bind((address, port))
         made.listen(_BACKLOG)
-    except (OSError, UnicodeError) as error:
-        with contextlib.suppress(OSError):
-            made.close()
-        if isinstance(error, UnicodeError):
-            raise OSError(errno.EADDRNOTAVAIL, "no address") from error
+    except OSError:
+        made.close()
         raise
     return made
 

@@ -21,7 +21,7 @@ ROOMS_OF = {
     "triton": ("kernels/",),
     "PySide6.QtWidgets": ("app/views/",),
     "sqlite3": ("engine/store/",),
-    "cryptography": ("engine/store/sealing.py",),
+    "cryptography": ("engine/store/sealing.py", "engine/access/certificates.py"),
     "keyring": ("engine/doctor.py", "engine/system_keyring.py"),
     "pynvml": ("engine/placement/nvidia.py",),
     "huggingface_hub": ("engine/library/fetching/hub.py",),
