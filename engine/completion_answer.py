@@ -69,6 +69,8 @@ class _Writing:
         """Tokens of the text that is yet to be told."""
         self._logs_behind: int | None = None
         """None: tokens are the text's; else they are from behind this one on."""
+        self._forks: tuple[int, ...] = ()
+        """Where other conversations will part from the prompt."""
         self._reasoning: list[str] = []
         self._ids: list[int] = []
 
@@ -96,8 +98,10 @@ class _Writing:
         v4 = V4Answer(
             chat, guard, _Keeper(self), thinking=thinking, functions=asked.tools, stored=_NOTHING_YET
         )
+        prompt = chat.prompt(messages, style)
+        self._forks = chat.forks(prompt)
         request = self._request(
-            prompt.tokens,
+            prompt,
             literals=chat.literals,
             guard=guard,
             stops_behind=self._logs_behind,
@@ -194,10 +198,7 @@ class _Writing:
             elif isinstance(event, PrefillProgress):
                 asking.reading(event.done, event.total, event.reused)
 
-        limits.begin()
-        outcome = generate(
-            self._keeper.turn(), request, emit, lambda: asking.cancelled.is_set() or limits.is_over()
-        )
+        outcome = generate(self._keeper.turn(forks=self._forks), request, emit, asking.cancelled.is_set)
         groups.flush()
         return replace(outcome, reason="length") if self._is_cut_short(outcome) else outcome
 

@@ -6,7 +6,7 @@ shape they are sent (`server/`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from engine.errors import SeamountError
 from engine.protocol import ToolCall, Usage
@@ -73,6 +73,8 @@ class CompletionEnd:
     """The stop string that ended it."""
     reasoning_tokens: int = 0
     """Of the generated ones."""
+    steady: dict[str, Any] | None = None
+    """What of the request was put otherwise than it came, by a rule that a person agreed to (`Steadied.told`)."""
 
 
 News = str | Reasoning | LoggedText | Progress | CompletionEnd

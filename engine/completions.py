@@ -19,6 +19,7 @@ from engine.completion_news import CompletionEnd, News, Progress, joined
 from engine.conversation import Message
 from engine.errors import EngineUnreachable, SeamountError
 from engine.generation_thread import Job, unforeseen
+from engine.prefix_watch import PrefixWatch, Steadied
 from engine.protocol import Sampling, Settings
 
 if TYPE_CHECKING:
@@ -83,8 +84,15 @@ class Completion(Job):
         loop: asyncio.AbstractEventLoop,
         memory: CallMemory | None = None,
         settings: Callable[[], Settings] = Settings,
+        watch: PrefixWatch | None = None,
     ) -> None:
         super().__init__(model_id)
+        self._watch = watch if request.text is None else None
+        self.steadied = Steadied(tuple(request.messages))
+        """The messages as they are put to the model."""
+        if self._watch is not None:
+            self.steadied = self._watch.steady(request.caller, model_id, request.messages)
+            request = replace(request, messages=self.steadied.messages)
         self.request = request
         self.memory = memory
         self.settings = settings
@@ -156,6 +164,9 @@ class Completion(Job):
 
     def tell(self, news: News | SeamountError) -> None:
         """Put `news` where the client finds it."""
+        if isinstance(news, CompletionEnd) and self._watch is not None:
+            self._watch.ended(self.steadied, news.usage)
+            news = replace(news, steady=self.steadied.told)
         # After the loop has closed nobody listens.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._add, news)

@@ -39,6 +39,7 @@ from engine.placement.forecast import Turn
 from engine.placement.load_plan import LoadPlan
 from engine.placement.nvidia import refreshed
 from engine.placement_desk import PlacementDesk
+from engine.prefix_watch import PrefixWatch
 from engine.protocol import BackendChoice, EngineStatus, ErrorBody, Settings, Usage
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
@@ -97,6 +98,7 @@ class Engine:
         )
         self.storage_tasks = StorageTasks(self.housekeeping)
         self.parts = PartDesk(folder, library.entries)
+        self.prefix_watch = PrefixWatch()
         self.measuring: Measuring
         self.placements: PlacementDesk
         self.events: EngineEvents

@@ -10,6 +10,8 @@ A script is a JSON file named `*.script.json`:
       "name": "Parrot",            optional, default: the model entry's name
       "context_tokens": 4096,      optional: what the model was "trained" for; bounds the context
       "chunk_tokens": 512,         optional: size of a prefill chunk
+      "rewinds": true,             optional; false: as DeepSeek-V4's, the context can only be brought back to where a
+                                   chunk ended, or to two tokens before a prompt's end
       "load_delay_s": 0.0,         optional: how long loading takes, in ten steps
       "load_error": "...",         optional: loading fails with this reason
       "chat_template": "...",      optional: a Jinja template in place of the built-in one; null: none
@@ -48,7 +50,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.backends.base import Cancelled, ContextState, Logits, ModelFacts, Room, SyncReport
+from engine.backends.base import Cancelled, ContextState, Logits, Mark, ModelFacts, Room, SyncReport
 from engine.errors import GenerationError, ModelFileError, ModelLoadError
 
 BEGIN, END, USER, ASSISTANT, SYSTEM = range(256, 261)
@@ -105,6 +107,7 @@ class Script(_Strict):
     name: str | None = None
     context_tokens: Annotated[int, Field(ge=16, le=2**24)] = 65_536
     chunk_tokens: Annotated[int, Field(ge=1, le=65_536)] = 512
+    rewinds: bool = True
     load_delay_s: _Seconds = 0.0
     load_error: str | None = None
     chat_template: str | None = CHAT_TEMPLATE
@@ -164,10 +167,14 @@ class ScriptedBackend:
             chat_template=script.chat_template if script.release is None else None,
             control_tokens=control,
             release_names=() if script.release is None else (script.release,),
-            state_key=_digest("state", [script.release, sorted(control.items())]),
+            can_rewind=script.rewinds,
+            states_rewind=script.rewinds,
+            state_key=_digest("state", [script.release, sorted(control.items()), script.rewinds]),
             exact_key=_digest("exact", [script.release, script.title, script.replies_told()]),
         )
         self._held: list[int] = []
+        self._marks: list[int] = []
+        """Lengths that it can be brought back to where it cannot be cut to any."""
         self._has_logits = False
         self._reply = Reply(text="")
         self._answer: list[int] = []
@@ -217,8 +224,9 @@ class ScriptedBackend:
         if self._has_logits and wanted == self._held:
             on_progress(total, total, total)
             return SyncReport(total, 0)
-        reused = min(self.reusable(wanted), total - 1)
+        reused = self._reach(wanted, total - 1)
         del self._held[reused:]
+        self._marks = [mark for mark in self._marks if mark <= reused]
         self._has_logits = False
         self._choose(wanted)
         on_progress(reused, total, reused)
@@ -228,14 +236,25 @@ class ScriptedBackend:
             if self._reply.prefill_delay_s:
                 time.sleep(self._reply.prefill_delay_s)
             self._held += wanted[start : start + self._script.chunk_tokens]
+            if not self._script.rewinds:
+                # The end of a prompt is where another answer to it begins.
+                self._marks.append(len(self._held) if len(self._held) < total else max(start, total - 2))
             on_progress(len(self._held), total, reused)
         self._point()
         return SyncReport(reused, total - reused)
 
     def reusable(self, tokens: Sequence[int]) -> int:
-        """The longest common prefix; see `base.Backend.reusable`."""
+        """The longest common prefix it can be cut back to; see `base.Backend.reusable`."""
+        return self._reach(tokens, len(tokens))
+
+    def _reach(self, tokens: Sequence[int], most: int) -> int:
+        """The same, at most `most`."""
         pairs = enumerate(zip(self._held, tokens, strict=False))
-        return next((place for place, (a, b) in pairs if a != b), min(len(self._held), len(tokens)))
+        common = next((place for place, (a, b) in pairs if a != b), min(len(self._held), len(tokens)))
+        common = min(common, most)
+        if self._script.rewinds or common == len(self._held):
+            return common
+        return max((mark for mark in self._marks if mark <= common), default=0)
 
     def logits(self) -> Logits:
         """Logits after the last token of the context."""
@@ -284,15 +303,19 @@ class ScriptedBackend:
             return None
         whole = room(size)[:size]
         whole[:] = np.frombuffer(_state_of(self._held), np.uint8)
-        return ContextState(
-            tuple(self._held), whole, logits=self._logits.copy() if self._has_logits else None
-        )
+        marks = [
+            Mark(mark, np.frombuffer(_state_of(self._held[max(0, mark - 128) : mark]), np.uint8))
+            for mark in sorted(set(self._marks))
+            if 0 < mark < len(self._held)
+        ]
+        logits = self._logits.copy() if self._has_logits else None
+        return ContextState(tuple(self._held), whole, tuple(marks), logits)
 
     def load(self, state: ContextState, tokens: int | None = None) -> None:
         """See `base.Backend.load`. Any byte of the state that is not as it was written is noticed."""
         total = len(state.tokens)
         length = total if tokens is None else tokens
-        self._held, self._has_logits = [], False
+        self._held, self._marks, self._has_logits = [], [], False
         why = None
         if not total:
             return
@@ -300,6 +323,8 @@ class ScriptedBackend:
             why = f"{length:,} of its {total:,} tokens are wanted for {self._facts.context_tokens:,}"
         elif state.whole.tobytes() != _state_of(state.tokens):
             why = "it is damaged"
+        elif not self._script.rewinds and length < total and length not in {m.tokens for m in state.marks}:
+            why = f"it cannot be brought back to {length:,} tokens"
         if why is not None:
             raise GenerationError(
                 "What was kept of the conversation was not taken by the script",
@@ -307,6 +332,7 @@ class ScriptedBackend:
                 "continue; the conversation is read again",
             )
         self._held = list(state.tokens[:length])
+        self._marks = [mark.tokens for mark in state.marks if mark.tokens <= length]
         self._choose(self._held)
         if length == total and state.logits is not None:
             self._point()
@@ -314,11 +340,11 @@ class ScriptedBackend:
     @contextmanager
     def fork(self) -> Generator[None]:
         """Extend the context for a while; see `base.Backend.fork`."""
-        held = list(self._held)
+        held, marks = list(self._held), list(self._marks)
         try:
             yield
         finally:
-            self._held = held
+            self._held, self._marks = held, marks
             self._has_logits = False
             if held:
                 self._choose(held)
@@ -333,8 +359,7 @@ class ScriptedBackend:
         if count == reply.crash_after:
             os._exit(CRASH_STATUS)
         if count == reply.fail_after or len(self._held) >= self._facts.context_tokens:
-            self._held.clear()
-            self._has_logits = False
+            self.close()
             raise GenerationError(
                 "The answer stopped", f"the script fails after {count} tokens", "continue the answer"
             )
@@ -347,6 +372,7 @@ class ScriptedBackend:
     def close(self) -> None:
         """Forget the context."""
         self._held.clear()
+        self._marks.clear()
         self._has_logits = False
 
     def _choose(self, tokens: list[int]) -> None:

@@ -142,12 +142,12 @@ class ContextKeeper:
         journal: "TurnJournal | None" = None,
         before: "Turn | None" = None,
         session_id: str | None = None,
+        forks: Sequence[int] = (),
     ) -> "TurnContext":
-        """The context of one answer. `journal` is told what the turn rests on, `before` is what it told of the same
-        answer earlier."""
+        """The context of one answer; see `TurnContext`."""
         from engine.contexts.turn_context import TurnContext
 
-        return TurnContext(self, journal, before, session_id)
+        return TurnContext(self, journal, before, session_id, forks)
 
     def finish(self, *, whole: bool, aside: Callable[[], None] | None = None) -> None:
         """An answer has ended: its state is kept, and `aside` may use the backend meanwhile. Raises nothing.

@@ -57,7 +57,12 @@ class TurnJournal(Protocol):
 
 
 class TurnContext:
-    """The context of one answer (`context.Context`); `ContextKeeper.turn` makes it."""
+    """The context of one answer (`context.Context`); `ContextKeeper.turn` makes it.
+
+    `journal` is told what the turn rests on, `before` is what it told of the same answer earlier. `forks`: lengths of
+    the prompt where other prompts will part from it; there a state is kept, where a context cannot be cut back. No
+    answer that is gone on with exactly has any, since where they stand is not noted.
+    """
 
     def __init__(
         self,
@@ -65,8 +70,10 @@ class TurnContext:
         journal: TurnJournal | None,
         before: "Turn | None",
         session_id: str | None = None,
+        forks: Sequence[int] = (),
     ) -> None:
         self._keeper = keeper
+        self._forks = () if keeper.backend.facts.states_rewind else forks
         self._session_id = session_id
         self._backend = keeper.backend
         self._journal = journal
@@ -223,7 +230,7 @@ class TurnContext:
             on_progress(done, total, start)
 
         on_progress(start, total, start)
-        for stop in (*keeper.schedule.prefill_stops(start, read), max(start, read)):
+        for stop in self._stops(path, start):
             began_s, held = keeper.speeds.clock(), len(self._backend.held)
             if held < stop:
                 keeper.touched()
@@ -239,6 +246,18 @@ class TurnContext:
                 repeated &= self._is_repeated(stop, total, known)
         self._plan_next()
         return self._write_again(prefix, max(start, read), start, on_progress, cancelled) and repeated
+
+    def _stops(self, path: Path, start: int) -> Sequence[int]:
+        """Where reading from `start` is interrupted by a relay, and where it ends."""
+        schedule, read = self._keeper.schedule, path.read
+        stops = set(schedule.prefill_stops(start, read))
+        # Only so much behind what was there before is worth a state; nearer to another stop that one does.
+        for fork in self._forks:
+            if start + schedule.prompt_tokens <= fork < read and all(
+                abs(fork - stop) >= schedule.prompt_tokens for stop in stops
+            ):
+                stops.add(fork)
+        return [*sorted(stops), max(start, read)]
 
     def _write_again(
         self,

@@ -65,6 +65,12 @@ class V4Chat:
         """Token ids of the conversation, up to where the next answer begins. Raises ConversationError."""
         return ids_of(render(messages, style, self.control).segments, self._text_ids)
 
+    def forks(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        """Where a prompt's system message and tools end, with which other conversations begin too; none without."""
+        user_id = self.control[self.release.tokens.user]
+        at = prompt.index(user_id) if user_id in prompt else 0
+        return (at,) if at > 1 else ()
+
     def quick(self, messages: Sequence[Message], task: Task, style: Style, *, url: str = "") -> QuickQuestion:
         """The tokens of a quick instruction; see `quick.quick_question`."""
         return quick_question(messages, task, style, self.control, self._text_ids, url=url)

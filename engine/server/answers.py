@@ -7,7 +7,7 @@ the comments that keep a stream alive. Does not know any dialect's shapes (`open
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from fastapi import Request
@@ -34,6 +34,8 @@ from engine.server.replies import KEEP_ALIVE_S, EventStream
 FIRST_WORD_S = 0.7
 """How long a stream waits for its first text; until it has answered 200, an error has its own status."""
 
+REMOTE = "remote:"
+"""What the ids of models on other machines begin with."""
 CLIENT_GONE = 499
 """The status of a reply that nobody reads."""
 
@@ -103,17 +105,13 @@ async def sampling_of(
 
 
 def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect: Dialect) -> Completion:
-    """Put the request at the end of the queue that the window's turns wait in too.
-
-    Raises TooManyRequests where the caller's key has as many there as it may, Busy, EngineUnreachable.
-    """
-    completion = Completion(model_id, asked, asyncio.get_running_loop(), engine.store, engine.settings)
-    engine.clients.begin(completion, asked.caller, dialect, model_id)
-    try:
-        engine.thread.submit(completion)
-    except SeamountError:
-        engine.clients.drop(completion)
-        raise
+    """Put the request at the end of the queue that the window's turns wait in too."""
+    del dialect  # of no matter to the queue
+    # What a remote server reads again is its own affair.
+    watch = None if model_id.startswith(REMOTE) else engine.prefix_watch
+    loop = asyncio.get_running_loop()
+    completion = Completion(model_id, asked, loop, engine.store, engine.settings, watch)
+    engine.thread.submit(completion)
     return completion
 
 
@@ -135,7 +133,17 @@ async def streamed(engine: Engine, completion: Completion, frames: Frames) -> Ev
         engine.thread.cancel(completion)
         raise
     # When the client has gone away its answer ends; one that has ended stays as it is.
-    return EventStream(frames(opening.items()), on_close=lambda: engine.thread.cancel(completion))
+    return EventStream(
+        frames(opening.items()),
+        on_close=lambda: engine.thread.cancel(completion),
+        headers=steady_header(completion),
+    )
+
+
+def steady_header(completion: Completion) -> dict[str, str]:
+    """What a reply's headers say of a request that was put otherwise than it came, as a person had agreed to."""
+    said = completion.steadied.header
+    return {"Seamount-Steady": said} if said else {}
 
 
 class _Opening:
@@ -181,6 +189,8 @@ class WholeAnswer:
     end: CompletionEnd
     tokens: tuple[LoggedToken, ...] = ()
     """Of the text, where they were asked for."""
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    """Of the reply, beside the dialect's own."""
 
 
 async def whole(engine: Engine, completion: Completion, request: Request) -> WholeAnswer | None:
@@ -209,7 +219,8 @@ async def _collect(completion: Completion) -> WholeAnswer:
     tokens: list[LoggedToken] = []
     async for item in completion.follow():
         if isinstance(item, CompletionEnd):
-            return WholeAnswer("".join(texts), "".join(reasoning), item, tuple(tokens))
+            headers = steady_header(completion)
+            return WholeAnswer("".join(texts), "".join(reasoning), item, tuple(tokens), headers)
         if isinstance(item, Reasoning):
             reasoning.append(item.text)
         elif isinstance(item, LoggedText):

@@ -31,11 +31,11 @@ from engine.server.openai_shapes import (
     Temperature,
     TopLogprobs,
     WrongField,
+    additions_of,
     bias_of,
     call_shape,
     finish_reason,
     logprob_shapes,
-    notices_of,
     refuse,
     stops_of,
     usage_shape,
@@ -172,12 +172,12 @@ class _Head:
         self,
         delta: dict[str, Any],
         finish: str | None = None,
-        notices: tuple[str, ...] = (),
+        additions: dict[str, Any] | None = None,
         logprobs: dict[str, Any] | None = None,
     ) -> bytes:
-        """Any other step of the answer. `notices` are ours, beside what the dialect knows."""
+        """Any other step of the answer. `additions` are ours, beside what the dialect knows."""
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        more = b', "seamount": %b' % json.dumps({"notices": notices}).encode() if notices else b""
+        more = b', "seamount": %b' % json.dumps(additions).encode() if additions else b""
         return b'%b, "choices": [%b]%b}\n\n' % (self._start, json.dumps(choice).encode(), more)
 
     def usage(self, end: CompletionEnd) -> bytes:
@@ -207,7 +207,7 @@ async def _stream(
                 if item.tool_calls:
                     calls = [{"index": n, **call_shape(call)} for n, call in enumerate(item.tool_calls)]
                     yield head.chunk({"tool_calls": calls})
-                yield head.chunk({}, finish_reason(item), notices_of(item))
+                yield head.chunk({}, finish_reason(item), additions_of(item))
                 if with_usage:
                     yield head.usage(item)
     except SeamountError as error:
@@ -226,6 +226,6 @@ def _whole(head: _Head, answer: answers.WholeAnswer, asked: ChatRequest) -> Resp
     logprobs = {"content": logprob_shapes(answer.tokens), "refusal": None} if asked.logprobs else None
     choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason(end)}
     body = {**head.fields, "object": "chat.completion", "choices": [choice], "usage": usage_shape(end)}
-    if notices := notices_of(end):
-        body["seamount"] = {"notices": notices}
-    return Response(json.dumps(body), media_type="application/json")
+    if additions := additions_of(end):
+        body["seamount"] = additions
+    return Response(json.dumps(body), media_type="application/json", headers=answer.headers)

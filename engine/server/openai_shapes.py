@@ -110,6 +110,12 @@ def notices_of(end: CompletionEnd) -> tuple[str, ...]:
     return (*end.notices, ENDED_BY_PERSON) if end.reason == "cancelled" else end.notices
 
 
+def additions_of(end: CompletionEnd) -> dict[str, Any]:
+    """What stands under `seamount` in a reply, which the dialect does not know."""
+    said: dict[str, Any] = {"notices": notices_of(end), "steady": end.steady}
+    return {name: value for name, value in said.items() if value}
+
+
 def call_shape(call: ToolCall) -> dict[str, Any]:
     """A call in a message."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -5,8 +5,7 @@ JSON, server-sent events, and the shape of an error in each dialect. Does not kn
 """
 
 import json
-import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Request
@@ -67,9 +66,13 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(
-        self, content: AsyncGenerator[bytes, None], on_close: Callable[[], None] = lambda: None
+        self,
+        content: AsyncGenerator[bytes, None],
+        on_close: Callable[[], None] = lambda: None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         headers = {
+            **(headers or {}),
             "Cache-Control": "no-cache, no-transform",
             "Connection": "keep-alive",
             "X-Accel-Buffering": "no",

@@ -389,3 +389,44 @@ def test_a_relay_that_fails_where_there_was_one_is_told(monkeypatch: pytest.Monk
     machine.start()
     _, outcome, _ = machine.answer(ids(20), already=written, before=turn)
     assert outcome is not None and outcome.exact is True
+
+
+def reads(machine: Machine, prompt: Ids, forks: Ids) -> int:
+    """How many tokens are read for a prompt."""
+    before = machine.backend.read_tokens
+    context = machine.keeper.turn(forks=forks)
+    request = GenerationRequest(prompt, Sampling(temperature=0.0, top_p=1.0, min_p=0.0, seed=1), 20)
+    outcome = generate(context, request, lambda _: None, lambda: False)
+    machine.keeper.finish(whole=outcome.reason == "stop")
+    return machine.backend.read_tokens - before
+
+
+@pytest.mark.parametrize("rewinds", [True, False])
+def test_a_state_is_kept_where_prompts_will_part(rewinds: bool) -> None:
+    """Two agents with one beginning, one after the other, and a third one after the engine was started again."""
+    beginning = ids(30, 2)
+    machine = Machine(rewinds=rewinds)
+    # So long that the marks that stand near its beginning go.
+    first = (*beginning, *ids(500, 3))
+    assert reads(machine, first, (30,)) == len(first)
+    assert reads(machine, (*beginning, *ids(33, 4)), (30,)) <= 33
+    machine.start()
+    assert reads(machine, (*beginning, *ids(34, 5)), (30,)) <= 34
+
+
+def test_places_near_others_or_outside_of_what_is_read_are_no_stops() -> None:
+    machine = Machine(rewinds=False)
+    prompt = ids(160)
+    relays: list[int] = []
+    done = machine.keeper.relay
+
+    def counted(following: int | None = None) -> Any:
+        relays.append(len(machine.backend.held))
+        return done(following)
+
+    machine.keeper.relay = counted  # type: ignore[method-assign]
+    reads(machine, prompt, (10, 50, 160, 161, 9000))
+    assert relays == [64, 128, 160]  # 10 is little, 50 lies near 64
+    relays.clear()
+    reads(machine, (*prompt[:90], *ids(70, 9)), (90, 104))
+    assert relays == [104, 128, 160]  # 90 is near the mark at 80 that it begins with
