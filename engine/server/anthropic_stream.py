@@ -16,6 +16,7 @@ from engine.completion_news import CompletionEnd, LoggedText, News, Progress, Re
 from engine.errors import SeamountError
 from engine.protocol import ToolCall
 from engine.server.answers import WholeAnswer, comment
+from engine.server.openai_shapes import additions_of
 from engine.server.replies import error_body
 
 MESSAGES_PATH = "/v1/messages"
@@ -198,7 +199,8 @@ def _usage(total: int, reused: int, written: int) -> dict[str, Any]:
 
 def _notices(end: CompletionEnd) -> dict[str, Any]:
     """Ours, beside what the dialect knows."""
-    return {"seamount": {"notices": end.notices}} if end.notices else {}
+    said = additions_of(end)
+    return {"seamount": said} if said else {}
 
 
 def _event(kind: str, fields: Mapping[str, Any]) -> bytes:

@@ -153,7 +153,5 @@ def test_while_nothing_is_written_comments_tell_how_far_it_is_and_pings_come_now
 
 def test_notices_stand_beside_what_the_dialect_knows() -> None:
     end = ended(notices=("The reasoning was ended.",))
-    assert message_of(WholeAnswer("x", "", end), HEAD, "s")["seamount"] == {
-        "notices": ("The reasoning was ended.",)
-    }
+    assert message_of(WholeAnswer("x", "", end), HEAD, "s")["seamount"] == {"notices": end.notices}
     assert events(["x", end])[-2]["seamount"] == {"notices": ["The reasoning was ended."]}
