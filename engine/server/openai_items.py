@@ -45,9 +45,11 @@ def messages_of(instructions: str | None, items: str | Sequence[object]) -> list
             raise Unsupported(f"{place}.type = item_reference", "nothing is kept here; send the item itself")
         else:
             raise Unsupported(f"{place}.type = {str(kind)[:80]}")
+    # Reasoning that nobody here can read leaves an answer with nothing in it.
+    messages = [message for message in messages if len(message) > 1]
     if not messages:
         raise WrongField("input", "is empty", "send at least one message")
-    return [message for message in messages if len(message) > 1]
+    return messages
 
 
 def functions_of(tools: Sequence[object] | None) -> list[dict[str, Any]] | None:

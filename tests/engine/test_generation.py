@@ -12,6 +12,7 @@ from engine.errors import GenerationError, PromptTooLong
 from engine.expert_meter import ExpertCost, ExpertMeter
 from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
 from engine.protocol import Sampling
+from engine.token_bias import TokenBias
 
 Scripted = Callable[..., ScriptedBackend]
 SAMPLING = Sampling(seed=11)
@@ -314,3 +315,54 @@ def test_where_nobody_counts_nothing_is_told_of_experts(scripted: Scripted) -> N
     outcome, listener = run(scripted({"text": "Hello"}))
     assert not [event for event in listener.events if isinstance(event, ExpertCost)]
     assert (outcome.usage.disk_bytes_per_token, outcome.usage.experts_in_memory) == (None, None)
+
+
+def test_the_stop_string_that_ended_it_is_told(scripted: Scripted) -> None:
+    outcome, heard = run(scripted({"text": "one two three"}), stop=("three", "two"))
+    assert (outcome.stop_string, heard.text) == ("two", "one ")
+    assert run(scripted({"text": "one two"}), stop=("three",))[0].stop_string is None
+
+
+def test_stop_strings_count_behind_a_token_alone(scripted: Scripted) -> None:
+    backend = scripted({"text": "one. two. three. four."})
+    listener = Listener()
+    request = GenerationRequest(PROMPT, SAMPLING, None, stop=(".",), stops_behind=ord("o"))
+    assert generate(BareContext(backend), request, listener, never).reason == "stop"
+    assert listener.text == "one"
+    # What was written before an answer goes on counts as well.
+    for already, text in ((b"one. tw", "o"), (b"one", ""), (b"one. t", "wo")):
+        listener = Listener()
+        token = ord("o") if already != b"one. t" else ord("w")
+        request = GenerationRequest(
+            PROMPT, SAMPLING, None, stop=(".",), already=tuple(already), stops_behind=token
+        )
+        generate(BareContext(backend), request, listener, never)
+        assert listener.text == text
+
+
+def test_how_likely_each_token_was_travels_with_its_text(scripted: Scripted) -> None:
+    listener = Listener()
+    request = GenerationRequest(PROMPT, SAMPLING, None, top_chances=1)
+    generate(BareContext(scripted({"text": "né"})), request, listener, never)
+    news = [event for event in listener.events if isinstance(event, NewText)]
+    assert [[each.token_id for each in event.chances] for event in news] == [[110], [195, 169]]
+    assert all(each.top == ((each.token_id, 0.0),) for event in news for each in event.chances)
+    assert all(event.chances == () for event in run(scripted())[1].events if isinstance(event, NewText))
+
+
+def test_a_bias_chooses_other_tokens_and_changes_no_chances(scripted: Scripted) -> None:
+    backend = scripted({"text": "aaa"})
+    listener = Listener()
+    # The script is certain; a bias beyond it, on its end, ends the answer at once.
+    end = next(iter(backend.facts.end_token_ids))
+    request = GenerationRequest(PROMPT, SAMPLING, None, bias=TokenBias({end: 5000.0}), top_chances=0)
+    outcome = generate(BareContext(backend), request, listener, never)
+    assert (outcome.reason, outcome.usage.generated_tokens) == ("stop", 0)
+    bias = TokenBias({}, presence=1500.0)
+    request = GenerationRequest(PROMPT, SAMPLING, 2, bias=bias, top_chances=0)
+    generate(BareContext(backend), request, listener, never)
+    (first, second) = [
+        each for event in listener.events if isinstance(event, NewText) for each in event.chances
+    ]
+    assert first.token_id == ord("a") != second.token_id
+    assert (first.log_probability, second.log_probability) == (0.0, -1000.0)

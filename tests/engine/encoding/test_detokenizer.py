@@ -127,3 +127,10 @@ def test_a_state_that_is_none_is_refused_and_leaves_a_fresh_one(state: str) -> N
         detokenizer.restore(state)
     assert detokenizer.state() == ""
     assert detokenizer.feed(0) == "a"
+
+
+def test_of_stop_strings_at_one_place_the_longest_is_told() -> None:
+    stops = StopStrings(["b", "bc", "d"])
+    assert stops.found is None
+    assert stops.feed("abcd") == ("a", True)
+    assert stops.found == "bc"
