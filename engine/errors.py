@@ -179,6 +179,13 @@ class ConversationError(BadRequest):
     code = "conversation"
 
 
+class FormRefused(BadRequest):
+    """What an answer has to look like cannot be enforced: a schema too large, not in order, or with a keyword that no
+    grammar can follow."""
+
+    code = "form_refused"
+
+
 class CompletionError(SeamountError):
     """What a model wrote does not have the form of an answer."""
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine.backends.base import Cancelled, Logits, ModelFacts
 from engine.contexts.context import Context, Prepared
 from engine.encoding.detokenizer import Detokenizer, StopStrings
@@ -34,6 +37,18 @@ class Guard(Protocol):
         ...
 
 
+class TokenMask(Protocol):
+    """Holds an answer to a form."""
+
+    def allowed(self) -> NDArray[np.intp]:
+        """Ids of the tokens that may come next, ascending, at least one. Raises GenerationError when there is none."""
+        ...
+
+    def saw(self, token_id: int) -> None:
+        """A token was written."""
+        ...
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """What to generate from. `sampling.seed` must be set."""
@@ -48,13 +63,9 @@ class GenerationRequest:
     literals: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
     """Control tokens that are told in the text, as these bytes; the others are silent."""
     guard: Guard | None = None
-    """May decide the next token in the model's place."""
-    stops_behind: int | None = None
-    """Stop strings count only behind this token: a V4 answer is not ended by what its reasoning says."""
-    bias: TokenBias | None = None
-    """What a client wants more or less of. It remembers tokens: one for one answer."""
-    top_chances: int | None = None
-    """With each token, how likely it and so many others were; None: it is not computed."""
+    """May decide the next token in the model's place, where `mask` allows it."""
+    mask: TokenMask | None = None
+    """The draw is among the tokens that it allows: filters and probabilities count for these alone."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +222,8 @@ def generate(
         return outcome("cancelled")
     logits: Logits = context.logits()
     meter = ExpertMeter(lambda: context.expert_counts)
-    end_token_ids, guard, bias = context.facts.end_token_ids, request.guard, request.bias
+    end_token_ids = context.facts.end_token_ids
+    watchers = [watcher for watcher in (request.guard, request.mask) if watcher is not None]
     # Absolute positions: the first drawn token stands at len(prefix), the last that fits at the context's end.
     last_position = context_tokens - 1
     if request.max_tokens is not None:
@@ -220,11 +232,7 @@ def generate(
         if cancelled():
             text.end(cut=True)
             return outcome("cancelled")
-        forced = guard.forced() if guard else None
-        if forced is None:
-            token_id = draw(bias.applied(logits) if bias else logits, request.sampling, position)
-        else:
-            token_id = forced
+        token_id = _next_token(logits, request, position)
         last_s = time.perf_counter()
         if token_id in end_token_ids:
             text.end(cut=False)
@@ -232,13 +240,9 @@ def generate(
         generated += 1
         if generated == 1:
             first_s = last_s
-        if guard:
-            guard.saw(token_id)
-        if bias:
-            bias.saw(token_id)
-        # Of the logits themselves, before anything is done to them.
-        chances = None if request.top_chances is None else chances_of(logits, token_id, request.top_chances)
-        if text.add(token_id, chances):
+        for watcher in watchers:
+            watcher.saw(token_id)
+        if text.add(token_id):
             text.end_at_stop()
             return outcome("stop")
         if position < last_position:
@@ -248,6 +252,17 @@ def generate(
                 emit(cost)
     text.end(cut=True)
     return outcome("length")
+
+
+def _next_token(logits: Logits, request: GenerationRequest, position: int) -> int:
+    forced = request.guard.forced() if request.guard else None
+    if request.mask is None:
+        return draw(logits, request.sampling, position) if forced is None else forced
+    ids = request.mask.allowed()
+    if forced is not None and forced in ids:
+        return forced
+    # Among the allowed alone, not with the others' logits lowered: no rounding can then let one of them through.
+    return int(ids[draw(logits[ids], request.sampling, position)])
 
 
 def _too_long(tokens: int, facts: ModelFacts) -> PromptTooLong:

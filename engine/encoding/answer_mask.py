@@ -1,0 +1,333 @@
+"""Which tokens an answer may go on with, so that it has the form that was asked for.
+
+Owns: the parts of an answer and what counts in each: reasoning is free, then the form holds, and when the form is
+complete only an end may come; and that no text spells out a mark that the parser of the answer would take for one.
+Does not know schemas' bounds (`schema_bounds`), rules (`call_grammar`), how they are followed (`token_grammar`), or
+how tokens are drawn (`generation`).
+
+V4's answers are read back as text, in which a control token stands as its literal (`completion_parser`). So the
+tokens of plain text that would complete such a literal are not allowed wherever it would be misread: the model has
+the control token for that.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+from engine.answer_form import AnswerForm
+from engine.backends.base import Backend
+from engine.encoding.call_grammar import Function, call_rules, loose, read_function, with_text
+from engine.encoding.release import Release, releases
+from engine.encoding.schema_bounds import Whole, read_schema, refusal, strings_of
+from engine.encoding.token_grammar import (
+    BYTE_MARK,
+    Completions,
+    Ids,
+    TokenGrammar,
+    TokenVocabulary,
+    byte_vocabulary,
+    json_source,
+    lark_source,
+    vocabulary_of,
+)
+from engine.encoding.v4_chat import V4Chat
+from engine.errors import FormRefused, GenerationError
+
+_WHAT = "The form of the answer"
+_ANSWER = "The schema of the answer"
+_BEFORE_CALLS = b"\n\n<"
+_TAIL_BYTES = 1_024
+"""More than any text that is forbidden."""
+Functions = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is enforced once reasoning has ended. `source`: of the grammar, None: any text without calls. `waits`:
+    text is free until a block of calls begins. `has_text`: the form, or one of its two, is a text for the reader."""
+
+    source: str | None
+    waits: bool = False
+    has_text: bool = False
+    has_free_keys: bool = False
+
+
+def check_form(form: AnswerForm, functions: Functions) -> None:
+    """Raises FormRefused for a form that no model here could be held to. Needs no model; may take a fifth of a second.
+
+    `functions`: OpenAI's function objects.
+    """
+    release = next(iter(releases().values()))
+    plan = _plan(form, functions, release, BYTE_MARK)
+    if plan is not None and plan.source is not None:
+        TokenGrammar(byte_vocabulary(), plan.source, _WHAT)
+
+
+def answer_mask(
+    backend: Backend,
+    chat: V4Chat | None,
+    form: AnswerForm,
+    functions: Functions,
+    *,
+    thinking: bool,
+    begun: str = "",
+) -> "AnswerMask | None":
+    """The mask that holds one answer of `backend`'s model to `form`; None where any answer will do.
+
+    `chat`: of a V4 model; without it only a JSON text can be enforced. `thinking`: the answer begins inside the
+    reasoning. `begun`: text of the answer that stands in the prompt already. Raises FormRefused.
+    """
+    if chat is None:
+        if form.calls in ("required", "named"):
+            raise refusal(
+                _WHAT, "this model has no agreed way to write a call", "ask a DeepSeek-V4 model, or for JSON"
+            )
+        if form.json_schema is None:
+            return None
+        vocabulary = vocabulary_of(backend)
+        plan = _Plan(json_source(_answer_schema(form.json_schema)), has_text=True)
+        return AnswerMask(vocabulary, plan, None, thinking=False).begin(begun)
+    mark_id = chat.control[chat.release.tokens.dsml]
+    plan = _plan(form, functions, chat.release, mark_id)
+    if plan is None:
+        return None
+    return AnswerMask(vocabulary_of(backend), plan, chat, thinking=thinking).begin(begun)
+
+
+def _plan(form: AnswerForm, functions: Functions, release: Release, mark_id: int) -> _Plan | None:
+    """What `form` asks for, in V4's way to write it. Raises FormRefused."""
+    try:
+        # An agent declares the same functions with every request.
+        return _known_plan(form, json.dumps(functions), release, mark_id)
+    except RecursionError:
+        raise refusal(_WHAT, "a function in it is nested too deeply", "use a simpler schema") from None
+
+
+@lru_cache(maxsize=16)
+def _known_plan(form: AnswerForm, told: str, release: Release, mark_id: int) -> _Plan | None:
+    functions: Functions = json.loads(told)
+    schema = None if form.json_schema is None else _answer_schema(form.json_schema)
+    if schema is not None:
+        _refuse_marks(schema, _ANSWER, release)
+    if form.calls == "none" or (form.calls == "auto" and not functions):
+        if schema is not None:
+            return _Plan(json_source(schema), has_text=True)
+        return _Plan(None) if functions else None
+    strict = form.strict or any(function.get("strict") is True for function in functions)
+    if form.calls == "auto" and form.parallel and not strict and schema is None:
+        return None
+    callable_now = [_function(each, form, release) for each in _named(form, functions)]
+    waits = form.calls == "auto" and schema is None
+    rules, schemas = call_rules(callable_now, release, mark_id, parallel=form.parallel, begun=waits)
+    if form.calls == "auto" and schema is not None:
+        rules, schemas = with_text(rules, schemas, schema)
+    return _Plan(
+        lark_source(rules, schemas),
+        waits=waits,
+        has_text=schema is not None,
+        has_free_keys=any(each.has_free_keys for each in callable_now),
+    )
+
+
+def _answer_schema(text: str) -> Whole:
+    """The schema of the whole text; that of "{}" is any object, as clients mean it."""
+    schema = read_schema(text, _ANSWER)
+    return {"type": "object"} if schema == {} else schema
+
+
+def _named(form: AnswerForm, functions: Functions) -> Functions:
+    """Those that may be called. Raises FormRefused for a name that none has."""
+    names = [str(function.get("name", "")) for function in functions]
+    if double := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise refusal(_WHAT, f"two functions are called {double[:80]!r}", "rename one")
+    if form.calls != "named":
+        return functions
+    for name in form.call_names:
+        if name not in names:
+            raise refusal(_WHAT, f"a call of {name[:80]!r} is asked for, which is not declared", "declare it")
+    return [function for function in functions if function.get("name") in form.call_names]
+
+
+def _function(shape: Mapping[str, Any], form: AnswerForm, release: Release) -> Function:
+    """A function with its parameters' schema; one that is not strict and cannot be followed takes any."""
+    try:
+        function = read_function(shape)
+        what = f"The schema of the function {function.name[:80]!r}"
+        if function.parameters is not None:
+            _refuse_marks(function.parameters, what, release)
+        rules, schemas = call_rules([function], release, BYTE_MARK, parallel=False, begun=True)
+        TokenGrammar(byte_vocabulary(), lark_source(rules, schemas), what)
+    except FormRefused:
+        if form.strict or shape.get("strict") is True:
+            raise
+        return loose(str(shape.get("name", "")))
+    return function
+
+
+def _refuse_marks(schema: Whole, what: str, release: Release) -> None:
+    marks = (release.tokens.dsml, release.tokens.end)
+    for text in strings_of(schema):
+        if mark := next((mark for mark in marks if mark in text), None):
+            raise refusal(
+                what, f"an answer would have to hold {mark}, which is V4's own mark", "use another text"
+            )
+
+
+class AnswerMask:
+    """The mask of one answer (`generation.TokenMask`). The same tokens always lead to the same mask."""
+
+    def __init__(
+        self, vocabulary: TokenVocabulary, plan: _Plan, chat: V4Chat | None, *, thinking: bool
+    ) -> None:
+        """Raises FormRefused for a grammar that cannot be had."""
+        self._vocabulary = vocabulary
+        self._plan = plan
+        self._grammar = None if plan.source is None else TokenGrammar(vocabulary, plan.source, _WHAT)
+        self._part: Literal["reasoning", "text", "form"] = "form"
+        self._forbidden = _ForbiddenTexts(vocabulary)
+        self._free: tuple[tuple[int, ...], Ids] | None = None
+        self._chat = chat
+        self._head: bytes | None = None
+        self._keys: list[bytes] = []
+        if chat is not None:
+            tokens = chat.release.tokens
+            self._mark, self._mark_id = tokens.dsml.encode(), chat.control[tokens.dsml]
+            self._think_end, self._end = tokens.think_end.encode(), tokens.end.encode()
+            self._controls = sorted({*chat.control.values(), *vocabulary.end_ids.tolist()})
+            self._enter("reasoning" if thinking else "text")
+
+    def begin(self, text: str) -> "AnswerMask":
+        """Take in the text that the answer begins with. Raises FormRefused when the form has no such beginning."""
+        if self._part == "reasoning":
+            return self
+        self._forbidden.saw(text.encode("utf-8", "replace"))
+        if text and self._part == "form" and self._grammar is not None:
+            for token_id in self._vocabulary.ids_of(text):
+                if not self._grammar.saw(token_id):
+                    raise refusal(
+                        _WHAT, "the text that the answer begins with does not follow it", "leave it out"
+                    )
+        return self
+
+    def allowed(self) -> Ids:
+        """Ids of the tokens that may come next, ascending. Raises GenerationError when there is none."""
+        blocked = self._forbidden.completing()
+        if self._part == "form" and self._grammar is not None:
+            ids = self._grammar.allowed()
+            if blocked:
+                ids = ids[~np.isin(ids, blocked)]
+        else:
+            ids = self._all_but((*blocked, *self._blocked_here()))
+        if not ids.size:
+            raise GenerationError(
+                "The answer stopped",
+                "no token leads on to the form that was asked for",
+                "ask again, or with a simpler schema",
+            )
+        return ids
+
+    def saw(self, token_id: int) -> None:
+        """A token was written."""
+        self._forbidden.saw(self._vocabulary.bytes_of(token_id))
+        if self._part == "form":
+            if self._grammar is not None:
+                self._grammar.saw(token_id)
+        elif self._chat is not None:
+            if self._part == "reasoning" and token_id == self._chat.think_end_id:
+                self._enter("text")
+            elif self._part == "text" and token_id == self._mark_id and self._plan.waits:
+                self._enter("form")
+        if self._plan.has_free_keys:
+            self._follow_keys(token_id)
+
+    def _enter(self, part: Literal["reasoning", "text", "form"]) -> None:
+        if part == "text" and self._plan.source is not None and not self._plan.waits:
+            part = "form"
+        self._part = part
+        # A call's values may hold an end token's literal, but not the mark that ends them.
+        also = {"reasoning": [self._end, self._think_end], "text": [self._end], "form": []}[part]
+        if part == "form" and self._plan.has_text:
+            also.append(self._end)
+        self._forbidden.only([self._mark, *also])
+
+    def _blocked_here(self) -> list[int]:
+        """Control tokens that must not stand where text is free."""
+        if self._chat is None:
+            return []
+        wanted: set[int] = set()
+        if self._part == "reasoning":
+            wanted.add(self._chat.think_end_id)
+        elif self._plan.waits and self._forbidden.tail.endswith(_BEFORE_CALLS):
+            wanted.add(self._mark_id)
+        # An answer that ends in its reasoning has no form at all.
+        if self._part == "text" or self._plan.source is None or self._plan.waits:
+            wanted.update(self._vocabulary.end_ids.tolist())
+        return [token_id for token_id in self._controls if token_id not in wanted]
+
+    def _all_but(self, blocked: tuple[int, ...]) -> Ids:
+        if self._free is None or self._free[0] != blocked:
+            flags = np.ones(self._vocabulary.size, np.bool_)
+            flags[list(blocked)] = False
+            self._free = (blocked, np.flatnonzero(flags))
+        return self._free[1]
+
+    def _follow_keys(self, token_id: int) -> None:
+        """Where a call takes parameters that no schema names, each key stands once: a second one is not allowed."""
+        if token_id == self._mark_id:
+            self._head = b""
+        elif self._head is not None:
+            self._head += self._vocabulary.bytes_of(token_id)
+            kind, quote, rest = self._head.partition(b'"')
+            name, second, _ = rest.partition(b'"')
+            if not quote or not second:
+                return
+            self._head = None
+            if kind.strip().startswith(b"invoke"):
+                for key in self._keys:
+                    self._forbidden.allow(key)
+                self._keys.clear()
+            else:
+                self._keys.append(self._mark + kind + b'"' + name + b'"')
+                self._forbidden.forbid(self._keys[-1])
+
+
+class _ForbiddenTexts:
+    """Texts that must not come to stand in an answer, however it is cut into tokens."""
+
+    def __init__(self, vocabulary: TokenVocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._watched: dict[bytes, Completions] = {}
+        self.tail = b""
+        """The end of the answer so far."""
+
+    def only(self, texts: Sequence[bytes]) -> None:
+        """Forbid these and no others."""
+        self._watched.clear()
+        for text in texts:
+            self.forbid(text)
+
+    def forbid(self, text: bytes) -> None:
+        """Forbid one more."""
+        self._watched[text] = self._vocabulary.completions(text)
+
+    def allow(self, text: bytes) -> None:
+        """Forbid it no longer."""
+        self._watched.pop(text, None)
+
+    def completing(self) -> list[int]:
+        """Plain tokens that would complete one of them now."""
+        found: list[int] = []
+        for whole, endings in self._watched.values():
+            found += whole
+            for beginning, ids in endings:
+                if self.tail.endswith(beginning):
+                    found += ids
+        return found
+
+    def saw(self, text: bytes) -> None:
+        """More of the answer."""
+        self.tail = (self.tail + text)[-_TAIL_BYTES:]
