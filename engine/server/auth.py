@@ -162,13 +162,18 @@ def _key(knock: Knock) -> None:
         if door.own_key and hmac.compare_digest(secret, door.own_key.encode()):
             knock.caller = Caller(program=knock.program, address=knock.address)
             return
-        key = door.keys.find(secret)
-        if key is not None and key.is_network == door.is_network:
+        if (key := door.keys.find(secret)) is not None:
             knock.caller = Caller(
-                key.id, key.name, knock.program, knock.address, door.is_network, key.limits, key.steady
+                key.id, key.name, knock.program, knock.address, key.is_network, key.limits, key.steady
             )
             return
     raise _no_key(knock)
+
+
+def _socket(knock: Knock) -> None:
+    # Refused as one that is none: which keys there are elsewhere is nobody's affair here.
+    if knock.caller is not None and knock.caller.is_network != knock.door.is_network:
+        raise _no_key(knock)
 
 
 def _opens(knock: Knock) -> None:
@@ -194,6 +199,7 @@ CHECKS: dict[str, Callable[[Knock], None]] = {
     "origin": _origin,
     "pause": _pause,
     "key": _key,
+    "socket": _socket,
     "opens": _opens,
     "length": _length,
 }
@@ -274,8 +280,9 @@ class Guard:
                     await pause(wait_s)
                 finally:
                     guesses.held -= 1
-        # A client that still sends its body would see a broken connection instead of the sentence.
-        await _drain(receive)
+        # A client that sends its body all the same would see a broken connection instead of the sentence.
+        if not any(value.lower() == b"100-continue" for value in knock.values(b"expect")):
+            await _drain(receive)
         page = knock.page
         if page is not None and page in cross_origin.named_origins(self._door.origins()):
             send = _with_headers(send, cross_origin.page_headers(page))
