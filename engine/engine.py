@@ -198,6 +198,7 @@ class Engine:
         self.host.goes_on = lambda model_id: any(each.model_id == model_id for each in self._unfinished)
         self.thread = GenerationThread(self.host, changed)
         self.access.start(loop, cancel=self.thread.cancel, tell=self.events.post_access)
+        self.access.watch_beginnings(self.prefix_watch)
         self.memory_watch = MemoryWatch(self.host, self.events.post_status)
         self.turns = Turns(
             store=self.store,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from engine.callers import Caller
+from engine.callers import WINDOW_KEY, Caller
 from engine.conversation import Message
 from engine.protocol import Usage
 from engine.protocol_access import SteadyOffer, SteadyRules
@@ -315,7 +315,9 @@ def _settle(
     return pinned, moved, None
 
 
-def _noticed(caller: Caller, changes: Sequence[Change]) -> Noticed:
+def _noticed(caller: Caller, changes: Sequence[Change]) -> Noticed | None:
+    if caller.key_id == WINDOW_KEY:  # for the engine's own key nobody can agree to anything
+        return None
     first = changes[0]
     line = next((line for line in (*first.after, *first.before) if line.strip()), "")
     return Noticed(caller, line, "pin" if all(each.in_figures for each in changes) else "move")

@@ -73,23 +73,15 @@ def changes_of(before: str, after: str) -> tuple[Change, ...] | None:
     if max(len(before), len(after)) > MOST_TEXT:
         return None
     old, new = before.split("\n"), after.split("\n")
-    head = _common(old, new)
-    tail = _common(old[head:][::-1], new[head:][::-1])
-    old_middle, new_middle = old[head : len(old) - tail], new[head : len(new) - tail]
-    shapes = {line: without_figures(line) for line in {*old_middle, *new_middle}}
     found: list[Change] = []
-    for a, a_end, b, b_end in _gaps(
-        [shapes[line] for line in old_middle], [shapes[line] for line in new_middle]
-    ):
-        in_figures = a_end - a == b_end - b and all(
-            shapes[old_middle[a + at]] == shapes[new_middle[b + at]] for at in range(a_end - a)
-        )
-        pairs = (
-            _differing(old_middle[a:a_end], new_middle[b:b_end], a)
-            if in_figures
-            else [Change(a, tuple(old_middle[a:a_end]), tuple(new_middle[b:b_end]), in_figures=False)]
-        )
-        found += [Change(head + each.first, each.before, each.after, each.in_figures) for each in pairs]
+    # Most lines are the same; what they are made of is looked at where they are not.
+    parts = [(old[a:a_end], new[b:b_end], a) for a, a_end, b, b_end in _gaps(old, new)]
+    parts = [part for part in parts if part[0] != part[1]]
+    lines = [line for part in parts for line in (*part[0], *part[1])]
+    if len(lines) > 4 * MOST_CHANGED_LINES or sum(map(len, lines)) > 4 * MOST_CHANGED_TEXT:
+        return None
+    for one, other, first in parts:
+        found += _changes(one, other, first)
     return tuple(found) if _is_same_text(found, before, after) else None
 
 
@@ -178,6 +170,19 @@ def _mark_names_of_dates(words: Sequence[_Word]) -> None:
         at = end + 1
 
 
+def _changes(old: Sequence[str], new: Sequence[str], first: int) -> list[Change]:
+    """What differs between lines of which none need be the same; `first`: where the old ones stand."""
+    old_shapes, new_shapes = list(map(without_figures, old)), list(map(without_figures, new))
+    found: list[Change] = []
+    for a, a_end, b, b_end in _gaps(old_shapes, new_shapes):
+        before, after = old[a:a_end], new[b:b_end]
+        if old_shapes[a:a_end] == new_shapes[b:b_end]:
+            found += _differing(before, after, first + a)
+        else:
+            found.append(Change(first + a, tuple(before), tuple(after), in_figures=False))
+    return found
+
+
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
     """How many lines both begin with."""
     most = min(len(one), len(other))
@@ -185,9 +190,10 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def _gaps(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """Where two lists of lines' shapes are compared: (from, to) of the old and of the new one, together all of both.
+    """Where two lists of lines, or of their shapes, are compared: (from, to) of the old and of the new one, together
+    all of both.
 
-    Lines whose shape stands once in either hold them together, in the longest chain that has the same order in both;
+    Those that stand once in either hold them together, in the longest chain that has the same order in both;
     between two of these, what is the same from either end is told apart from the rest.
     """
     once_old, once_new = _once(old), _once(new)

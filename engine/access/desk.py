@@ -20,11 +20,12 @@ from engine.callers import WINDOW_KEY
 from engine.errors import NotFound, SeamountError
 from engine.paths import DataFolder
 from engine.protocol import ErrorBody, Settings
-from engine.protocol_access import Access, ChangeKey, ClientKey, MadeKey, NewKey, SteadyOffer
+from engine.protocol_access import Access, ChangeKey, ClientKey, MadeKey, NewKey, SteadyOffer, SteadyRules
 from engine.system_keyring import KeyringUnusableError
 
 if TYPE_CHECKING:
     from engine.completions import Completion
+    from engine.prefix_watch import PrefixWatch
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class AccessDesk:
         """What could be done for clients whose beginnings change."""
         self.revoked: Callable[[str], None] = lambda _key_id: None
         """Called with the id of a key that counts no more."""
+        self.agreed: Callable[[str, SteadyRules], None] = lambda _key_id, _rules: None
+        """Called with the rules that hold for a key from now on."""
         self._settings = settings
         self._tell: Callable[[], None] = lambda: None
         self._base_url = ""
@@ -59,6 +62,11 @@ class AccessDesk:
         """Begin to watch. `cancel` ends an answer; `tell` says that the Access has changed, from any thread."""
         self._tell = tell
         self.clients = ClientWatch(loop, cancel=cancel, tell=tell, counts=self._counts)
+
+    def watch_beginnings(self, watch: "PrefixWatch") -> None:
+        """What it finds is shown, and it hears what becomes of keys."""
+        self.offers, self.revoked, self.agreed = watch.offers, watch.forget, watch.agreed
+        watch.changed = self._changed
 
     def listens(self, url: str, problem: SeamountError | None) -> None:
         """Where programs of this machine find the engine; `problem`: why not where it was to be."""
@@ -109,6 +117,7 @@ class AccessDesk:
     def change(self, key_id: str, asked: ChangeKey) -> ClientKey:
         """Change a key. Raises what `ClientKeys.change` does."""
         key = self.keys.change(key_id, asked)
+        self.agreed(key_id, key.steady)
         self._changed()
         return key
 
