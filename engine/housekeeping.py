@@ -17,6 +17,7 @@ from engine.paths import DataFolder
 from engine.protocol_storage import StartStorageTask, StorageUsage
 from engine.store.backup import Progress, write_backup
 from engine.store.backup_format import JOURNALS
+from engine.store.calls import forget_all_calls
 from engine.store.compaction import compact
 from engine.store.database import Database
 from engine.store.inspection import problems_of
@@ -131,9 +132,20 @@ class Housekeeping:
             ) from error
 
     def forget_states(self) -> None:
-        """Remove what models have read; they read it anew when it is needed."""
+        """Remove what models have read, which they read anew when it is needed, and the reasoning before calls that is
+        kept for other programs. Raises DataFolderError."""
         if self._states is not None:
             self._states().forget_all()
+        if not self._folder.sessions_db.exists():
+            return
+        database = self._database or self._open_database()
+        try:
+            with database.transaction() as connection:
+                forget_all_calls(connection)
+            database.forget()
+        finally:
+            if database is not self._database:
+                database.close()
 
     def carry_out(self, asked: StartStorageTask, progress: Progress) -> Result:
         """Verify, compact or back up. Raises SeamountError and its kinds, TaskStopped."""

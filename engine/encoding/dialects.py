@@ -281,7 +281,8 @@ def reattach(messages: Sequence[Message], recall: Recall) -> list[Message]:
     """The messages with what is still known of the answers among them: their own tokens, and reasoning that a client
     has stripped.
 
-    With tools, V4 must see its earlier reasoning. An answer whose client sent other reasoning keeps what it sent.
+    With tools, V4 must see its earlier reasoning. An answer whose client sent other reasoning keeps what it sent; white
+    space at its ends makes it no other.
     Whether tokens still say what the message does is for who renders it (`V4Chat.says`).
     """
     names = [name for message in messages for name in _names(message)]
@@ -301,7 +302,7 @@ def _reattached(message: Message, known: Mapping[str, tuple[str, Sequence[int]]]
     if found is None:
         return message
     reasoning, ids = found
-    if message.reasoning and message.reasoning != reasoning:
+    if message.reasoning and message.reasoning.strip() != reasoning.strip():
         return message
     written = Written(tuple(ids), thinking=bool(reasoning)) if ids else None
     return replace(message, reasoning=reasoning, written=written)

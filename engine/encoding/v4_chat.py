@@ -7,6 +7,7 @@ instructions and parsers for that model's vocabulary. Does not know the rules th
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import cast
 from weakref import WeakKeyDictionary, ref
 
 from engine.backends.base import Backend, ModelFacts
@@ -89,16 +90,27 @@ class V4Chat:
         return "".join(map(detokenizer.feed, token_ids))
 
     def says(self, message: Message) -> bool:
-        """Whether `message.written` says what the rest of the message does: a client may have changed that."""
+        """Whether `message.written` says what the rest of the message does: a client may have changed that.
+
+        Clients trim texts and write arguments anew, so white space at the ends of a text makes no difference, nor does
+        the form of a call's arguments (`_same_value`).
+        """
         written = message.written
         if written is None:
             return False
         parser = self.parser(thinking=written.thinking)
         parser.feed(self.text_of(written.ids) + self.release.tokens.end)
         whole = parser.finish()
-        return (whole.text, whole.reasoning) == (message.text, message.reasoning) and [
-            (call.name, _value(call.arguments)) for call in whole.usable_calls
-        ] == [(call.name, _value(call.arguments)) for call in message.tool_calls]
+        own, calls = list(whole.usable_calls), message.tool_calls
+        return (
+            whole.text.strip() == message.text.strip()
+            and whole.reasoning.strip() == message.reasoning.strip()
+            and len(own) == len(calls)
+            and all(
+                one.name == other.name and _same_value(_value(one.arguments), _value(other.arguments))
+                for one, other in zip(own, calls, strict=True)
+            )
+        )
 
     def _alive(self) -> Backend:
         backend = self._backend()
@@ -108,8 +120,52 @@ class V4Chat:
 
 
 def _value(arguments: str) -> object:
-    """What JSON text stands for; clients write the same arguments with other white space."""
+    """What JSON text stands for; nothing at all stands for no arguments."""
     try:
-        return json.loads(arguments)
+        return json.loads(arguments or "{}")
     except (ValueError, RecursionError):
         return arguments
+
+
+_EXACT = 2**53
+"""Whole numbers up to here are the same in every program; others become the nearest that has 53 bits."""
+
+
+def _same_value(one: object, other: object) -> bool:
+    """Whether two values of JSON are the same to every program: the order of an object's members counts for nothing,
+    nor does how a number is written, nor those digits of it that a program may lose."""
+    left: list[tuple[object, object]] = [(one, other)]
+    while left:
+        a, b = left.pop()
+        if isinstance(a, dict) and isinstance(b, dict):
+            mine, theirs = cast(dict[str, object], a), cast(dict[str, object], b)
+            if mine.keys() != theirs.keys():
+                return False
+            left += [(mine[key], theirs[key]) for key in mine]
+            continue
+        if isinstance(a, list) and isinstance(b, list):
+            one_by_one, others = cast(list[object], a), cast(list[object], b)
+            if len(one_by_one) != len(others):
+                return False
+            left += zip(one_by_one, others, strict=True)
+            continue
+        if not _is_same(cast(object, a), cast(object, b)):
+            return False
+    return True
+
+
+def _is_same(one: object, other: object) -> bool:
+    """The same of two values that are not both objects or both lists."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        # True is no 1.
+        return _same_number(one, other) if isinstance(one, bool) == isinstance(other, bool) else False
+    return type(one) is type(other) and one == other
+
+
+def _same_number(one: float, other: float) -> bool:
+    if one == other:
+        return True
+    try:
+        return abs(one) > _EXACT and float(one) == float(other)
+    except OverflowError:  # a whole number beyond what a float reaches
+        return False

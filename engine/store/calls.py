@@ -16,6 +16,13 @@ from engine.store.rows import calls_of, packed, unpacked
 
 WRITTEN_CALLS_KEPT = 10_000
 """The oldest go: a client that comes back with an older one puts its conversation without that reasoning."""
+KEPT_S = 30 * 24 * 3600.0
+"""So long after it was made a call is forgotten, however few there are."""
+IDS_BYTES_KEPT = 128 * 2**20
+"""Of token ids; the reasoning takes about as much again. The oldest go when it is more, which is looked at now and
+then."""
+SIZES_EVERY = 64
+"""So many calls lie between two looks at the size, and are looked at for their age at once."""
 
 _CHOSEN = "(SELECT value FROM json_each(?))"
 
@@ -24,20 +31,37 @@ def remember(
     connection: sqlite3.Connection, call_ids: Iterable[str], reasoning: str, token_ids: Sequence[int]
 ) -> None:
     """Keep `reasoning` and `token_ids` for each of the calls of one answer."""
+    names = list(call_ids)
     row = (clean_text(reasoning)[0], packed(token_ids), time.time())
-    for call_id in call_ids:
+    for call_id in names:
         # REPLACE gives a new rowid, so that rowids are the order of remembering.
         connection.execute(
             "INSERT OR REPLACE INTO written_call SELECT ?1, seal(?2, 'written_call.reasoning', ?1),"
             " seal(?3, 'written_call.token_ids', ?1), ?4",
             (clean_text(call_id)[0], *row),
         )
-    [count] = connection.execute("SELECT count(*) FROM written_call").fetchone()
+    # The time stands behind what may be long, so it is read of the oldest alone; some of them go each time.
+    connection.execute(
+        "DELETE FROM written_call WHERE created_at < ? AND rowid IN"
+        " (SELECT rowid FROM written_call ORDER BY rowid LIMIT ?)",
+        (time.time() - KEPT_S, SIZES_EVERY),
+    )
+    [count, last] = connection.execute("SELECT count(*), max(rowid) FROM written_call").fetchone()
     if count > WRITTEN_CALLS_KEPT:
         connection.execute(
             "DELETE FROM written_call WHERE rowid IN (SELECT rowid FROM written_call ORDER BY rowid LIMIT ?)",
             (count - WRITTEN_CALLS_KEPT,),
         )
+    if last is not None and last % SIZES_EVERY < len(names):
+        _keep_to_size(connection)
+
+
+def _keep_to_size(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM written_call WHERE rowid IN (SELECT rowid FROM (SELECT rowid, sum(length(token_ids))"
+        " OVER (ORDER BY rowid DESC) AS size FROM written_call) WHERE size > ?)",
+        (IDS_BYTES_KEPT,),
+    )
 
 
 def recall(connection: sqlite3.Connection, call_ids: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
@@ -48,6 +72,11 @@ def recall(connection: sqlite3.Connection, call_ids: Sequence[str]) -> dict[str,
         (json.dumps(list(call_ids)),),
     )
     return {call_id: (reasoning, unpacked(blob)) for call_id, reasoning, blob in rows}
+
+
+def forget_all_calls(connection: sqlite3.Connection) -> None:
+    """Forget all of them."""
+    connection.execute("DELETE FROM written_call")
 
 
 def forget_calls(connection: sqlite3.Connection, stored: Iterable[str | None]) -> None:

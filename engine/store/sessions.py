@@ -446,7 +446,7 @@ class SessionStore:
     def remember_calls(self, call_ids: Sequence[str], reasoning: str, token_ids: Sequence[int]) -> None:
         """Keep the reasoning before these calls and the ids of their whole answer, which no session keeps.
 
-        The oldest beyond `calls.WRITTEN_CALLS_KEPT` are forgotten.
+        Those older than `calls.KEPT_S`, and the oldest that are too many or too large, are forgotten.
         """
         if call_ids:
             with self._database.transaction() as connection:

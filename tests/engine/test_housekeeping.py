@@ -13,6 +13,7 @@ from engine.protocol_storage import StartStorageTask
 from engine.store.backup import Progress
 from engine.store.backup_reader import BackupReader
 from engine.store.database import Database
+from engine.store.sessions import SessionStore
 from tests.engine.store.data_folders import filled
 
 VERIFY, COMPACT = StartStorageTask(kind="verify"), StartStorageTask(kind="compact")
@@ -159,3 +160,11 @@ def test_states_are_forgotten(folder: DataFolder) -> None:
     keeping(folder, states=lambda: states).forget_states()
     keeping(folder).forget_states()
     assert states.asked == ["forget"]
+
+
+def test_the_reasoning_that_is_kept_for_other_programs_is_forgotten_with_them(folder: DataFolder) -> None:
+    store = SessionStore.open(folder.sessions_db)
+    store.remember_calls(["call_1"], "Hm.", [1])
+    keeping(folder).forget_states()
+    assert store.recall(["call_1"]) == {}
+    store.close()

@@ -100,3 +100,58 @@ def test_it_tells_whether_a_message_is_what_the_model_wrote(tmp_path: Path) -> N
     assert not chat.says(Message("assistant", "né", "Hmm", written=written))
     assert not chat.says(Message("assistant", "né", "Hm", (ToolCall("f", "{}"),), written=written))
     assert not chat.says(Message("assistant", "né", "Hm"))
+
+
+D = "｜DSML｜"
+WRITTEN_CALL = (
+    f'Hm.</think>Look.\n\n\n<{D}tool_calls>\n<{D}invoke name="f">\n'
+    f'<{D}parameter name="path" string="true">a.py</{D}parameter>\n'
+    f'<{D}parameter name="lines" string="false">[1, 2.0, true, 1e2, 12345678901234567890]</{D}parameter>\n'
+    f"</{D}invoke>\n</{D}tool_calls>"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "is_same"),
+    [
+        ('{"path": "a.py", "lines": [1, 2.0, true, 100.0, 12345678901234567890]}', "Look.\n", True),
+        ('{"lines":[1.0,2,true,100,12345678901234567000],"path":"a.py"}', "Look.", True),
+        ('{ "lines" : [1, 2, true, 1E+2, 1.2345678901234567e19], "path": "\\u0061.py" }', "Look.", True),
+        ('{"path": "a.py", "lines": [1, 2, 1, 100, 12345678901234567890]}', "Look.", False),
+        ('{"path": "a.py", "lines": [true, 2, true, 100, 12345678901234567890]}', "Look.", False),
+        ('{"path": "a.py", "lines": [1, 2, true, 101, 12345678901234567890]}', "Look.", False),
+        ('{"path": "a.py", "lines": [1, 2, true, 100, 12345678901234597890]}', "Look.", False),
+        ('{"path": "a.py", "lines": [1, 2, true, 100]}', "Look.", False),
+        ('{"path": "a.py"}', "Look.", False),
+        ('{"path": "a.py ", "lines": [1, 2, true, 100, 12345678901234567890]}', "Look.", False),
+        ('{"path": "a.py", "lines": [1, 2, true, 100, 12345678901234567890]}', "Look!", False),
+        ("[" * 100_000, "Look.", False),
+    ],
+)
+def test_a_call_that_a_client_wrote_anew_is_the_models_own(
+    tmp_path: Path, arguments: str, text: str, is_same: bool
+) -> None:
+    """Clients read arguments and write them again: other spaces, another order, other forms of the same numbers."""
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None
+    control = {literal: token for token, literal in chat.literals.items()}
+    ids: list[int] = []
+    left = WRITTEN_CALL.encode()
+    while left:
+        literal = next((each for each in control if left.startswith(each)), None)
+        ids.append(left[0] if literal is None else control[literal])
+        left = left[1 if literal is None else len(literal) :]
+    written = Written(tuple(ids), thinking=True)
+    message = Message("assistant", text, "Hm.", (ToolCall("f", arguments, "call_1"),), written=written)
+    assert chat.says(message) is is_same
+
+
+def test_where_conversations_with_one_beginning_part(tmp_path: Path) -> None:
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None
+    style = style_of(chat.release, "high")
+    with_system = chat.prompt([Message("system", "Be kind."), Message("user", "Hi")], style)
+    assert chat.forks(with_system) == (1 + len("Be kind."),)
+    assert chat.forks(chat.prompt([Message("user", "Hi")], style)) == ()

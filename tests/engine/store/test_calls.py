@@ -101,3 +101,42 @@ def test_a_session_that_is_removed_takes_its_calls_along(store: SessionStore, pa
 def test_very_many_calls_are_asked_for_at_once(store: SessionStore) -> None:
     store.remember_calls(["a"], "Hm.", [1])
     assert store.recall(["a", *(f"c{index}" for index in range(100_000))]) == {"a": ("Hm.", [1])}
+
+
+def test_what_is_older_than_a_month_is_forgotten(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "SIZES_EVERY", 2)
+    monkeypatch.setattr("engine.store.calls.time.time", lambda: 1000.0)
+    names = [f"c{index}" for index in range(4)]
+    for name in names:
+        store.remember_calls([name], "Hm.", [1])
+    monkeypatch.setattr("engine.store.calls.time.time", lambda: 1000.0 + calls.KEPT_S)
+    store.remember_calls(["just in time"], "Hm.", [1])
+    assert set(store.recall([*names, "just in time"])) == {*names, "just in time"}
+    monkeypatch.setattr("engine.store.calls.time.time", lambda: 1001.0 + calls.KEPT_S)
+    store.remember_calls(["new"], "Hm.", [2])
+    assert set(store.recall(names)) == {"c2", "c3"}, "two at a time"
+    store.remember_calls(["newer"], "Hm.", [2])
+    assert set(store.recall([*names, "just in time", "new", "newer"])) == {"just in time", "new", "newer"}
+
+
+def test_the_oldest_go_where_all_of_them_are_too_large(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "IDS_BYTES_KEPT", 4 * 1000)
+    monkeypatch.setattr(calls, "SIZES_EVERY", 4)
+    for index in range(12):
+        store.remember_calls([f"c{index}"], "Hm.", [7] * 300)
+    kept = sorted(int(name[1:]) for name in store.recall([f"c{index}" for index in range(12)]))
+    assert kept == list(range(kept[0], 12))
+    assert 3 <= len(kept) <= 3 + 4
+
+
+def test_all_of_them_are_forgotten_and_nothing_is_left(store: SessionStore, path: Path) -> None:
+    store.remember_calls(["a"], "xylograph", [1])
+    with store.database.transaction() as connection:
+        calls.forget_all_calls(connection)
+    store.database.forget()
+    assert store.recall(["a"]) == {}
+    assert b"xylograph" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
