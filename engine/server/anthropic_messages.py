@@ -35,6 +35,7 @@ async def messages(
     served = await answers.served(engine, asked.model)
     # Schemas are checked, which takes a while for many tools.
     meant = await run_in_threadpool(asked_of, asked, served.way)
+    await answers.require_form(served, meant.form, meant.functions)
     signature = f"seamount-{secrets.token_hex(16)}"
     sampling = await answers.sampling_of(
         engine,
