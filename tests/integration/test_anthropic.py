@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import anthropic
+import pydantic
 import pytest
 from anthropic import beta_tool
 
@@ -270,6 +271,56 @@ def test_a_result_in_blocks_with_a_picture_reaches_the_model(client: anthropic.A
     assert [each.name for each in after.content if each.type == "tool_use"] == ["write_file"]
 
 
+def calls_of(message: anthropic.types.Message) -> list[tuple[str, object]]:
+    return [(each.name, each.input) for each in message.content if each.type == "tool_use"]
+
+
+@pytest.mark.parametrize("more", [{}, {"thinking": THINKS}])
+def test_a_choice_of_tools_is_enforced(client: anthropic.Anthropic, more: dict[str, Any]) -> None:
+    """Whatever the script would rather say."""
+    any_: Any = {"type": "any", "disable_parallel_tool_use": True}
+    message = create(client, user("Hi"), tools=TOOLS, tool_choice=any_, **more)
+    assert message.stop_reason == "tool_use" and len(calls_of(message)) == 1
+    named = create(
+        client, user("Hi"), tools=TOOLS, tool_choice={"type": "tool", "name": "write_file"}, **more
+    )
+    [(name, given)] = calls_of(named)[:1]
+    assert name == "write_file" and set(cast(dict[str, Any], given)) == {"path", "content"}
+    question = user("The weather in Paris?")
+    assert calls_of(create(client, question, tools=TOOLS, tool_choice={"type": "none"}, **more)) == []
+    thinks: Any = {"tools": TOOLS, "thinking": THINKS}
+    both = create(client, question, **thinks)
+    auto = create(client, question, tool_choice={"type": "auto", "disable_parallel_tool_use": True}, **thinks)
+    assert (len(calls_of(both)), len(calls_of(auto))) == (2, 1)
+    # Which of them may be called changes nothing of what stands in front.
+    assert prompt_tokens(both.usage) == prompt_tokens(auto.usage)
+
+
+class City(pydantic.BaseModel):
+    """What the client wants to read."""
+
+    name: str
+    people: int
+
+
+def test_a_text_of_a_schema_is_enforced(client: anthropic.Anthropic) -> None:
+    parsed = client.messages.parse(
+        model=V4_MODEL, max_tokens=500, messages=[cast(Any, user("Hi"))], output_format=City, thinking=THINKS
+    )
+    assert isinstance(parsed.parsed_output, City)
+    schema = City.model_json_schema()
+    for place in ({"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+                  {"extra_body": {"output_format": {"type": "json_schema", "schema": schema}}}):  # fmt: skip
+        (block,) = create(client, user("Hi"), **place).content
+        assert block.type == "text" and City.model_validate_json(block.text)
+    with pytest.raises(anthropic.BadRequestError, match="schema"):
+        create(
+            client,
+            user("Hi"),
+            output_config={"format": {"type": "json_schema", "schema": {"$ref": "http://x/"}}},
+        )
+
+
 # --- counting ---------------------------------------------------------------------------------------------
 
 
@@ -341,6 +392,7 @@ def test_what_cannot_be_done_is_refused(client: anthropic.Anthropic, more: dict[
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.slow
 def test_ten_megabytes_of_results_are_more_than_fits(client: anthropic.Anthropic) -> None:
     message = create(client, user("The weather in Paris?"), tools=TOOLS, thinking=THINKS)
     turns = [user("The weather in Paris?"), {"role": "assistant", "content": message.content}]
