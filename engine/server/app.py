@@ -22,6 +22,7 @@ from engine.server import (
     openai_completions,
     openai_models,
     openai_responses,
+    openapi,
     parts,
     placement,
     sessions,
@@ -34,7 +35,7 @@ from engine.server.replies import add_error_handlers
 def create_app(engine: Engine) -> FastAPI:
     """The application that serves `engine` to whoever is let in.
 
-    Its lifespan begins the engine's work. There are no pages that describe the interface.
+    Its lifespan begins the engine's work. There are no pages that describe the interface (`openapi` is a document).
     """
 
     @contextlib.asynccontextmanager
@@ -62,6 +63,7 @@ def create_app(engine: Engine) -> FastAPI:
         openai_chat.router,
         openai_completions.router,
         openai_responses.router,
+        openapi.router,
     ):
         app.include_router(router)
     add_error_handlers(app)
