@@ -25,7 +25,13 @@ from engine.version import version
 
 router = APIRouter()
 _REF = "#/components/schemas/{model}"
-_STREAM = "Server-sent events in the dialect's own order; lines that begin with a colon tell progress and pass over."
+_EVENT: Schema = {
+    "type": "object",
+    "description": "One of the server-sent events, in the dialect's own order. Between them come comment lines with "
+    "how far the answer is (`: queued 3`, `: reading 4096/100000`), which clients pass over.",
+    "required": ["data"],
+    "properties": {"data": {"type": "string"}, "event": {"type": "string"}},
+}
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def _operation(each: Operation) -> dict[str, Any]:
         "application/json": {"schema": answer[0] if len(answer) == 1 else {"anyOf": answer}}
     }
     if each.streams:
-        content["text/event-stream"] = {"schema": {"type": "string", "description": _STREAM}}
+        content["text/event-stream"] = {"schema": _EVENT}
     error = {"application/json": {"schema": _named("MessagesError" if is_anthropic(each.path) else "Error")}}
     if _VERSION in each.parameters:
         error = {"application/json": {"schema": {"anyOf": [_named("Error"), _named("MessagesError")]}}}

@@ -172,4 +172,4 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "TokenCount": _object({"input_tokens": _COUNT}),
 }
-"""By name: the whole replies and what several of them share. Streams are told in words: OpenAPI has none for them."""
+"""By name: the whole replies and what several of them share. Of streams only the frame of an event is described."""

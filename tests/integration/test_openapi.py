@@ -15,7 +15,7 @@ from engine.server import auth, openapi
 from tests.integration.live_door import LiveDoor, chat
 from tests.integration.live_engine import SCRIPT_MODEL
 
-CI_EXAMPLES, SLOW_EXAMPLES = 4, 120
+CI_EXAMPLES, SLOW_EXAMPLES = 4, 60
 OPERATIONS = [f"{each.method.upper()} {each.path}" for each in openapi.OPERATIONS]
 
 
