@@ -51,6 +51,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.backends.base import Cancelled, ContextState, Logits, Mark, ModelFacts, Room, SyncReport
+from engine.contexts.kept_states import common_length
 from engine.errors import GenerationError, ModelFileError, ModelLoadError
 
 BEGIN, END, USER, ASSISTANT, SYSTEM = range(256, 261)
@@ -249,9 +250,7 @@ class ScriptedBackend:
 
     def _reach(self, tokens: Sequence[int], most: int) -> int:
         """The same, at most `most`."""
-        pairs = enumerate(zip(self._held, tokens, strict=False))
-        common = next((place for place, (a, b) in pairs if a != b), min(len(self._held), len(tokens)))
-        common = min(common, most)
+        common = min(common_length(self._held, tokens), most)
         if self._script.rewinds or common == len(self._held):
             return common
         return max((mark for mark in self._marks if mark <= common), default=0)

@@ -136,7 +136,8 @@ def _same_value(one: object, other: object) -> bool:
     nor does how a number is written, nor those digits of it that a program may lose."""
     left: list[tuple[object, object]] = [(one, other)]
     while left:
-        a, b = left.pop()
+        pair = left.pop()
+        a, b = pair
         if isinstance(a, dict) and isinstance(b, dict):
             mine, theirs = cast(dict[str, object], a), cast(dict[str, object], b)
             if mine.keys() != theirs.keys():
@@ -149,7 +150,7 @@ def _same_value(one: object, other: object) -> bool:
                 return False
             left += zip(one_by_one, others, strict=True)
             continue
-        if not _is_same(cast(object, a), cast(object, b)):
+        if not _is_same(*pair):
             return False
     return True
 

@@ -125,6 +125,51 @@ class OpenAI:
         ]
 
 
+class Anthropic:
+    """Messages. `headers`: a key of its own."""
+
+    def __init__(
+        self, model: str = MODEL, headers: dict[str, str] | None = None, *, tools: bool = True
+    ) -> None:
+        self._model, self._headers = model, headers
+        shapes = [
+            {"name": tool["name"], "description": tool["description"], "input_schema": tool["parameters"]}
+            for tool in RECORD["tools"]
+        ]
+        self._tools = {"tools": shapes} if tools else {}
+
+    def ask(self, engine: LiveEngine, system: str, messages: list[Any], **more: Any) -> Answer:
+        body = {
+            "model": self._model,
+            "max_tokens": 4096,
+            "thinking": {"type": "enabled", "budget_tokens": 2048},
+            "system": system,
+            "messages": messages,
+        }
+        reply = engine.client.post("/v1/messages", json=body | self._tools | more, headers=self._headers)
+        assert reply.status_code == 200, reply.text
+        whole = reply.json()
+        usage = whole["usage"]
+        cached = usage["cache_read_input_tokens"]
+        calls = [(block["id"], block["name"]) for block in whole["content"] if block["type"] == "tool_use"]
+        cost = (usage["input_tokens"] + cached, cached, usage["output_tokens"])
+        return Answer(whole["content"], calls, cost, reply.headers, whole.get("seamount"))
+
+    def user(self, text: str) -> Any:
+        return {"role": "user", "content": text}
+
+    def answered(self, answer: Answer, *, strips: bool) -> Any:
+        blocks = [block for block in answer.message if not (strips and block["type"] == "thinking")]
+        return {"role": "assistant", "content": blocks}
+
+    def results(self, calls: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[Any]:
+        blocks = [
+            {"type": "tool_result", "tool_use_id": call[0], "content": text}
+            for call, text in zip(calls, texts, strict=True)
+        ]
+        return [{"role": "user", "content": blocks}]
+
+
 class Agent:
     """One conversation: `step` makes its next request and says how many tokens were read that the context had held at
     the end of the one before."""
@@ -145,6 +190,10 @@ class Agent:
         self.messages: list[Any] = [dialect.user(question + RECORD["question"])]
         self.turn = 0
         self.last: Answer | None = None
+
+    def goes_on_with(self, engine: LiveEngine) -> None:
+        """Another engine answers from now on."""
+        self._engine = engine
 
     def step(self, **more: Any) -> int:
         system = system_at(self.turn, header=self._header)
