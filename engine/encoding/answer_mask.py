@@ -20,7 +20,7 @@ import numpy as np
 
 from engine.answer_form import AnswerForm
 from engine.backends.base import Backend
-from engine.encoding.call_grammar import Function, call_rules, loose, read_function, with_text
+from engine.encoding.call_grammar import Function, call_rules, loose, read_function
 from engine.encoding.release import Release, releases
 from engine.encoding.schema_bounds import Whole, read_schema, refusal, strings_of
 from engine.encoding.token_grammar import (
@@ -47,10 +47,10 @@ Functions = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is enforced once reasoning has ended. `source`: of the grammar, None: any text without calls. `waits`:
-    text is free until a block of calls begins. `has_text`: the form, or one of its two, is a text for the reader."""
+    """What is enforced once reasoning has ended. `sources`: of the grammars, one of which is followed; none: any text
+    without calls. `waits`: text is free until a block of calls begins. `has_text`: one of them is of a text."""
 
-    source: str | None
+    sources: tuple[str, ...]
     waits: bool = False
     has_text: bool = False
     has_free_keys: bool = False
@@ -63,8 +63,8 @@ def check_form(form: AnswerForm, functions: Functions) -> None:
     """
     release = next(iter(releases().values()))
     plan = _plan(form, functions, release, BYTE_MARK)
-    if plan is not None and plan.source is not None:
-        TokenGrammar(byte_vocabulary(), plan.source, _WHAT)
+    for source in plan.sources if plan else ():
+        TokenGrammar(byte_vocabulary(), source, _WHAT)
 
 
 def answer_mask(
@@ -89,7 +89,7 @@ def answer_mask(
         if form.json_schema is None:
             return None
         vocabulary = vocabulary_of(backend)
-        plan = _Plan(json_source(_answer_schema(form.json_schema)), has_text=True)
+        plan = _Plan((json_source(_answer_schema(form.json_schema)),), has_text=True)
         return AnswerMask(vocabulary, plan, None, thinking=False).begin(begun)
     mark_id = chat.control[chat.release.tokens.dsml]
     plan = _plan(form, functions, chat.release, mark_id)
@@ -115,20 +115,22 @@ def _known_plan(form: AnswerForm, told: str, release: Release, mark_id: int) -> 
         _refuse_marks(schema, _ANSWER, release)
     if form.calls == "none" or (form.calls == "auto" and not functions):
         if schema is not None:
-            return _Plan(json_source(schema), has_text=True)
-        return _Plan(None) if functions else None
+            return _Plan((json_source(schema),), has_text=True)
+        return _Plan(()) if functions else None
     strict = form.strict or any(function.get("strict") is True for function in functions)
     if form.calls == "auto" and form.parallel and not strict and schema is None:
         return None
     callable_now = [_function(each, form, release) for each in _named(form, functions)]
     waits = form.calls == "auto" and schema is None
     rules, schemas = call_rules(callable_now, release, mark_id, parallel=form.parallel, begun=waits)
+    sources = (lark_source(rules, schemas),)
     if form.calls == "auto" and schema is not None:
-        rules, schemas = with_text(rules, schemas, schema)
+        # The first token decides: a block of calls begins with an empty line, and no JSON text does.
+        sources = (*sources, json_source(schema))
     return _Plan(
-        lark_source(rules, schemas),
+        sources,
         waits=waits,
-        has_text=schema is not None,
+        has_text=len(sources) > 1,
         has_free_keys=any(each.has_free_keys for each in callable_now),
     )
 
@@ -186,7 +188,7 @@ class AnswerMask:
         """Raises FormRefused for a grammar that cannot be had."""
         self._vocabulary = vocabulary
         self._plan = plan
-        self._grammar = None if plan.source is None else TokenGrammar(vocabulary, plan.source, _WHAT)
+        self._grammars = [TokenGrammar(vocabulary, source, _WHAT) for source in plan.sources]
         self._part: Literal["reasoning", "text", "form"] = "form"
         self._forbidden = _ForbiddenTexts(vocabulary)
         self._free: tuple[tuple[int, ...], Ids] | None = None
@@ -205,9 +207,9 @@ class AnswerMask:
         if self._part == "reasoning":
             return self
         self._forbidden.saw(text.encode("utf-8", "replace"))
-        if text and self._part == "form" and self._grammar is not None:
+        if text and self._part == "form":
             for token_id in self._vocabulary.ids_of(text):
-                if not self._grammar.saw(token_id):
+                if not self._follow(token_id):
                     raise refusal(
                         _WHAT, "the text that the answer begins with does not follow it", "leave it out"
                     )
@@ -216,8 +218,10 @@ class AnswerMask:
     def allowed(self) -> Ids:
         """Ids of the tokens that may come next, ascending. Raises GenerationError when there is none."""
         blocked = self._forbidden.completing()
-        if self._part == "form" and self._grammar is not None:
-            ids = self._grammar.allowed()
+        if self._part == "form":
+            ids = self._grammars[0].allowed()
+            for other in self._grammars[1:]:
+                ids = np.union1d(ids, other.allowed())
             if blocked:
                 ids = ids[~np.isin(ids, blocked)]
         else:
@@ -234,8 +238,7 @@ class AnswerMask:
         """A token was written."""
         self._forbidden.saw(self._vocabulary.bytes_of(token_id))
         if self._part == "form":
-            if self._grammar is not None:
-                self._grammar.saw(token_id)
+            self._follow(token_id)
         elif self._chat is not None:
             if self._part == "reasoning" and token_id == self._chat.think_end_id:
                 self._enter("text")
@@ -244,8 +247,14 @@ class AnswerMask:
         if self._plan.has_free_keys:
             self._follow_keys(token_id)
 
+    def _follow(self, token_id: int) -> bool:
+        """Go on with the grammars that allow the token; False when none does."""
+        following = [grammar for grammar in self._grammars if grammar.saw(token_id)]
+        self._grammars = following or self._grammars
+        return bool(following)
+
     def _enter(self, part: Literal["reasoning", "text", "form"]) -> None:
-        if part == "text" and self._plan.source is not None and not self._plan.waits:
+        if part == "text" and self._plan.sources and not self._plan.waits:
             part = "form"
         self._part = part
         # A call's values may hold an end token's literal, but not the mark that ends them.
@@ -264,7 +273,7 @@ class AnswerMask:
         elif self._plan.waits and self._forbidden.tail.endswith(_BEFORE_CALLS):
             wanted.add(self._mark_id)
         # An answer that ends in its reasoning has no form at all.
-        if self._part == "text" or self._plan.source is None or self._plan.waits:
+        if self._part == "text" or not self._plan.sources or self._plan.waits:
             wanted.update(self._vocabulary.end_ids.tolist())
         return [token_id for token_id in self._controls if token_id not in wanted]
 

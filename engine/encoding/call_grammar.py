@@ -144,11 +144,6 @@ def call_rules(
     return writer.text, writer.schemas
 
 
-def with_text(rules: str, schemas: Mapping[str, Whole], schema: Whole) -> tuple[str, dict[str, Whole]]:
-    """The same, where in the block's place a JSON text by `schema` may stand."""
-    return rules.replace("start:", "block:", 1) + "start: @answer | block\n", {**schemas, "answer": schema}
-
-
 class _Rules:
     """Rules as they are written down."""
 

@@ -39,7 +39,7 @@ def plain_schemas() -> st.SearchStrategy[Any]:
         st.builds(lambda texts: {"type": "string", "enum": texts}, st.lists(TEXTS, min_size=1, unique=True)),
         st.builds(lambda values: {"enum": values},
                   st.lists(st.one_of(TEXTS, st.integers(-9, 9), st.none()), min_size=1, unique=True)),
-        st.builds(lambda value: {"const": value}, st.one_of(TEXTS, st.integers(), st.booleans())),
+        st.builds(lambda value: {"const": value}, st.one_of(TEXTS, st.integers(-(2**53), 2**53), st.booleans())),
         st.just({"type": ["string", "null"]}),
         st.just({"type": "string", "pattern": "^[a-c]{1,3}(-[0-9]+)?$"}),
         st.just({"type": "string", "pattern": "b+"}),

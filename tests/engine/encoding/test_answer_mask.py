@@ -8,11 +8,10 @@ from jsonschema.validators import Draft202012Validator
 
 from engine.answer_form import AnswerForm
 from engine.backends.scripted import ScriptedBackend
-from engine.encoding.answer_mask import AnswerMask, answer_mask, check_form
+from engine.encoding.answer_mask import AnswerMask, answer_mask
 from engine.encoding.completion import Completion
 from engine.encoding.tool_schemas import check_calls
 from engine.encoding.v4_chat import V4Chat, v4_chat
-from engine.errors import FormRefused
 from tests.engine.encoding.properties import for_all
 from tests.engine.encoding.random_answers import functions, schemas, wander
 
