@@ -84,7 +84,9 @@ def test_a_schema_is_a_form_that_the_model_is_told() -> None:
         asked = ask(**place)
         assert asked.form.json_schema == json.dumps(schema, ensure_ascii=False)
         assert asked.messages[0] == Message("system", response_format=asked.form.json_schema)
-        assert ask("template", **place).messages == [Message("user", "Q")]
+        # Other models have their own ways to be told, or none.
+        for way in ("template", "remote"):
+            assert ask(way, **place).messages == [Message("user", "Q")]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,24 @@ from collections.abc import AsyncGenerator
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from engine.errors import BadRequest, NotFound
+from engine.errors import (
+    BadRequest,
+    Busy,
+    ContextTooSmall,
+    GenerationError,
+    MissingKey,
+    ModelLoading,
+    NoModel,
+    NotAllowed,
+    NotFound,
+    PromptTooLong,
+    SeamountError,
+    TooManyRequests,
+)
 from engine.protocol import Results, Settings
+from engine.server.auth import BodyTooLarge
 from engine.server.openai_chat import ChatRequest
-from engine.server.replies import EventStream, error_body, parse_body
+from engine.server.replies import EventStream, error_body, error_reply, parse_body
 
 
 class Shape(BaseModel):
@@ -60,6 +74,47 @@ def test_an_error_has_the_shape_of_its_dialect() -> None:
     assert theirs["message"] == ours["error"]["message"]
     assert theirs["param"] is None
     json.dumps(theirs).encode()
+
+
+def _too_long() -> PromptTooLong:
+    error = PromptTooLong("It does not fit", "why", "shorten it")
+    error.tokens, error.most_tokens = 12_000, 8191
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "again"),
+    [
+        (BadRequest("It", "why", "do"), 400, "invalid_request_error", False),
+        (MissingKey("It", "why", "do"), 401, "authentication_error", False),
+        (NotAllowed("It", "why", "do"), 403, "permission_error", False),
+        (NotFound("It", "why", "do"), 404, "not_found_error", False),
+        (BodyTooLarge(1 << 20), 413, "request_too_large", False),
+        (TooManyRequests("why", "do", 7), 429, "rate_limit_error", True),
+        (GenerationError("It", "why", "do"), 500, "api_error", True),
+        (NoModel("It", "why", "do"), 503, "api_error", False),
+        (Busy("It", "why", "do"), 529, "overloaded_error", True),
+        (ModelLoading("It", "why", "do"), 529, "overloaded_error", True),
+        (ContextTooSmall("It", "why", "do"), 400, "invalid_request_error", False),
+        (_too_long(), 400, "invalid_request_error", False),
+    ],
+)
+def test_an_error_of_anthropics_dialect(error: SeamountError, status: int, kind: str, again: bool) -> None:
+    for path in ("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/nowhere"):
+        reply = error_reply(path, error)
+        body = json.loads(bytes(reply.body))
+        assert (reply.status_code, body["type"], body["error"]["type"]) == (status, "error", kind)
+        assert body["request_id"] == reply.headers["request-id"].strip() != ""
+        assert body["error"]["message"].endswith(error.text)
+        assert ("x-should-retry" not in reply.headers) == again
+    assert "request-id" not in error_reply("/v1/messagesque", error).headers
+    # In a stream that has begun, an error has no status of its own.
+    assert error_body("/v1/messages", error, error.http_status)["error"]["type"] == kind
+
+
+def test_agents_are_told_by_how_much_a_conversation_is_too_long() -> None:
+    message = error_body("/v1/messages", _too_long(), 413)["error"]["message"]
+    assert message == "prompt is too long: 12000 tokens > 8191 maximum. It does not fit: why; shorten it."
 
 
 @pytest.mark.parametrize("begun", [True, False])
