@@ -55,8 +55,9 @@ def test_an_answer_goes_on_from_its_beginning(client: anthropic.Anthropic) -> No
 
 
 class Sea(pydantic.BaseModel):
-    """What is to be told of one."""
+    """What is to be told of one, and nothing else: the starter would go on for long."""
 
+    model_config = pydantic.ConfigDict(extra="forbid")
     name: Annotated[str, pydantic.Field(max_length=20)]
     is_warm: bool
 
