@@ -20,9 +20,10 @@ import numpy as np
 
 from engine.answer_form import AnswerForm
 from engine.backends.base import Backend
-from engine.encoding.call_grammar import Function, call_rules, loose, read_function
+from engine.encoding.call_grammar import LARGEST_BYTES, Function, call_rules, loose, read_function
 from engine.encoding.release import Release, releases
-from engine.encoding.schema_bounds import Whole, read_schema, refusal, strings_of
+from engine.encoding.schema_bounds import read_schema
+from engine.encoding.schema_parts import Whole, refusal, strings_of
 from engine.encoding.token_grammar import (
     BYTE_MARK,
     Completions,
@@ -40,6 +41,8 @@ from engine.errors import FormRefused, GenerationError
 _WHAT = "The form of the answer"
 _ANSWER = "The schema of the answer"
 _BEFORE_CALLS = b"\n\n<"
+_MOST_TRIES = 16
+"""Functions that are let off their schemas one by one; then all that are not strict are, without a look."""
 _TAIL_BYTES = 1_024
 """More than any text that is forbidden."""
 Functions = Sequence[Mapping[str, Any]]
@@ -61,8 +64,7 @@ def check_form(form: AnswerForm, functions: Functions) -> None:
 
     `functions`: OpenAI's function objects.
     """
-    release = next(iter(releases().values()))
-    plan = _plan(form, functions, release, BYTE_MARK)
+    plan = _plan(form, functions, _any_release(), BYTE_MARK)
     for source in plan.sources if plan else ():
         TokenGrammar(byte_vocabulary(), source, _WHAT)
 
@@ -100,19 +102,9 @@ def answer_mask(
 
 def _plan(form: AnswerForm, functions: Functions, release: Release, mark_id: int) -> _Plan | None:
     """What `form` asks for, in V4's way to write it. Raises FormRefused."""
-    try:
-        # An agent declares the same functions with every request.
-        return _known_plan(form, json.dumps(functions), release, mark_id)
-    except RecursionError:
-        raise refusal(_WHAT, "a function in it is nested too deeply", "use a simpler schema") from None
-
-
-@lru_cache(maxsize=16)
-def _known_plan(form: AnswerForm, told: str, release: Release, mark_id: int) -> _Plan | None:
-    functions: Functions = json.loads(told)
     schema = None if form.json_schema is None else _answer_schema(form.json_schema)
     if schema is not None:
-        _refuse_marks(schema, _ANSWER, release)
+        _refuse_marks(schema, _ANSWER)
     if form.calls == "none" or (form.calls == "auto" and not functions):
         if schema is not None:
             return _Plan((json_source(schema),), has_text=True)
@@ -120,9 +112,13 @@ def _known_plan(form: AnswerForm, told: str, release: Release, mark_id: int) -> 
     strict = form.strict or any(function.get("strict") is True for function in functions)
     if form.calls == "auto" and form.parallel and not strict and schema is None:
         return None
-    callable_now = [_function(each, form, release) for each in _named(form, functions)]
+    try:
+        # An agent declares the same functions with every request.
+        may_be_called = _callable(form.strict, json.dumps(_named(form, functions)))
+    except RecursionError:
+        raise refusal(_WHAT, "a function in it is nested too deeply", "use a simpler schema") from None
     waits = form.calls == "auto" and schema is None
-    rules, schemas = call_rules(callable_now, release, mark_id, parallel=form.parallel, begun=waits)
+    rules, schemas = call_rules(may_be_called, release, mark_id, parallel=form.parallel, begun=waits)
     sources = (lark_source(rules, schemas),)
     if form.calls == "auto" and schema is not None:
         # The first token decides: a block of calls begins with an empty line, and no JSON text does.
@@ -131,10 +127,11 @@ def _known_plan(form: AnswerForm, told: str, release: Release, mark_id: int) -> 
         sources,
         waits=waits,
         has_text=len(sources) > 1,
-        has_free_keys=any(each.has_free_keys for each in callable_now),
+        has_free_keys=any(each.has_free_keys for each in may_be_called),
     )
 
 
+@lru_cache(maxsize=32)
 def _answer_schema(text: str) -> Whole:
     """The schema of the whole text; that of "{}" is any object, as clients mean it."""
     schema = read_schema(text, _ANSWER)
@@ -154,29 +151,65 @@ def _named(form: AnswerForm, functions: Functions) -> Functions:
     return [function for function in functions if function.get("name") in form.call_names]
 
 
-def _function(shape: Mapping[str, Any], form: AnswerForm, release: Release) -> Function:
-    """A function with its parameters' schema; one that is not strict and cannot be followed takes any."""
+@lru_cache(maxsize=32)
+def _callable(all_strict: bool, told: str) -> tuple[Function, ...]:
+    """The functions in the JSON text `told` as calls of them can be enforced. Raises FormRefused.
+
+    One that is not strict and whose schema cannot be followed takes any arguments: they are looked at when it is
+    called, as always.
+    """
+    shapes: list[dict[str, Any]] = json.loads(told)
+    if len(told) > LARGEST_BYTES:
+        raise refusal(_WHAT, f"its functions take more than {LARGEST_BYTES:,} bytes", "declare fewer")
+    strict = [all_strict or shape.get("strict") is True for shape in shapes]
+    found: list[Function] = []
+    for shape, is_strict in zip(shapes, strict, strict=True):
+        try:
+            function = read_function(shape)
+            _refuse_marks(function.parameters, f"The schema of the function {function.name[:80]!r}")
+        except FormRefused:
+            if is_strict:
+                raise
+            function = loose(str(shape.get("name", "")))
+        found.append(function)
     try:
-        function = read_function(shape)
-        what = f"The schema of the function {function.name[:80]!r}"
-        if function.parameters is not None:
-            _refuse_marks(function.parameters, what, release)
-        rules, schemas = call_rules([function], release, BYTE_MARK, parallel=False, begun=True)
-        TokenGrammar(byte_vocabulary(), lark_source(rules, schemas), what)
+        _try_calls(found)
     except FormRefused:
-        if form.strict or shape.get("strict") is True:
-            raise
-        return loose(str(shape.get("name", "")))
-    return function
+        # Which of them it was is found one by one, and not for ever.
+        tries = _MOST_TRIES
+        for place, function in enumerate(found):
+            try:
+                if tries <= 0 and not strict[place]:
+                    raise refusal(
+                        _WHAT, "too many functions cannot be followed", "use simpler schemas"
+                    ) from None
+                _try_calls([function])
+            except FormRefused:
+                if strict[place]:
+                    raise
+                tries -= 1
+                found[place] = loose(function.name)
+        _try_calls(found)
+    return tuple(found)
 
 
-def _refuse_marks(schema: Whole, what: str, release: Release) -> None:
-    marks = (release.tokens.dsml, release.tokens.end)
+def _try_calls(functions: Sequence[Function]) -> None:
+    """Raises FormRefused where the functions' schemas cannot be followed."""
+    what = f"The schema of the function {functions[0].name[:80]!r}" if len(functions) == 1 else _WHAT
+    rules, schemas = call_rules(functions, _any_release(), BYTE_MARK, parallel=False, begun=True)
+    TokenGrammar(byte_vocabulary(), lark_source(rules, schemas), what)
+
+
+def _any_release() -> Release:
+    """What releases write differently changes nothing about which schemas can be followed."""
+    return next(iter(releases().values()))
+
+
+def _refuse_marks(schema: object, what: str) -> None:
+    tokens = _any_release().tokens
     for text in strings_of(schema):
-        if mark := next((mark for mark in marks if mark in text), None):
-            raise refusal(
-                what, f"an answer would have to hold {mark}, which is V4's own mark", "use another text"
-            )
+        if mark := next((mark for mark in (tokens.dsml, tokens.end) if mark in text), None):
+            raise refusal(what, f"an answer would have to hold {mark}, V4's own mark", "use another text")
 
 
 class AnswerMask:

@@ -17,19 +17,11 @@ from typing import Any, cast
 
 from engine.encoding.dsml import Tags
 from engine.encoding.release import Release
-from engine.encoding.schema_bounds import (
-    DEEPEST,
-    Schema,
-    Whole,
-    check_schema,
-    moved,
-    refers,
-    refusal,
-    resolve,
-)
+from engine.encoding.schema_bounds import DEEPEST, check_schema
+from engine.encoding.schema_parts import Schema, Whole, moved, refers, refusal, resolve
 
 MOST_FUNCTIONS = 256
-LARGEST_BYTES = 2 << 20
+LARGEST_BYTES = 1 << 20
 """Of all rules and schemas together."""
 
 _NAME = re.compile(r'[^"<>\x00-\x1f｜]{1,256}')

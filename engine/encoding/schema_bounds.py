@@ -1,35 +1,38 @@
 """A JSON schema that came from outside, looked at before anything is made of it.
 
-Owns: its limits (size, depth, counts), which keywords can be enforced token by token, that it refers only to itself,
-and that a finite value can follow it at all. Does not know how it is enforced (`token_grammar`) or what it is asked
+Owns: its limits (size, depth, counts), which keywords can be enforced token by token, and that it refers only to
+itself. Does not know how it is enforced (`token_grammar`), which values follow it (`schema_values`) or what it is asked
 of. Nothing in a schema is fetched or executed.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
-from urllib.parse import unquote
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import cast
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator, validator_for
 
+from engine.encoding.schema_parts import LISTS, MAPS, ONE, Schema, Whole, refusal
+from engine.encoding.schema_values import require_values
 from engine.errors import FormRefused
 
 LARGEST_BYTES = 256 << 10
 """Of a schema's JSON text."""
 DEEPEST = 64
-MOST_VALUES = 8_000
+MOST_VALUES = 5_000
 """Values of any kind within one schema."""
 MOST_PROPERTIES = 400
 """Of one object: the grammar of one with more is too wide."""
 MOST_CHOICES = 4_000
 """Of one enum."""
 LONGEST_PATTERN = 1_000
+LARGEST_WHOLE = 2**53
+"""Beyond it the library takes one whole number for another."""
+LARGEST_STEP = 250
+"""Of `multipleOf`, its decimal point and the zeros at its end left out: 25 for 0.0025 and for 2,500."""
 LARGEST_COUNT = 100_000
 """Of the keywords that count characters, items or properties."""
-
-Schema = dict[str, Any]
-Whole = Schema | bool
 
 _DIALECTS = tuple(
     f"{scheme}://json-schema.org/{name}"
@@ -50,9 +53,6 @@ _ANNOTATIONS = frozenset(
     )
 )
 """They say something to people and ask for nothing."""
-_ONE = ("items", "additionalProperties", "additionalItems")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NOT_ENFORCED: Mapping[str, str] = {
     "not": "say what is allowed in its place",
@@ -79,11 +79,6 @@ _NOT_ENFORCED: Mapping[str, str] = {
 """Keywords that a grammar cannot follow, and what does the same."""
 
 
-def refusal(what: str, why: str, remedy: str) -> FormRefused:
-    """The error for a form called `what`, like "The schema of the answer"."""
-    return FormRefused(f"{what} was refused", why, remedy)
-
-
 def read_schema(text: str, what: str) -> Whole:
     """The schema in the JSON text `text`, checked and without what asks for nothing. Raises FormRefused."""
     if len(text) > LARGEST_BYTES or len(text.encode("utf-8", "replace")) > LARGEST_BYTES:
@@ -108,56 +103,8 @@ def check_schema(found: object, what: str) -> Whole:
         raise refusal(what, "a schema is an object or a boolean", "send an object")
     whole = _cleaned(cast(Schema, found), what, "", is_root=True)
     _require_order(whole, what)
-    _require_finite(whole, what)
+    require_values(whole, what)
     return whole
-
-
-def resolve(schema: object, whole: Whole, what: str) -> object:
-    """`schema`, or what it says by `$ref` alone, within `whole`. Raises FormRefused for a circle."""
-    seen: set[str] = set()
-    while isinstance(schema, dict):
-        fields = cast(Schema, schema)
-        if set(fields) != {"$ref"}:
-            return fields
-        pointer = str(fields["$ref"])
-        if pointer in seen:
-            raise refusal(what, f"the references to {pointer[:80]!r} go in a circle", "refer to a schema")
-        seen.add(pointer)
-        schema = _target(pointer, whole, what)
-    return schema
-
-
-def refers(schema: object) -> bool:
-    """Whether there is a `$ref` anywhere in it."""
-    return any("$ref" in each for each in _schemas(schema))
-
-
-def moved(schema: object, place: str) -> Any:
-    """A copy in which each reference to the root is one to `place`, like "#/$defs/there", where the root now stands."""
-    if not isinstance(schema, dict):
-        return schema
-    copy: Schema = {}
-    for key, value in cast(Schema, schema).items():
-        if key == "$ref":
-            copy[key] = place + value[1:]
-        elif key in _MAPS:
-            copy[key] = {name: moved(each, place) for name, each in value.items()}
-        elif (key in _LISTS or key in _ONE) and isinstance(value, list):
-            copy[key] = [moved(each, place) for each in cast(list[object], value)]
-        elif key in _ONE:
-            copy[key] = moved(value, place)
-        elif key != "$schema":
-            copy[key] = value
-    return copy
-
-
-def strings_of(schema: object) -> Iterator[str]:
-    """Every text that an answer would have to hold letter by letter: keys and fixed values."""
-    for each in _schemas(schema):
-        yield from each.get("properties", {})
-        yield from (key for key in each.get("required", ()) if isinstance(key, str))
-        for fixed in (each.get("const"), each.get("enum")):
-            yield from _texts(fixed)
 
 
 class _Bounds:
@@ -193,15 +140,15 @@ def _cleaned(schema: Schema, what: str, place: str, *, is_root: bool = False) ->
         _check_keyword(key, value, what, place, is_root=is_root)
         if key in ("$id", "id", "uniqueItems"):
             continue
-        if key in _MAPS and isinstance(value, dict):
+        if key in MAPS and isinstance(value, dict):
             clean[key] = {
                 name: _inner(each, what, f"{place}/{key}/{name}")
                 for name, each in cast(Schema, value).items()
             }
-        elif (key in _LISTS or key in _ONE) and isinstance(value, list):
+        elif (key in LISTS or key in ONE) and isinstance(value, list):
             listed = cast(list[object], value)
             clean[key] = [_inner(each, what, f"{place}/{key}/{number}") for number, each in enumerate(listed)]
-        elif key in _ONE:
+        elif key in ONE:
             clean[key] = _inner(value, what, f"{place}/{key}")
         else:
             clean[key] = value
@@ -235,6 +182,8 @@ def _check_keyword(key: str, value: object, what: str, place: str, *, is_root: b
         )
     if key in _COUNTS and isinstance(value, int | float) and value > LARGEST_COUNT:
         raise refuse(f"is {value:.3g}", f"use at most {LARGEST_COUNT:,}")
+    if key == "multipleOf" and isinstance(value, int | float) and _digits(value) > LARGEST_STEP:
+        raise refuse(f"is {value}", "use one of few digits, like 5, 100 or 0.01")
     if key == "minProperties" and isinstance(value, int | float) and value > 1:
         raise refuse("above 1 cannot be enforced", "list the properties under `required`")
     if key in ("properties", "required") and (count := _count(value)) > MOST_PROPERTIES:
@@ -245,6 +194,11 @@ def _check_keyword(key: str, value: object, what: str, place: str, *, is_root: b
     for pattern in cast(list[object], patterns if isinstance(patterns, list | dict) else []):
         if isinstance(pattern, str) and len(pattern) > LONGEST_PATTERN:
             raise refuse(f"has a pattern of {len(pattern):,} characters", f"use at most {LONGEST_PATTERN:,}")
+
+
+def _digits(value: float) -> int:
+    """The digits of a number as a whole one, without zeros at the end."""
+    return int("".join(map(str, Decimal(repr(value)).as_tuple().digits)).rstrip("0") or "0")
 
 
 def _count(value: object) -> int:
@@ -262,121 +216,6 @@ def _require_order(whole: Schema, what: str) -> None:
         raise refusal(what, f"it is no JSON schema{where}: {error.message[:200]}", "correct it") from error
     except RecursionError:
         raise refusal(what, "it is nested too deeply", f"use at most {DEEPEST} levels") from None
-
-
-# --- whether a value can end ------------------------------------------------------------------------------
-
-
-def _require_finite(whole: Schema, what: str) -> None:
-    """That some finite value follows it, as far as references go: `{"next": …}` that must have a `next` has no end.
-
-    The least fixed point over all that is referred to: at first nothing is known to end, and what ends when its
-    parts do is added until nothing changes.
-    """
-    known = list(_schemas(whole))
-    targets = {each["$ref"]: _target(each["$ref"], whole, what) for each in known if "$ref" in each}
-    for pointer, target in targets.items():
-        # A place that no keyword makes a schema was not looked at.
-        if isinstance(target, dict) and not any(target is each for each in known):
-            raise refusal(
-                what, f"`$ref` refers to {pointer[:80]!r}, which is no schema", "put it under `$defs`"
-            )
-    ending: set[str] = set()
-    while True:
-        new = {p for p, target in targets.items() if p not in ending and _ends(target, ending.__contains__)}
-        if not new:
-            break
-        ending |= new
-    if not _ends(whole, ending.__contains__):
-        raise refusal(
-            what,
-            "no value that ends can follow it: it requires itself within itself",
-            "make a property optional",
-        )
-
-
-def _ends(schema: object, target_ends: Callable[[str], bool]) -> bool:
-    if not isinstance(schema, dict):
-        return schema is not False
-    fields = cast(Schema, schema)
-
-    def ends(part: object) -> bool:
-        return _ends(part, target_ends)
-
-    if "$ref" in fields and not target_ends(fields["$ref"]):
-        return False
-    if any(not any(map(ends, fields[key])) for key in ("anyOf", "oneOf") if key in fields):
-        return False
-    if not all(map(ends, fields.get("allOf", ()))):
-        return False
-    kinds = fields.get("type", "any")
-    if "const" in fields or "enum" in fields:
-        return True
-    # An object or array that has no end matters only where nothing else may stand in its place.
-    if any(kind not in ("object", "array") for kind in ([kinds] if isinstance(kinds, str) else kinds)):
-        return True
-    return ("object" in kinds and _object_ends(fields, ends)) or (
-        "array" in kinds and _array_ends(fields, ends)
-    )
-
-
-def _object_ends(fields: Schema, ends: Callable[[object], bool]) -> bool:
-    properties: Schema = fields.get("properties", {})
-    beyond = fields.get("additionalProperties", True)
-    return all(ends(properties.get(key, beyond)) for key in fields.get("required", ()))
-
-
-def _array_ends(fields: Schema, ends: Callable[[object], bool]) -> bool:
-    least = int(fields.get("minItems", 0))
-    first = fields.get("prefixItems", [])
-    items = fields.get("items", True)
-    if isinstance(items, list):
-        first, items = cast(list[object], items), fields.get("additionalItems", True)
-    return all(map(ends, first[:least])) and (least <= len(first) or ends(items))
-
-
-def _target(pointer: str, whole: Whole, what: str) -> object:
-    found: object = whole
-    for step in pointer[1:].split("/")[1:]:
-        name = unquote(step).replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict) and name in found:
-            found = cast(object, found[name])
-        elif isinstance(found, list) and name.isdecimal() and int(name) < len(cast(list[object], found)):
-            found = cast(list[object], found)[int(name)]
-        else:
-            raise refusal(
-                what, f"`$ref` refers to {pointer[:80]!r}, which is not in it", "correct the reference"
-            )
-    if not isinstance(found, dict | bool):
-        raise refusal(what, f"`$ref` refers to {pointer[:80]!r}, which is no schema", "correct the reference")
-    return cast(object, found)
-
-
-def _schemas(schema: object) -> Iterator[Schema]:
-    """Every schema within, itself first."""
-    if not isinstance(schema, dict):
-        return
-    fields = cast(Schema, schema)
-    yield fields
-    for key in _MAPS:
-        for each in fields.get(key, {}).values():
-            yield from _schemas(each)
-    for key in (*_LISTS, *_ONE):
-        value = fields.get(key)
-        for each in cast(list[object], value) if isinstance(value, list) else (value,):
-            yield from _schemas(each)
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for each in cast(list[object], value):
-            yield from _texts(each)
-    elif isinstance(value, dict):
-        for key, each in cast(Schema, value).items():
-            yield key
-            yield from _texts(each)
 
 
 def _refuse_constant(name: str) -> float:

@@ -20,7 +20,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from engine.backends.base import Backend
-from engine.encoding.schema_bounds import Whole, refusal
+from engine.encoding.schema_parts import Whole, refusal
 from engine.errors import GenerationError
 
 Ids = NDArray[np.intp]
@@ -32,7 +32,7 @@ _MOST_COMPLETIONS = 256
 # How hard the library may work (its own defaults, but for the last: a narrower grammar). Compiling under these limits
 # was measured at most at a fifth of a second, a step at some ten milliseconds, for the worst schemas of the tests.
 _LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000,
+    initial_lexer_fuel=150_000,
     step_lexer_fuel=200_000,
     step_max_items=50_000,
     max_items_in_row=2_000,
