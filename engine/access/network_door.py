@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 class Listening(Protocol):
     """A socket that is open."""
 
-    @property
-    def port(self) -> int: ...
+    port: int
+
     async def close(self) -> None: ...
 
 

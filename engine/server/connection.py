@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -225,7 +226,7 @@ class ClientConnection(H11Protocol):
         ]
         try:
             for event in (
-                h11.Response(status_code=status, headers=headers),
+                h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase),
                 h11.Data(data=body),
                 h11.EndOfMessage(),
             ):

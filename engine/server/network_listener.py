@@ -36,6 +36,8 @@ class NetworkListener:
         self, app: ASGIApp, sockets: Sequence[socket.socket], context: ssl.SSLContext, patience: Patience
     ) -> None:
         self._sockets = list(sockets)
+        self.port = int(sockets[0].getsockname()[1])
+        """Where it listens."""
         self._context = context
         self._crowd = Crowd(patience)
         self._state = ServerState()
@@ -79,11 +81,6 @@ class NetworkListener:
         loop = asyncio.get_running_loop()
         listener._accepting = [loop.create_task(listener._accept(each)) for each in sockets]
         return listener
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Nobody more comes in, and who is in is sent away."""
