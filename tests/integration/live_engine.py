@@ -114,6 +114,15 @@ class LiveEngine:
         """The status once a load has ended."""
         return self.wait_status(lambda s: s["loading_model_id"] is None and (s["model"] or s["error"]))
 
+    def wait_access(self, condition: Any, timeout_s: float = 60) -> Any:
+        """The Access once it meets `condition`; looked at again when it has changed."""
+        with self.client.stream("GET", "/api/events", timeout=timeout_s) as reply:
+            for _ in read_events(reply):
+                access = self.get("/api/access")
+                if condition(access):
+                    return access
+        raise AssertionError("the engine ended")
+
     def message(self, session_id: str, message_id: str) -> Any:
         session = self.get(f"/api/sessions/{session_id}")
         return next(m for m in session["messages"] if m["id"] == message_id)
