@@ -5,6 +5,7 @@ Owns: what is asked of the engine and the words of its answers. A client of the 
 
 import datetime
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def line_of(key: ClientKey) -> str:
 def made_lines(made: MadeKey, access: Access) -> list[str]:
     """A key that was made just now: where it is kept, and what to paste where."""
     if made.key.is_kept:
-        kept = f"It is kept in this account's keyring; `seamount keys show {made.key.name!r}` shows it again."
+        kept = f"It is kept in this account's keyring; `seamount keys show {shlex.quote(made.key.name)}` shows it again."
     else:
         kept = made.problem or "It is shown this once."
     return [*_paste_lines(made, access), kept]

@@ -146,7 +146,8 @@ def test_a_client_that_asks_too_much_at_once_is_told_when_to_come_again(engine: 
         as_client(engine, key["secret"]) as client,
         client.stream("POST", CHAT, json=chat("take your time", stream=True)) as reply,
     ):
-        next(line for line in reply.iter_lines() if '"content": "' in line)
+        lines = reply.iter_lines()
+        next(line for line in lines if '"content": "' in line)
         for each, kind in ((CHAT, "rate_limit_error"), ("/v1/messages", "rate_limit_error")):
             refused = client.post(each, json=chat("Hello", max_tokens=5))
             assert refused.status_code == 429
