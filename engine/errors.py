@@ -216,6 +216,48 @@ class GenerationError(SeamountError):
     http_status = 500
 
 
+class RemoteError(SeamountError):
+    """A model on another machine could not be asked, or did not answer as a model does."""
+
+    code = "remote"
+    http_status = 502
+
+
+class RemoteUnreachable(RemoteError):
+    """Nobody answers there; nothing was sent, so it may be asked again."""
+
+    code = "remote_unreachable"
+    http_status = 502
+
+
+class RemoteBusy(RemoteError):
+    """The server takes no more now, and has not begun."""
+
+    code = "remote_busy"
+    http_status = 503
+
+
+class RemoteBrokeOff(RemoteError):
+    """The connection ended after the question was sent: it may have been computed and charged."""
+
+    code = "remote_broke_off"
+    http_status = 502
+
+
+class RemoteKeyRefused(RemoteError):
+    """The server wants a key, or another one, or money."""
+
+    code = "remote_key"
+    http_status = 502
+
+
+class RemoteChanged(RemoteError):
+    """It is no longer what was agreed to; a person looks first."""
+
+    code = "remote_changed"
+    http_status = 409
+
+
 class TraceError(SeamountError):
     """A routing trace that cannot be recorded or read."""
 

@@ -186,6 +186,9 @@ class Usage(Wire):
     """Of experts read from the disk while the answer was written; None where nobody counts them."""
     experts_in_memory: float | None = None
     """The share of the experts chosen meanwhile that lay in memory already."""
+    cost: float | None = None
+    """In `currency`, by the prices that the person gave for a model on another machine; None: not known, or nothing."""
+    currency: str | None = None
 
 
 class ToolCall(Wire):
@@ -248,6 +251,8 @@ class Session(Wire):
     leaf_id: str | None
     messages: list[Message]
     tools: list[Tool] = []
+    costs: dict[str, float] = {}
+    """What all its answers cost together, by currency, where that is known of any."""
 
 
 # --- turns ------------------------------------------------------------------------------------------
@@ -410,10 +415,11 @@ class CallEvent(Wire):
 
 
 class Notice(Wire):
-    """The reasoning was ended from outside: a sentence. What is wrong with a call stands in the call."""
+    """The reasoning was ended from outside, or what is to be known of an answer that another machine writes: a
+    sentence. What is wrong with a call stands in the call."""
 
     kind: Literal["notice"] = "notice"
-    code: Literal["budget", "loop"]
+    code: Literal["budget", "loop", "remote"]
     text: str
 
 

@@ -16,6 +16,12 @@ RemoteKind = Literal["openai", "deepseek", "seamount"]
 """openai: any server of that dialect (vLLM, SGLang, llama.cpp). deepseek: DeepSeek's own service. seamount: another
 Seamount."""
 CanDo = Literal["yes", "no", "unknown"]
+ContinueWay = Literal["none", "prefix", "final_message", "tail"]
+"""How a server is told to go on with an answer's beginning: `prefix` on the message (DeepSeek, Seamount),
+`continue_final_message` beside the messages (vLLM, SGLang), or nothing but that it stands last (llama.cpp)."""
+EffortWay = Literal["none", "thinking", "template", "effort"]
+"""How a server is told how much to think: DeepSeek's `thinking`, `chat_template_kwargs` (vLLM, SGLang with V4), or
+`reasoning_effort` alone."""
 
 
 class RemotePrice(Wire):
@@ -43,6 +49,12 @@ class RemoteFeatures(Wire):
     """Whether an answer that broke off can be gone on with by giving its beginning."""
     usage: CanDo = "unknown"
     """Whether a stream tells what it cost."""
+    continue_by: ContinueWay = "none"
+    effort_by: EffortWay = "none"
+    thinks_untold: bool = False
+    """Its text begins inside the reasoning, whose end alone is marked."""
+    spent_tokens: int | None = None
+    """What finding this out cost, by the server's own count; None: it does not count."""
 
 
 class RemoteAddress(Wire):

@@ -1,7 +1,7 @@
 """The operating system's keyring: which ones count, and calls that are not waited for without end.
 
 Owns: which keyring is the system's own, what is said when none can be used, and the thread that each call has. Does
-not know what is kept there (`library/credentials`, `store/keys`). Nothing here shows what a keyring holds.
+not know what is kept there (`kept_secrets`, `store/keys`). Nothing here shows what a keyring holds.
 """
 
 import logging

@@ -18,7 +18,7 @@ def without_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> object:
         raise KeyringUnusableError("this system has no keyring")
 
-    for module in ("engine.library.credentials", "engine.store.keys"):
+    for module in ("engine.kept_secrets", "engine.store.keys"):
         monkeypatch.setattr(f"{module}.usable_keyring", none)
 
 

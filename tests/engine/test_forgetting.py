@@ -36,7 +36,7 @@ class Keyring:
 @pytest.fixture(autouse=True)
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyring]:
     made = Keyring()
-    for module in ("engine.library.credentials", "engine.store.keys"):
+    for module in ("engine.kept_secrets", "engine.store.keys"):
         monkeypatch.setattr(f"{module}.usable_keyring", lambda: (made, "test"))
     yield made
 
@@ -189,7 +189,7 @@ def test_a_keyring_that_keeps_silent_is_told(
     def silent() -> object:
         raise KeyringUnusableError("the keyring stayed locked")
 
-    monkeypatch.setattr("engine.library.credentials.usable_keyring", silent)
+    monkeypatch.setattr("engine.kept_secrets.usable_keyring", silent)
     assert any("stayed locked" in each for each in inventory(folder).stays)
 
 

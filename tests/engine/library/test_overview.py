@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from engine import kept_secrets
 from engine.errors import BadRequest, Conflict, LibraryError, ModelFileError, NotFound
-from engine.library import credentials as credentials_module
 from engine.library.catalogue_entries import own_catalogue
 from engine.library.credentials import Credentials, KeyringUnusableError
 from engine.library.fetching import hub
@@ -40,7 +40,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_keyring() -> None:
         raise KeyringUnusableError("this system has no keyring")
 
-    monkeypatch.setattr(credentials_module, "usable_keyring", no_keyring)
+    monkeypatch.setattr(kept_secrets, "usable_keyring", no_keyring)
     monkeypatch.setattr(hub, "default_token", lambda: None)
     monkeypatch.setattr(hardware, "llama_cpp", lambda: "not asked")
     for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
