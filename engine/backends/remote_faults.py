@@ -1,8 +1,8 @@
 """What is said of a machine that was to compute an answer and did not.
 
 Owns: where a request goes and within which limits (`Target`), and the sentence for each way in which it can fail,
-sorted by whether the request can have been begun: RemoteUnreachable and RemoteBusy are those that can be asked again. What
-a server says of itself is quoted short, cleaned, and without the key. Does not know httpx (`remote_wire`).
+sorted by whether the request can have been begun: RemoteUnreachable and RemoteBusy are those that can be asked again.
+What a server says of itself is quoted short, cleaned, and without the key. Does not know httpx (`remote_wire`).
 """
 
 import socket
@@ -79,6 +79,7 @@ class CertificateChanged(RemoteChanged):
             f"its certificate is another one than was agreed to (SHA-256 {fingerprint})",
             "ask who runs it, and agree to the new one only if it is theirs",
         )
+        self.place = place
         self.fingerprint = fingerprint
 
 

@@ -27,7 +27,7 @@ NEXT = "five"
 MOST_TOKENS = 64
 MOST_MODELS = 200
 _LONGEST_NAME = 200
-_TOOL = {
+_TOOL: dict[str, Any] = {
     "name": "say_ok",
     "description": "Says OK.",
     "parameters": {"type": "object", "properties": {}},
@@ -37,7 +37,7 @@ _CONTEXT_NAMES = ("max_model_len", "context_length", "context_window", "max_cont
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One entry of a server's list: what tells it from another. `root`: of which checkpoint it is, where that is told."""
+    """One entry of a server's list: what tells it from another. `root`: of which checkpoint it is, if that is told."""
 
     id: str
     root: str | None = None
