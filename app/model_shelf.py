@@ -56,7 +56,7 @@ class ModelShelf(QObject):
     @property
     def context_tokens(self) -> int | None:
         """Size of the loaded context."""
-        return self.status.model.context_tokens if self.status and self.status.model else None
+        return self.status.model.context_tokens or None if self.status and self.status.model else None
 
     def name(self, model_id: str | None) -> str:
         """A model's name as it is shown; "" if unknown."""

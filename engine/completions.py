@@ -23,6 +23,7 @@ from engine.prefix_watch import PrefixWatch, Steadied
 from engine.protocol import Sampling, Settings
 
 if TYPE_CHECKING:
+    from engine.backends.remote import RemoteModel
     from engine.contexts.keeper import ContextKeeper
 
 PROGRESS_S = 0.5
@@ -138,6 +139,17 @@ class Completion(Job):
         try:
             outcome = answer(keeper, self)
             keeper.finish(whole=outcome.reason == "stop")
+        except SeamountError as error:
+            self.tell(error)
+        except Exception as error:
+            _logger.exception("an answer failed in an unforeseen way")
+            self.tell(unforeseen(error))
+
+    def run_remote(self, remote: "RemoteModel") -> None:
+        from engine.completion_remote import answer_remotely
+
+        try:
+            answer_remotely(remote, self)
         except SeamountError as error:
             self.tell(error)
         except Exception as error:

@@ -18,7 +18,7 @@ from engine.backends.backend_choice import computes
 from engine.data_version import backup_words, settle
 from engine.discreet_log import say_less
 from engine.engine_events import EngineEvents
-from engine.errors import BadRequest, SeamountError
+from engine.errors import BadRequest, Conflict, SeamountError
 from engine.generation_thread import GenerationThread
 from engine.housekeeping import Housekeeping
 from engine.job_requests import JobRequests
@@ -43,6 +43,7 @@ from engine.prefix_watch import PrefixWatch
 from engine.protocol import BackendChoice, EngineStatus, ErrorBody, Settings, Usage
 from engine.protocol_jobs import FetchRequest, Job, JobRequest
 from engine.protocol_placement import Choices, Placement
+from engine.remotes import Remotes, is_remote
 from engine.resuming import Resuming
 from engine.settings import load_settings, save_settings
 from engine.storage_tasks import StorageTasks
@@ -73,10 +74,12 @@ class Engine:
         library: ModelLibrary,
         settings: Settings,
         opened: Opened,
+        remotes: Remotes,
     ) -> None:
         self.folder = folder
         self.store = store
         self.library = library
+        self.remotes = remotes
         self.jobs = Jobs(folder.jobs)
         self.credentials = Credentials()
         self.access = AccessDesk(folder, self.settings)
@@ -152,7 +155,8 @@ class Engine:
         settings, problem = load_settings(folder.settings)
         if problem is not None:
             _logger.warning("%s", problem.text)
-        library = ModelLibrary(folder)
+        library, remotes = ModelLibrary(folder), Remotes(folder.remotes)
+        library.remotes = remotes.entries
         first = find_model(library, model) if model else None
         encryption = Encryption(folder)
         opened = encryption.settle()
@@ -161,7 +165,7 @@ class Engine:
             store = SessionStore.open(folder.sessions_db, opened.rows, back_up=backs_up)
         else:
             store = SessionStore.locked(folder.sessions_db, opened.locked)
-        engine = cls(folder, store, library, settings, opened)
+        engine = cls(folder, store, library, settings, opened, remotes)
         engine.encryption = encryption
         if opened.ciphers or opened.locked:
             say_less()
@@ -195,6 +199,8 @@ class Engine:
         )
         self.host.asked_backend = self._asked_backend
         self.host.suited_sampling = self.library.sampling
+        self.host.remote_model = self.remotes.model
+        self.remotes.changed = self._remote_changed
         self.host.goes_on = lambda model_id: any(each.model_id == model_id for each in self._unfinished)
         self.thread = GenerationThread(self.host, changed)
         self.access.start(loop, cancel=self.thread.cancel, tell=self.events.post_access)
@@ -218,6 +224,7 @@ class Engine:
             turns=self.turns,
             settings=self.settings,
             loaded_id=lambda: self.host.loaded_id,
+            may_ask=lambda model_id: not is_remote(model_id) or self.remotes.continues(model_id),
         )
         self.measuring = Measuring(folder=self.folder, changed=self._measured, busy=self._busy)
         self.placements = PlacementDesk(
@@ -318,6 +325,12 @@ class Engine:
         self._last_asked = model_id
         self.thread.load(model_id, remember=True)
 
+    def remove_remote(self, remote_id: str) -> None:
+        """Forget a model on another machine. Raises NotFound, Conflict while it is the one that answers."""
+        if self.thread.model_id == remote_id:
+            raise Conflict("It was not removed", "it is the model that answers now", "load another one first")
+        self.remotes.remove(remote_id)
+
     def choose(self, model_id: str, choices: Choices) -> Placement:
         """Keep what is chosen for a model, which is loaded again if it is the loaded one and that changes its load.
 
@@ -376,6 +389,7 @@ class Engine:
         # What a slow disk does not take in time is read again.
         if self._snapshots is not None and self._snapshots.settle(CLOSE_TIMEOUT_S):
             self._snapshots.close()
+        self.remotes.close()
         self.turns.settle()
         self.journals.close()
         self._experience.close()
@@ -386,10 +400,16 @@ class Engine:
         self.memory_watch.wake()
         self.resuming.wake()
         model_id = self.host.loaded_id
-        if model_id is not None and self.overview.last_used.is_due(model_id):
+        if model_id is not None and not is_remote(model_id) and self.overview.last_used.is_due(model_id):
             # Neither the event loop nor an answer waits for the disk.
             threading.Thread(target=self._mark_used, args=(model_id,), name="last used", daemon=True).start()
         self.events.post_status()
+
+    def _remote_changed(self, remote_id: str | None) -> None:
+        """Another machine's model was set up otherwise, or is not what it was."""
+        self.events.post_library()
+        if remote_id is not None and self.host.loaded_id == remote_id:
+            self.host.set_up_anew(remote_id)
 
     def _part_installed(self) -> None:
         """The model that was asked for last and could not be computed for want of it can be now."""

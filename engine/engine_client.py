@@ -109,10 +109,14 @@ class EngineClient:
         """Give the lease back."""
         self._http.close()
 
-    def send(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON of the answer, None for an empty one. Raises EngineSaidNo, EngineUnreachable."""
+    def send(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
+        """The JSON of the answer, None for an empty one. `timeout_s`: of what takes longer than most.
+
+        Raises EngineSaidNo, EngineUnreachable.
+        """
+        timeout = self._http.timeout if timeout_s is None else httpx.Timeout(timeout_s)
         with _explained():
-            reply = self._http.request(method, path, json=body)
+            reply = self._http.request(method, path, json=body, timeout=timeout)
         _refuse_errors(reply)
         return reply.json() if reply.content else None
 

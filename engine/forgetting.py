@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from engine.access.kept_secrets import forget_secret, is_secret_kept
-from engine.access.keys import ClientKeys
+from engine import kept_secrets
 from engine.data_version import read_note
 from engine.errors import BadRequest, DataFolderError
 from engine.library.added_files import AddedFiles
@@ -23,6 +22,7 @@ from engine.library.credentials import forget_kept, is_kept
 from engine.library.hub_place import HUB, endpoint_of, host_of
 from engine.paths import DataFolder
 from engine.protocol import Settings
+from engine.remote_file import remote_names
 from engine.settings import settings_now
 from engine.store.encryption import Encryption
 from engine.store.keys import KEY_FILE_VARIABLE, Keys
@@ -50,6 +50,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
         "settings and choices",
         rf"(settings|catalogue)\.toml{_BROKEN}|placement\.json{_BROKEN}|encryption\.json",
     ),
+    ("models on other machines", r"remotes\.json"),
     ("what was measured and found", r"(hardware|threads|updates)\.json"),
     ("the window's places and sizes", r"window\.ini(\.lock)?"),
     ("files half written", r"\.[a-z.-]+\.[0-9a-f]{12}\.part|\.write-test-\d+|window\.ini\.[A-Za-z0-9]{6}"),
@@ -271,9 +272,9 @@ def _keyring_entries(folder: DataFolder) -> tuple[list[KeyringEntry], str | None
             if is_kept(endpoint)
         ]
         found += [
-            KeyringEntry(f"the key of the program {key.name!r}", partial(forget_secret, key.id))
-            for key in ClientKeys(folder.client_keys).listed()
-            if key.is_kept and is_secret_kept(key.id)
+            KeyringEntry(f"the key for the model {name}", partial(kept_secrets.forget_kept, remote_id))
+            for remote_id, name in remote_names(folder.remotes)
+            if kept_secrets.is_kept(remote_id)
         ]
         found += [
             KeyringEntry(

@@ -1,4 +1,4 @@
-"""The one thread that touches a backend, and the queue before it.
+"""The one thread that touches a backend or asks another machine's model, and the queue before it.
 
 Owns: the order of what is done (loads and jobs, first come first served, so that a job runs on the model
 that was current when it was asked for), each job's place, cancelling, and an end in bounded time. Does not
@@ -16,6 +16,7 @@ from engine.errors import EngineUnreachable, GenerationError, ModelLoadError, No
 from engine.model_host import ModelHost
 
 if TYPE_CHECKING:
+    from engine.backends.remote import RemoteModel
     from engine.contexts.keeper import ContextKeeper
 
 _logger = logging.getLogger(__name__)
@@ -41,6 +42,14 @@ class Job(abc.ABC):
     @abc.abstractmethod
     def run(self, keeper: "ContextKeeper") -> None:
         """Generate, on the generation thread. Errors are the job's own affair; `refuse` gets what escapes."""
+
+    def run_remote(self, remote: "RemoteModel") -> None:
+        """The same where another machine computes the model. What cannot be done there raises a SeamountError."""
+        raise GenerationError(
+            "Nothing was done",
+            f"it needs a model on this machine, and {remote.name} runs on another one",
+            "load a model of this machine",
+        )
 
     @abc.abstractmethod
     def refuse(self, error: SeamountError | None) -> None:
@@ -198,11 +207,15 @@ class GenerationThread:
 
     def _run(self, job: Job) -> None:
         try:
-            keeper = self._keeper_for(job)
+            self._require_loaded(job)
             if job.cancelled.is_set():
                 self._refuse(job, None)
                 return
-            job.run(keeper)
+            remote = self._host.remote()
+            if remote is None:
+                job.run(self._host.keeper())
+            else:
+                job.run_remote(remote)
             job.ended.set()
         except SeamountError as error:
             self._refuse(job, error)
@@ -210,9 +223,10 @@ class GenerationThread:
             _logger.exception("an answer failed in an unforeseen way")
             self._refuse(job, unforeseen(error))
 
-    def _keeper_for(self, job: Job) -> "ContextKeeper":
+    def _require_loaded(self, job: Job) -> None:
+        """Raises why the model that `job` was asked of is not there."""
         if self._host.loaded_id == job.model_id:
-            return self._host.keeper()
+            return
         if error := self._host.error:
             raise error
         if self._host.loaded_id is None:

@@ -9,6 +9,7 @@ what a backend is used for, or in which order loads happen (`generation_thread`)
 `load`, `keeper` and `close` are for the generation thread alone; the rest may be read and called by any thread.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from engine.backends.backend_choice import computes
-from engine.errors import ModelFileError, ModelLoadError, Retold, SeamountError
+from engine.errors import ModelFileError, ModelLoadError, NotFound, RemoteChanged, Retold, SeamountError
 from engine.placement.load_needs import needed_mapped_bytes, reads_its_file_again
 from engine.placement.planner import Wishes
 from engine.protocol import BackendChoice, LoadedModel, ModelEntry, Sampling, Settings
@@ -27,6 +28,7 @@ from engine.protocol_placement import Choices
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
+    from engine.backends.remote import RemoteModel
     from engine.contexts.keeper import ContextKeeper
     from engine.contexts.owners import Note
     from engine.placement.load_plan import LoadPlan
@@ -62,6 +64,10 @@ class CheckFits(Protocol):
 
 class HeaderError(Retold, ModelFileError):
     """A model file whose headers show that it cannot be loaded, with the library's own sentence."""
+
+
+class RemoteSetAside(Retold, RemoteChanged):
+    """A model on another machine that is not used until a person agrees to what has changed."""
 
 
 class ModelHost:
@@ -104,6 +110,9 @@ class ModelHost:
         self._check_fits = check_fits
         self._snapshots = snapshots
         self._note_state = note_state
+        self.remote_model: Callable[[str], RemoteModel] = no_remote
+        """What asks a model on another machine, by its id. Raises NotFound, RemoteChanged."""
+        self._remote: RemoteModel | None = None
         self.goes_on: Callable[[str], bool] = lambda _model_id: False
         """Whether a model has an answer that was cut off and is to go on as it would have."""
         self.waits: Callable[[], bool] = lambda: False
@@ -129,6 +138,24 @@ class ModelHost:
         if self._keeper is None:
             raise ValueError("no model is loaded")
         return self._keeper
+
+    def remote(self) -> "RemoteModel | None":
+        """What asks the loaded model where another machine computes it, as it is set up now; None: it is computed here.
+
+        Raises NotFound, RemoteChanged.
+        """
+        return None if self._remote is None else self.remote_model(self._remote.id)
+
+    def set_up_anew(self, model_id: str) -> None:
+        """What is told of the loaded model on another machine may be other now; it is asked that way from the next
+        answer on. Any thread; raises nothing."""
+        loaded = self.loaded
+        if loaded is None or loaded.id != model_id or loaded.remote is None:
+            return
+        with contextlib.suppress(SeamountError):
+            entry, remote = self._entry(model_id), self.remote_model(model_id)
+            self.loaded = _loaded_remote(entry, remote)
+        self._changed()
 
     @property
     def opened(self) -> "tuple[str, Wishes, Backend] | None":
@@ -189,7 +216,7 @@ class ModelHost:
         """The entry of a model whose headers are in order. Raises NotFound, ModelFileError."""
         entry = self._entry(model_id)
         if entry.problem is not None:
-            raise HeaderError(entry.problem.text)
+            raise (RemoteSetAside if entry.source == "remote" else HeaderError)(entry.problem.text)
         return entry
 
     def load(self, model_id: str, *, remember: bool = False, again: bool = False) -> None:
@@ -222,6 +249,7 @@ class ModelHost:
             self._keeper.release()
         with self._backend_lock:
             backend, self._backend, self._keeper, self.loaded = self._backend, None, None, None
+        self._remote = None
         if backend is not None:
             backend.close()
 
@@ -239,6 +267,31 @@ class ModelHost:
         return found is not None and found != self._file_state
 
     def _replace(self, entry: ModelEntry) -> None:
+        if entry.source == "remote":
+            self._reach(entry)
+            return
+        was_remote = self.loaded_id if self._remote is not None else None
+        try:
+            self._replace_local(entry)
+        except SeamountError:
+            if was_remote is not None and self.loaded is None and not self._stop.is_set():
+                with contextlib.suppress(SeamountError):
+                    self._reach(self._entry(was_remote))
+            raise
+
+    def _reach(self, entry: ModelEntry) -> None:
+        """Have a model on another machine asked from now on; while it cannot be reached the one before it stays."""
+        self.loading_id, self.loading_fraction = entry.id, 0.0
+        self._changed()
+        remote = self.remote_model(entry.id)
+        remote.reach(self._stop.is_set)
+        self.close()
+        self._opened = None
+        self._remote = remote
+        self.loaded = _loaded_remote(entry, remote)
+        _logger.info("%s is asked from now on", entry.id)
+
+    def _replace_local(self, entry: ModelEntry) -> None:
         wishes, before = self.wishes(entry.id), self._opened
         self._check_room(entry, wishes)
         # Both at once may not fit the memory: the old one goes first.
@@ -347,6 +400,25 @@ class ModelHost:
             self.loading_fraction, self._progress_s = fraction, now_s
             self._changed()
         return not self._stop.is_set()
+
+
+def _loaded_remote(entry: ModelEntry, remote: "RemoteModel") -> LoadedModel:
+    return LoadedModel(
+        id=entry.id,
+        name=entry.name,
+        context_tokens=entry.context_train_tokens or 0,
+        threads=0,
+        backend="remote",
+        modes=remote.modes,
+        remote=entry.remote,
+    )
+
+
+def no_remote(model_id: str) -> "RemoteModel":
+    """There is none. Raises NotFound."""
+    raise NotFound(
+        "The model cannot be found", f"nothing is known of {model_id[:200]!r}", "choose another one"
+    )
 
 
 def _file_state(path: str) -> tuple[int, ...] | None:

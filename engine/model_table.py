@@ -5,12 +5,14 @@ Owns: what `seamount models` prints. Does not know how models are found (`librar
 
 from engine.library.models import ModelLibrary
 from engine.paths import DataFolder
+from engine.remotes import Remotes
 
 
 def print_models(folder: DataFolder) -> int:
     """Print every model with its id, size and name, and why it cannot be loaded if so; exit status 0."""
     folder.create()
     library = ModelLibrary(folder)
+    library.remotes = Remotes(folder.remotes).entries
     entries = library.entries()
     if not entries:
         print(f"There are no models. Put a GGUF file into {folder.models}.")
@@ -19,7 +21,8 @@ def print_models(folder: DataFolder) -> int:
     width = max(len(entry.id) for entry in entries)
     for entry in entries:
         mark = "*" if entry.id == default else " "
-        print(f"{mark} {entry.id:<{width}}  {size_text(entry.size_bytes):>9}  {entry.name}")
+        size = "elsewhere" if entry.source == "remote" else size_text(entry.size_bytes)
+        print(f"{mark} {entry.id:<{width}}  {size:>9}  {entry.name}")
         if entry.problem is not None:
             print(f"  {'':<{width}}  {entry.problem.text}")
     print("\nThe one with * is loaded when no other is chosen. Use an id or a path with --model.")

@@ -78,6 +78,11 @@ class DataFolder:
         return self.root / "settings.toml"
 
     @property
+    def remotes(self) -> Path:
+        """The models on other machines, JSON; their keys are elsewhere."""
+        return self.root / "remotes.json"
+
+    @property
     def window_state(self) -> Path:
         """Geometry and theme of the window, INI; the engine never reads it."""
         return self.root / "window.ini"

@@ -91,6 +91,10 @@ class PlacementDesk:
         Raises NotFound, ModelFileError. What does not fit is told in the placement.
         """
         entry = self._entry(model_id)
+        if entry.source == "remote":
+            raise NotFound(
+                f"{entry.name} lies nowhere", "it runs on another machine", "choose a model of this machine"
+            )
         path = Path(entry.path)
         if path.name.endswith(SCRIPT_SUFFIX):
             raise NotFound(

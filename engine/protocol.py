@@ -41,7 +41,8 @@ class LoadedModel(Wire):
     context_tokens: int
     threads: int
     backend: str
-    """What computes it: "llama.cpp", "native", or "scripted" for a test's."""
+    """What computes it: "llama.cpp", "native", "remote" (another machine; `threads` and `context_tokens` are
+    then 0 where nothing is known of them), or "scripted" for a test's."""
     suited_sampling: Sampling | None = None
     """How its answers are drawn where the person has not chosen."""
     release: str | None = None

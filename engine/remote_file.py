@@ -128,9 +128,9 @@ class RemoteFile:
         self._kept = list(kept)
 
 
-def forgotten_keys(path: Path) -> list[str]:
-    """Under which names the keyring may hold keys for the remotes in the file at `path`."""
-    return [each.id for each in _read_file(path)[0]]
+def remote_names(path: Path) -> list[tuple[str, str]]:
+    """(id, name) of the remotes in the file at `path`; the keyring may hold a key under each id. Raises nothing."""
+    return [(each.id, each.name) for each in _read_file(path)[0]]
 
 
 def _read_file(path: Path) -> tuple[list[KeptRemote], str | None]:

@@ -43,6 +43,11 @@ RECHECK_S = 300.0
 """A server is asked again whether it still has the model when that was last seen so long ago."""
 
 
+def is_remote(model_id: str) -> bool:
+    """Whether an id is that of a model on another machine."""
+    return model_id.startswith(PREFIX)
+
+
 class Remotes:
     """The remotes of one data folder. Any thread may call it; it reads files, may ask a keyring and the network, so not
     the event loop's. `changed(id)` is called when what is told of one has changed; None: of several."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from engine.errors import NotFound, SeamountError
 from engine.protocol import Continue, Settings, TurnRequest
+from engine.remote_file import PREFIX
 from engine.store.journals import Unfinished
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
@@ -23,7 +24,8 @@ MOST_RESUMES = 2
 
 
 class Resuming:
-    """What is left to be gone on with: `unfinished`, the newest first. `wake` may be called from any thread."""
+    """What is left to be gone on with: `unfinished`, the newest first. `wake` may be called from any thread.
+    `may_ask`: whether a model goes on with the beginning of an answer; where not, a person has to ask for it."""
 
     def __init__(
         self,
@@ -33,11 +35,13 @@ class Resuming:
         turns: Turns,
         settings: Callable[[], Settings],
         loaded_id: Callable[[], str | None],
+        may_ask: Callable[[str], bool] = lambda _model_id: True,
     ) -> None:
         self._store = store
         self._turns = turns
         self._settings = settings
         self._loaded_id = loaded_id
+        self._may_ask = may_ask
         self._lock = threading.Lock()
         self._left = list(unfinished)
 
@@ -75,9 +79,18 @@ class Resuming:
                 "an answer was cut off %d times without getting any further; it waits", each.resumes
             )
             return False
+        if not self._may_ask(each.model_id):
+            _logger.info(
+                "an answer that was cut off waits: its model, on another machine, would have to begin anew"
+            )
+            return False
         session = self._store.session(each.session_id)
         if session.summary.deleted_at is not None or session.leaf_id != each.answer_id:
             return False
         return any(
-            message.id == each.answer_id and message.status == "interrupted" for message in session.messages
+            message.id == each.answer_id
+            and message.status == "interrupted"
+            # What is elsewhere may be computed and charged already: nothing is asked twice by itself.
+            and (not each.model_id.startswith(PREFIX) or bool(message.text))
+            for message in session.messages
         )

@@ -14,6 +14,7 @@ from engine.generation_thread import Job
 from engine.protocol import Reuse
 
 if TYPE_CHECKING:
+    from engine.backends.remote import RemoteModel
     from engine.contexts.keeper import ContextKeeper
 
 
@@ -45,6 +46,12 @@ class Question(Job):
             self._error = error
         finally:
             self._done.set()
+
+    def run_remote(self, remote: "RemoteModel") -> None:
+        """What another machine keeps is not known here: nothing is promised."""
+        del remote
+        self._result = Reuse(total=0, kept=0, reread=0)
+        self._done.set()
 
     def refuse(self, error: SeamountError | None) -> None:
         self._error = error

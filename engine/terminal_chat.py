@@ -111,7 +111,8 @@ class _Answer:
         for number, event in self._client.turn_events(turn_id, self._last_id):
             self._last_id = number
             if isinstance(event, Text) and event.part == "reasoning":
-                self._note(f"thinking, {event.generated_tokens:,} tokens")
+                count = f", {event.generated_tokens:,} tokens" if event.generated_tokens else ""
+                self._note(f"thinking{count}")
             elif isinstance(event, Text):
                 self._note("")
                 print(_plain(event.text[max(0, self._known - event.offset) :]), end="", flush=True)

@@ -44,9 +44,9 @@ from engine.turn_prompts import prompt_messages, v4_messages
 
 if TYPE_CHECKING:
     from engine.backends.base import Backend
+    from engine.backends.remote import RemoteModel
     from engine.contexts.keeper import ContextKeeper
     from engine.contexts.turn_context import TurnContext
-    from engine.encoding.quick import QuickQuestion
     from engine.encoding.v4_chat import V4Chat
     from engine.encoding.v4_prompt import Style
     from engine.expert_meter import ExpertCost
@@ -101,6 +101,8 @@ class TurnJob(Job):
         self._thinking_tokens = thinking_tokens
         self._text = answer.text
         self._generated = 0
+        self._notices: list[str] = []
+        """Of an answer that another machine writes, as far as they are told."""
         self._storing_failed: SeamountError | None = None
         self._end: _End | None = None
 
@@ -122,7 +124,16 @@ class TurnJob(Job):
             _logger.exception("an answer failed in an unforeseen way")
             self._fail(self._storing_failed or unforeseen(error))
 
-    # --- two ways to an answer --------------------------------------------------------------------------
+    def run_remote(self, remote: "RemoteModel") -> None:
+        try:
+            self._answer_remotely(remote)
+        except SeamountError as error:
+            self._fail(self._storing_failed or error)
+        except Exception as error:
+            _logger.exception("an answer failed in an unforeseen way")
+            self._fail(self._storing_failed or unforeseen(error))
+
+    # --- three ways to an answer ------------------------------------------------------------------------
 
     def _answer_by_template(self, keeper: "ContextKeeper") -> None:
         from engine.encoding.prompt import encode_chat
@@ -190,6 +201,42 @@ class TurnJob(Job):
         if whole and settings.model_titles and not self._storing_failed and self._wants_title(messages):
             aside = partial(self._name_session, backend, chat, messages, style)
         keeper.finish(whole=whole, aside=aside)
+
+    def _answer_remotely(self, remote: "RemoteModel") -> None:
+        """Text comes without token ids, so what is journalled and stored is text alone."""
+        from engine.remote_answer import RemoteAnswer
+        from engine.turn_remote import turn_of, usage_with
+
+        settings, tools = self._turns.settings(), self._turns.store.tools(self.session_id)
+        turn = turn_of(
+            remote, self._answer, self._branch(), settings, tools, self._sampling, self._max_tokens
+        )
+        functions = turn.request.functions
+        keeper, is_anew = _Keeper(self), turn.continuing == "asked"
+        answer = RemoteAnswer(keeper, functions=functions, stored=self._answer, anew=is_anew)
+
+        def begun(point: int) -> None:
+            address = remote.points[point].address
+            if turn.continuing is not None:
+                # Before anything of it is shown: no server promises the same words.
+                self._note_continued(exact=False)
+            self._tell_notices(keeper, turn.notices(address.place, address.whereabouts))
+
+        outcome = remote.answer(turn.request, answer.take, self.cancelled.is_set, begun)
+        end = answer.end(outcome.reason, outcome.reasoning_tokens)
+        self._tell_notices(keeper, outcome.notices)
+        self._finish_by(
+            end.reason,
+            usage_with(outcome.usage, self._journal.before),
+            thought=end.thought,
+            tool_calls=end.tool_calls,
+            notices=self._notices,
+        )
+
+    def _tell_notices(self, keeper: "_Keeper", notices: Sequence[str]) -> None:
+        for text in notices:
+            self._notices.append(text)
+            keeper.tell(Notice(code="remote", text=text))
 
     def _finish_v4(self, answer: "V4Answer", outcome: "Outcome") -> None:
         end = answer.end(outcome.reason)
@@ -260,6 +307,7 @@ class TurnJob(Job):
     ) -> None:
         """Ask the model for the conversation's title, over a fork of its context, after its first answer."""
         from engine.encoding.quick import read_title
+        from engine.quick_answer import ask_quickly
 
         store, thread = self._turns.store, self._turns.thread
         written = Written(tuple(self._written), style.thinking)
@@ -353,7 +401,8 @@ class TurnJob(Job):
         self._finish(_End(status, reason, usage, None, thought, tuple(tool_calls), tuple(notices)))
 
     def _fail(self, error: SeamountError) -> None:
-        self._finish(_End("failed", "error", None, ErrorBody(code=error.code, text=error.text)))
+        body = ErrorBody(code=error.code, text=error.text)
+        self._finish(_End("failed", "error", None, body, notices=tuple(self._notices)))
 
     def _finish(self, end: "_End") -> None:
         self._end = end
@@ -431,24 +480,3 @@ class _Keeper:
         if isinstance(event, Notice):
             self._job.keep_notice(event.text)
         self._job.log.post(event)
-
-
-def ask_quickly(backend: "Backend", question: "QuickQuestion", cancelled: Callable[[], bool]) -> str:
-    """The model's answer to a quick instruction, drawn greedily over a fork of its context."""
-    from engine.contexts.context import BareContext
-    from engine.generation import GenerationRequest, NewText, generate
-
-    texts: list[str] = []
-    request = GenerationRequest(
-        prompt=(*question.prefix, *question.suffix),
-        sampling=Sampling(temperature=0, seed=0),
-        max_tokens=question.most_tokens,
-    )
-
-    def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
-        if isinstance(event, NewText):
-            texts.append(event.text)
-
-    with backend.fork():
-        outcome = generate(BareContext(backend), request, emit, cancelled)
-    return "" if outcome.reason == "cancelled" else "".join(texts)

@@ -19,12 +19,12 @@ from typing import Any
 from engine.backends import remote_wire
 from engine.backends.remote_address import Address
 from engine.backends.remote_faults import LIMITS, Busy, Limits, Target
-from engine.backends.remote_request import Continuing, RemoteBody, RemoteRequest, body_of
+from engine.backends.remote_request import RemoteBody, RemoteRequest, body_of, modes_of
 from engine.backends.remote_stream import AnswerStream, CountedTokens, Piece
 from engine.backends.remote_tunnel import Tunnels
 from engine.backends.remote_wire import RemoteCancelled
 from engine.errors import RemoteBrokeOff, RemoteBusy, RemoteError, RemoteUnreachable
-from engine.protocol import FinishReason, Usage
+from engine.protocol import FinishReason, ModeChoice, Usage
 from engine.protocol_remote import RemoteFeatures, RemoteKind, RemotePrice
 
 ROUNDS = 3
@@ -83,13 +83,18 @@ class RemoteModel:
         return self.points[0].address.place
 
     def answer(
-        self, asked: RemoteRequest, take: Callable[[Piece], None], cancelled: Callable[[], bool]
+        self,
+        asked: RemoteRequest,
+        take: Callable[[Piece], None],
+        cancelled: Callable[[], bool],
+        begun: Callable[[int], None] = lambda _point: None,
     ) -> RemoteOutcome:
-        """Ask, and hand each piece to `take` as it comes, in this thread.
+        """Ask, and hand each piece to `take` as it comes, in this thread. `begun` is called before the first one with
+        the index of the address that took the question.
 
         Raises RemoteError and its kinds; what `take` raises ends it. What came before stays with the caller.
         """
-        asking = _Asking(self, asked, take)
+        asking = _Asking(self, asked, take, begun)
         try:
             outcome = remote_wire.run(asking.answered(), cancelled)
         except RemoteCancelled:
@@ -101,16 +106,47 @@ class RemoteModel:
         self.settled(outcome.point, None)
         return outcome
 
-    def continuing(self, asked: RemoteRequest) -> Continuing | None:
-        """How an answer would go on; None: nothing does."""
-        return self._body(asked).continuing
+    @property
+    def modes(self) -> list[ModeChoice]:
+        """The reasoning modes that can be asked for."""
+        return modes_of(self.features, self.place)
 
-    def _body(self, asked: RemoteRequest) -> RemoteBody:
-        return body_of(asked, model=self.model, kind=self.kind, features=self.features)
+    def reach(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """See that one of the addresses has the model as it was agreed to; nothing of a conversation is sent.
+
+        Raises RemoteError and its kinds.
+        """
+        try:
+            point = remote_wire.run(self._reached(), cancelled)
+        except RemoteCancelled as error:
+            raise RemoteError(f"{self.name} was not reached", "it was given up", "choose it again") from error
+        except RemoteError as error:
+            self.settled(None, error)
+            raise
+        self.settled(point, None)
+
+    async def _reached(self) -> int:
+        failed: list[RemoteError] = []
+        for point in self.order:
+            try:
+                target = await self.target(point)
+                if self.check is not None:
+                    await self.check(target, point)
+            except (RemoteUnreachable, RemoteBusy) as error:
+                failed.append(error)
+            else:
+                return point
+        raise failed[0] if len(failed) == 1 else _nobody(failed)
+
+    @property
+    def order(self) -> list[int]:
+        """The indexes of the addresses, as they are tried: from the one that answered last on."""
+        count = len(self.points)
+        return [(self.first_point + step) % count for step in range(count)]
 
     def body(self, asked: RemoteRequest) -> RemoteBody:
         """What would be sent."""
-        return self._body(asked)
+        return body_of(asked, model=self.model, kind=self.kind, features=self.features)
 
     async def target(self, point: int) -> Target:
         """Where the address with that index leads; a tunnel is opened where it needs one. Raises RemoteError."""
@@ -132,11 +168,18 @@ class RemoteModel:
 class _Asking:
     """One question on its way."""
 
-    def __init__(self, model: RemoteModel, asked: RemoteRequest, take: Callable[[Piece], None]) -> None:
+    def __init__(
+        self,
+        model: RemoteModel,
+        asked: RemoteRequest,
+        take: Callable[[Piece], None],
+        begun: Callable[[int], None],
+    ) -> None:
         self.point = 0
         self._model = model
         self._asked = asked
         self._take = take
+        self._begun = begun
         self._began_s = time.monotonic()
         self._first_s: float | None = None
         self._notices: list[str] = []
@@ -144,8 +187,7 @@ class _Asking:
     async def answered(self) -> RemoteOutcome:
         """By the first address that takes the question."""
         model = self._model
-        count = len(model.points)
-        order = [(model.first_point + step) % count for step in range(count)]
+        order = model.order
         failed: dict[int, RemoteError] = {}
         for turn in range(ROUNDS):
             for point in order:
@@ -157,7 +199,7 @@ class _Asking:
             if turn == ROUNDS - 1 or pause_s is None:
                 break
             await asyncio.sleep(pause_s)
-        raise failed[order[0]] if count == 1 else _nobody(list(failed.values()))
+        raise failed[order[0]] if len(order) == 1 else _nobody(list(failed.values()))
 
     async def _by(self, point: int, failed: dict[int, RemoteError]) -> RemoteOutcome:
         model = self._model
@@ -173,6 +215,7 @@ class _Asking:
         )
         async with remote_wire.streamed(target, url, body.content) as pieces:
             self.point = point
+            self._begun(point)
             if failed:
                 others = "; ".join(dict.fromkeys(f"{each.what}: {each.why}" for each in failed.values()))
                 self._notices.append(f"{target.place} took the question after this had failed: {others}.")

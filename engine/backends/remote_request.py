@@ -15,7 +15,7 @@ from typing import Any, Literal
 from engine.answer_form import ANY_FORM, AnswerForm
 from engine.conversation import Message
 from engine.encoding.dialects import to_openai
-from engine.protocol import ModeChoice, ReasoningMode, Sampling
+from engine.protocol import ModeChoice, ReasoningMode, Sampling, Settings
 from engine.protocol_remote import RemoteFeatures, RemoteKind
 
 Continuing = Literal["prefix", "asked"]
@@ -43,6 +43,8 @@ class RemoteRequest:
     so_far: str = ""
     reasoning_so_far: str = ""
     text: str | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ def body_of(
         content["stop"] = list(asked.stop)
     if asked.sampling is not None:
         content |= _sampling(asked.sampling, kind)
+    content |= {
+        name: value for name in ("frequency_penalty", "presence_penalty") if (value := getattr(asked, name))
+    }
     if asked.text is not None:
         return RemoteBody("/completions", content | {"prompt": asked.text})
     content |= _effort(asked, can)
@@ -81,7 +86,9 @@ def body_of(
     messages = _shapes(asked.messages, with_reasoning=_takes_reasoning(kind, can, asked))
     continuing: Continuing | None = None
     if asked.so_far or asked.reasoning_so_far:
-        continuing = "prefix" if can_continue(can) and asked.so_far else "asked"
+        # That an answer was still reasoning only Seamount is known to understand.
+        is_begun = bool(asked.so_far) or can.software == "Seamount"
+        continuing = "prefix" if can_continue(can) and is_begun else "asked"
         messages += _going_on(asked, continuing, can)
         if continuing == "prefix" and can.continue_by == "final_message":
             content |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -93,6 +100,13 @@ def body_of(
 def can_continue(features: RemoteFeatures | None) -> bool:
     """Whether an answer's beginning can be given to the server."""
     return features is not None and features.continues == "yes" and features.continue_by != "none"
+
+
+def chosen_sampling(sampling: Sampling, settings: Settings) -> Sampling | None:
+    """What another machine is told of how to draw; None: nothing, since nobody chose. A server knows better what suits
+    its model than this engine does."""
+    is_usual = sampling.model_copy(update={"seed": None}) == Sampling()
+    return None if settings.sampling is None and is_usual else sampling
 
 
 def modes_of(features: RemoteFeatures | None, place: str) -> list[ModeChoice]:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,16 @@ class ModelLibrary:
         self._files = ModelFiles()
         self._lock = threading.Lock()
         self._starter = starter_entry(catalogue)
+        self.remotes: Callable[[], list[ModelEntry]] = list
+        """The models on other machines, which are in the list and nowhere else in the library."""
 
     def entries(self) -> list[ModelEntry]:
-        """All models, the starter first, then the folder's by path, then the added ones; with what is wrong.
+        """All models, the starter first, then the folder's by path, then the added ones, then those on other machines;
+        with what is wrong.
 
         Headers are read again only where a file changed.
         """
-        return [each.entry for each in self.held()]
+        return [*(each.entry for each in self.held()), *self.remotes()]
 
     def held(self) -> list[HeldModel]:
         """The entries with the file of each, and what it says of itself."""
@@ -127,8 +131,9 @@ class ModelLibrary:
         return sampling
 
     def default_id(self) -> str | None:
-        """The starter, else the first model without a problem; None when there is none."""
-        return next((each.id for each in self.entries() if each.problem is None), None)
+        """The starter, else the first model of this machine without a problem; None when there is none. One on another
+        machine is never chosen for anybody."""
+        return next((each.entry.id for each in self.held() if each.entry.problem is None), None)
 
     # --- inside -------------------------------------------------------------------------------------
 

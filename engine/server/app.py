@@ -25,6 +25,7 @@ from engine.server import (
     openapi,
     parts,
     placement,
+    remotes,
     sessions,
     storage,
     turns,
@@ -48,6 +49,7 @@ def create_app(engine: Engine) -> FastAPI:
     for router in (
         models.router,
         placement.router,
+        remotes.router,
         library.router,
         jobs.router,
         parts.router,

@@ -25,6 +25,7 @@ from engine.protocol import (
     Wire,
 )
 from engine.store.journal_records import Kind, Piece, Record
+from engine.store.rows import AnswerPart
 
 _logger = logging.getLogger(__name__)
 UNFINISHED_KEPT = 32
@@ -47,6 +48,8 @@ class Begun(Wire):
     resumes: int = 0
     most_tokens: int | None = None
     thinking_tokens: int | None = None
+    characters: dict[AnswerPart, int] | None = None
+    """How long each part of the answer was before: where pieces without tokens begin, as another machine gives them."""
 
 
 class Prompt(Wire):
@@ -276,7 +279,8 @@ def _add(turn: Turn, read: Wire | Piece) -> None:
             turn.base = read
         case Piece():
             turn.pieces.append(read)
-            turn.got_further |= bool(read.ids)
+            # Of what another machine writes there are no tokens, but its text; calls are told anew each time.
+            turn.got_further |= bool(read.ids) or (bool(read.text) and read.part != "call")
         case Event():
             turn.events.append(read)
         case Snapshot():

@@ -105,6 +105,7 @@ class Journals:
                     resumes=0 if before is None else before.resumes + 1,
                     most_tokens=most_tokens,
                     thinking_tokens=thinking_tokens,
+                    characters={"text": len(answer.text), "reasoning": len(answer.reasoning)},
                 )
                 file = held.file
                 journal = TurnJournal(

@@ -121,5 +121,14 @@ def _told(turns: Sequence[Turn]) -> Iterator[Piece]:
     """The pieces of the turns, without what an earlier turn wrote and could not store when the next one began."""
     for turn, after in zip(turns, [*turns[1:], None], strict=True):
         for piece in turn.pieces:
-            if after is None or piece.first + len(piece.ids) <= after.begun.already:
+            if after is None or _was_before(piece, after):
                 yield piece
+
+
+def _was_before(piece: Piece, after: Turn) -> bool:
+    """Whether the answer had the piece when the turn `after` began: by its tokens, else by its place in the text."""
+    if piece.first + len(piece.ids) > after.begun.already:
+        return False
+    if piece.ids or after.begun.characters is None or piece.part == "call":
+        return True
+    return piece.offset + len(piece.text) <= after.begun.characters.get(piece.part, 0)

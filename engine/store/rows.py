@@ -145,6 +145,15 @@ def calls_of(stored: str | None) -> list[ToolCall]:
     return _read(_CALLS, stored, "tool_calls") or []
 
 
+def costs_of(messages: Sequence[Message]) -> dict[str, float]:
+    """What answers cost together, by currency, where that is known of any."""
+    costs: dict[str, float] = {}
+    for usage in (message.usage for message in messages):
+        if usage is not None and usage.cost is not None and usage.currency is not None:
+            costs[usage.currency] = costs.get(usage.currency, 0.0) + usage.cost
+    return costs
+
+
 def tools_of(stored: str | None) -> list[Tool]:
     """The tools from their column."""
     return _read(_TOOLS, stored, "tools") or []

@@ -42,6 +42,7 @@ from engine.store.rows import (
     SUMMARY_BY_ID,
     UP_TO_ROOT,
     AnswerPart,
+    costs_of,
     listed,
     read_messages,
     summary_of,
@@ -154,7 +155,9 @@ class SessionStore:
                 "SELECT leaf_id, unseal(tools, 'session.tools', id) FROM session WHERE number = ?", (number,)
             ).fetchone()
             messages = read_messages(connection, OF_SESSION, number)
-        return Session(summary=summary, leaf_id=leaf, messages=messages, tools=tools_of(tools))
+        return Session(
+            summary=summary, leaf_id=leaf, messages=messages, tools=tools_of(tools), costs=costs_of(messages)
+        )
 
     def has_session(self, session_id: str) -> bool:
         """Whether there is such a session, deleted or not."""

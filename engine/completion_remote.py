@@ -1,0 +1,127 @@
+"""How the answer to a program's request comes about when another machine writes it.
+
+Owns: what of the request is passed on, what cannot be and is refused, and what of the answer the client is told. Does
+not know who asks in which dialect, nor how the other machine is spoken to (`backends/remote*`).
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from engine.backends.remote_request import RemoteRequest, chosen_sampling
+from engine.completion_news import CompletionEnd, Reasoning
+from engine.encoding.dialects import reattach
+from engine.errors import BadRequest, SeamountError
+from engine.protocol import Message as StoredMessage
+from engine.protocol import Thought, Usage
+from engine.remote_answer import Part, RemoteAnswer
+
+if TYPE_CHECKING:
+    from engine.backends.remote import RemoteModel
+    from engine.completion_answer import Asking
+
+_logger = logging.getLogger(__name__)
+_NOTHING_YET = StoredMessage(
+    id="", parent_id=None, role="assistant", text="", status="running", created_at=0.0
+)
+_NO_USAGE = Usage(
+    prompt_tokens=0,
+    reused_tokens=0,
+    generated_tokens=0,
+    context_tokens=0,
+    first_token_s=0.0,
+    prefill_rate=0.0,
+    generation_rate=0.0,
+    seed=0,
+)
+
+
+def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
+    """Have the answer written there and tell it, its end included. Raises SeamountError."""
+    asked, memory = asking.request, asking.memory
+    _require_passable(asking)
+    messages = list(reattach(asked.messages, memory.recall) if memory else asked.messages)
+    so_far = reasoning_so_far = ""
+    if messages and messages[-1].role == "assistant" and messages[-1].is_open:
+        last = messages.pop()
+        so_far, reasoning_so_far = last.text, last.reasoning
+    request = RemoteRequest(
+        messages=messages,
+        functions=asked.tools,
+        sampling=chosen_sampling(asked.sampling, asking.settings()),
+        max_tokens=asked.max_tokens,
+        stop=asked.stop,
+        effort=asked.effort,
+        form=asked.form,
+        so_far=so_far,
+        reasoning_so_far=reasoning_so_far,
+        text=asked.text,
+        frequency_penalty=asked.frequency_penalty,
+        presence_penalty=asked.presence_penalty,
+    )
+    if (so_far or reasoning_so_far) and remote.body(request).continuing != "prefix":
+        raise BadRequest(
+            "The answer cannot be gone on with",
+            f"{remote.place} is not known to take the beginning of an answer",
+            "send the conversation without it",
+        )
+    keeper = _Keeper(asking)
+    answer = RemoteAnswer(keeper, functions=asked.tools, stored=_NOTHING_YET)
+    outcome = remote.answer(request, answer.take, asking.cancelled.is_set)
+    end = answer.end(outcome.reason, outcome.reasoning_tokens)
+    calls = tuple(call for call in end.tool_calls if call.status != "rejected")
+    if calls and memory:
+        try:
+            memory.remember_calls([call.id for call in calls], "".join(keeper.reasoning), [])
+        except SeamountError as error:  # the answer is whole without it
+            _logger.warning("%s", error.text)
+    problems = (call.problem for call in end.tool_calls if call.problem)
+    reasons: dict[str, Literal["stop", "length", "cancelled", "tool_calls"]] = {
+        "length": "length",
+        "cancelled": "cancelled",
+        "tool_calls": "tool_calls",
+    }
+    asking.tell(
+        CompletionEnd(
+            "tool_calls" if calls else reasons.get(end.reason, "stop"),
+            outcome.usage or _NO_USAGE,
+            calls,
+            (*outcome.notices, *problems),
+            reasoning_tokens=outcome.reasoning_tokens,
+        )
+    )
+
+
+def _require_passable(asking: "Asking") -> None:
+    """Raises BadRequest for what another machine cannot be told, or what would not come back."""
+    asked = asking.request
+    if asked.top_logprobs is not None:
+        why = "the model runs on another machine, whose probabilities are not passed on"
+    elif asked.logit_bias:
+        why = "the model runs on another machine, and `logit_bias` counts tokens as this one does"
+    else:
+        return
+    raise BadRequest("The request was refused", why, "leave it out, or load a model of this machine")
+
+
+class _Keeper:
+    """What `RemoteAnswer` sees of a completion: calls wait for the end."""
+
+    def __init__(self, asking: "Asking") -> None:
+        self.reasoning: list[str] = []
+        self._asking = asking
+
+    def keep(self, text: str, token_ids: Sequence[int], part: Part) -> None:
+        """A piece goes to the client."""
+        self._asking.wrote(len(token_ids))
+        if part == "text":
+            self._asking.tell(text)
+        elif part == "reasoning":
+            self.reasoning.append(text)
+            self._asking.tell(Reasoning(text))
+
+    def keep_thought(self, thought: Thought) -> None:
+        """No client of a dialect asks for it."""
+
+    def tell(self, event: object) -> None:
+        """The pieces were told when they were kept."""

@@ -1,0 +1,158 @@
+"""A second Seamount as the model: the same sessions, the same journal, no token ids."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.paths import DataFolder
+from tests.integration.live_engine import LiveEngine, write_script
+from tests.integration.v4_script import BROAD_CONTEXT, TOOLS, V4_MODEL, V4_SCRIPT
+
+SETTINGS = f'resume = "offer"\ncontext_tokens = {BROAD_CONTEXT}\nsystem_message = "Be brief."\n'
+
+
+def v4_engine(root: Path) -> LiveEngine:
+    """An engine with the scripted V4 loaded."""
+    root.mkdir(parents=True, exist_ok=True)
+    DataFolder(root).settings.write_text(SETTINGS)
+    write_script(DataFolder(root), V4_SCRIPT, "v4")
+    live = LiveEngine(root, "--model", V4_MODEL)
+    live.wait_model()
+    return live
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
+    """The engine that computes."""
+    live = v4_engine(tmp_path_factory.mktemp("there"))
+    yield live
+    live.close()
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, there: LiveEngine) -> Iterator[LiveEngine]:
+    """The engine that asks it, with a model of its own too."""
+    live = v4_engine(tmp_path_factory.mktemp("here"))
+    made = live.post("/api/remotes", remote_of(there))
+    load(live, made["id"])
+    yield live
+    live.close()
+
+
+def remote_of(there: LiveEngine, **more: Any) -> dict[str, Any]:
+    return {
+        "name": "The other one",
+        "kind": "seamount",
+        "addresses": [{"url": f"{there.address.url}/v1"}],
+        "key": there.address.key,
+        "price": {"read": 1.0, "written": 2.0, "currency": "EUR"},
+        **more,
+    }
+
+
+def load(live: LiveEngine, model_id: str) -> Any:
+    live.post("/api/models/load", {"model_id": model_id})
+    status = live.wait_status(lambda s: s["loading_model_id"] is None)
+    assert status["error"] is None, status["error"]
+    assert status["model"]["id"] == model_id
+    return status["model"]
+
+
+def remote_id(live: LiveEngine) -> str:
+    return live.get("/api/remotes")["remotes"][0]["id"]
+
+
+def test_what_it_can_do_is_found_out(here: LiveEngine, there: LiveEngine) -> None:
+    remote = here.get("/api/remotes")["remotes"][0]
+    features = remote["features"]
+    assert features["software"] == "Seamount"
+    assert (features["reasoning"], features["efforts"]) == ("yes", "yes")
+    assert (features["continues"], features["continue_by"]) == ("yes", "prefix")
+    assert features["usage"] == "yes" and features["spent_tokens"] > 0
+    assert remote["model"] == V4_MODEL and remote["has_key"] and remote["whereabouts"] == "this machine"
+    assert there.address.key not in str(here.get("/api/remotes"))
+    entry = next(each for each in here.get("/api/models")["models"] if each["id"] == remote["id"])
+    assert entry["source"] == "remote" and entry["remote"]["whereabouts"] == "this machine"
+    loaded = here.get("/api/status")["model"]
+    assert loaded["backend"] == "remote" and loaded["remote"]["host"] == "127.0.0.1"
+    assert [each["problem"] for each in loaded["modes"]] == [None, None, None]
+
+
+def test_an_answer_with_its_reasoning_and_cost(here: LiveEngine) -> None:
+    message = here.answer("Hello?", mode="high")
+    assert (message["reasoning"], message["text"]) == ("First I think.", "Then I answer.")
+    assert message["status"] == "complete" and message["finish_reason"] == "stop"
+    usage = message["usage"]
+    assert usage["currency"] == "EUR"
+    assert usage["cost"] == pytest.approx(
+        (usage["prompt_tokens"] * 1.0 + usage["generated_tokens"] * 2.0) / 1e6
+    )
+    assert message["thought"]["tokens"] == len("First I think.")
+    assert here.answer("Hello?", mode="non-think")["text"] == "A plain answer."
+
+
+def test_tools_and_their_results(here: LiveEngine) -> None:
+    session_id = here.new_session()
+    here.client.patch(f"/api/sessions/{session_id}", json={"tools": TOOLS}).raise_for_status()
+    asked = here.ask("What is the weather in Paris?", session_id, mode="high")
+    answer = here.finish(asked["id"])["message"]
+    assert [call["name"] for call in answer["tool_calls"]] == ["get_weather", "get_weather"]
+    assert answer["finish_reason"] == "tool_calls" and answer["text"] == "Looking."
+    results = [{"tool_call_id": call["id"], "text": "22 degrees"} for call in answer["tool_calls"]]
+    turn = {"kind": "results", "session_id": session_id, "message_id": answer["id"], "results": results}
+    second = here.finish(here.post("/api/turns", {"turn": turn, "mode": "high"})["id"])["message"]
+    assert [call["name"] for call in second["tool_calls"]] == ["write_file"]
+    costs = here.get(f"/api/sessions/{session_id}")["costs"]
+    assert costs["EUR"] == pytest.approx(answer["usage"]["cost"] + second["usage"]["cost"])
+
+
+def test_a_conversation_between_both(here: LiveEngine) -> None:
+    """Begun by a local model, gone on with elsewhere, and back again: text alone goes between them."""
+    far = remote_id(here)
+    load(here, V4_MODEL)
+    session_id = here.new_session()
+    here.finish(here.ask("One.", session_id, mode="high")["id"])
+    load(here, far)
+    second = here.finish(here.ask("Two.", session_id, mode="high")["id"])["message"]
+    assert second["text"] == "Then I answer."
+    reuse = here.post("/api/reuse", {"session_id": session_id, "mode": "high"})
+    assert (reuse["total"], reuse["reread"]) == (0, 0)
+    load(here, V4_MODEL)
+    retry = {"kind": "retry", "session_id": session_id, "message_id": second["id"]}
+    again = here.finish(here.post("/api/turns", {"turn": retry, "mode": "high"})["id"])["message"]
+    third = here.finish(here.ask("Three.", session_id, mode="high")["id"])["message"]
+    assert again["model_id"] == third["model_id"] == V4_MODEL and third["status"] == "complete"
+    exported = here.client.get(f"/api/sessions/{session_id}/export?kind=json")
+    assert exported.status_code == 200 and "Then I answer." in exported.text
+    load(here, far)
+
+
+def test_a_program_asks_through_it(here: LiveEngine) -> None:
+    body = {
+        "model": remote_id(here),
+        "messages": [{"role": "user", "content": "Hello?"}],
+        "reasoning_effort": "high",
+    }
+    whole = here.post("/v1/chat/completions", body)
+    message = whole["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Then I answer.", "First I think.")
+    assert whole["usage"]["completion_tokens"] > 0
+
+
+def test_an_answer_that_is_stopped_and_gone_on_with(here: LiveEngine, there: LiveEngine) -> None:
+    session_id = here.new_session()
+    turn = here.ask("slowly now", session_id, mode="high")
+    for _, event in here.events(turn["id"]):
+        if event["kind"] == "text" and event["part"] == "text":
+            break
+    here.client.delete(f"/api/turns/{turn['id']}").raise_for_status()
+    cut = here.message(session_id, turn["answer"]["id"])
+    assert cut["finish_reason"] == "cancelled" and 0 < len(cut["text"]) < len("And so I say it.")
+    # Nobody wants it there either.
+    there.wait_status(lambda s: s["active_turn_id"] is None and s["queue_length"] == 0)
+    whole = here.finish(here.continue_answer(session_id, cut["id"])["id"])["message"]
+    assert whole["text"] == "And so I say it." and whole["reasoning"] == "Step by step I think of it."
+    assert whole["continued"] == "different"
+    assert "beginning" in " ".join(whole["notices"])
