@@ -226,6 +226,7 @@ class _Asking:
                         if stream.is_done:
                             break
                 self._give(stream.end())
+                stream.require_whole()
             except RemoteBrokeOff:
                 self._give(stream.held_back())
                 raise

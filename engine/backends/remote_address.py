@@ -16,6 +16,13 @@ from engine.protocol_remote import Whereabouts
 LONGEST = 500
 _WHAT = "The address was not taken"
 _LOCAL_NAMES = (".local", ".lan", ".internal", ".home.arpa", ".localdomain")
+_LOCAL_NETWORKS = tuple(
+    map(
+        ipaddress.ip_network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
+    )
+)
+"""RFC 1918, RFC 3927, RFC 4193, RFC 4291."""
 _SSH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}", re.ASCII)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,252})", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -105,7 +112,7 @@ def whereabouts_of(host: str) -> Whereabouts:
     number = mapped or number
     if number.is_loopback:
         return "this machine"
-    if number.is_private and not number.is_unspecified:
+    if any(number in network for network in _LOCAL_NETWORKS):
         return "local network"
     return "elsewhere"
 

@@ -235,6 +235,7 @@ class _Probe:
                     if stream.is_done:
                         break
                 texts += [each.text for each in stream.end() if not isinstance(each, CallPiece)]
+                stream.require_whole()
         except (RemoteUnreachable, RemoteKeyRefused, RemoteBusy):
             raise
         except RemoteError as error:

@@ -6,6 +6,7 @@ completions' chunks in the shapes that servers give them: reasoning in `reasonin
 (`remote_wire`) or what becomes of an answer (`remote_answer`).
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,20 +95,23 @@ class AnswerStream:
         return _joined(pieces)
 
     def end(self) -> list[Piece]:
-        """No more bytes come: what was held back. Raises RemoteBrokeOff when the answer was not at its end."""
+        """No more bytes come: what was held back."""
         pieces: list[Piece] = []
-        if self._rest or self._data:
-            # The last event of some has no empty line behind it.
-            self._line(self._rest.removesuffix(b"\r"), pieces)
-            self._line(b"", pieces)
-        pieces += self._tags.end()
+        if (self._rest or self._data) and not self.is_done:
+            # The last event of some has no empty line behind it; of a stream that broke off it is no event.
+            with contextlib.suppress(RemoteBrokeOff):
+                self._line(self._rest.removesuffix(b"\r"), pieces)
+                self._line(b"", pieces)
+        return _joined([*pieces, *self._tags.end()])
+
+    def require_whole(self) -> None:
+        """Raises RemoteBrokeOff when the stream ended before the answer did."""
         if self.finish is None and not self.is_done:
             raise RemoteBrokeOff(
                 f"{self._place} stopped answering",
                 "its stream ended before the answer did, which may have been charged",
                 "what arrived is kept; continue, or ask again",
             )
-        return _joined(pieces)
 
     def held_back(self) -> list[Piece]:
         """What came and was not told yet, of an answer that breaks off."""

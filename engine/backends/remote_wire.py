@@ -169,7 +169,7 @@ async def _sent(target: Target, method: str, url: str, body: Any) -> AsyncGenera
             raise unreachable(target, error) from error
         if isinstance(error, httpx.TimeoutException):
             raise broke_off(target, f"nothing came for {time.monotonic() - began_s:.0f} s") from error
-        if isinstance(error, httpx.RemoteProtocolError) and steps.answering:
+        if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
             raise RemoteError(
                 f"{target.place} gave no answer", "what it sent is not HTTP", "check the address and its port"
             ) from error
@@ -177,16 +177,14 @@ async def _sent(target: Target, method: str, url: str, body: Any) -> AsyncGenera
 
 
 class _Steps:
-    """How far a request has come: whether anything of it can have arrived, and whether anything came back."""
+    """How far a request has come: whether anything of it can have arrived."""
 
     def __init__(self) -> None:
         self.sending = False
-        self.answering = False
 
     async def saw(self, name: str, _info: Mapping[str, Any]) -> None:
         """Called by httpcore at each of its steps."""
         self.sending |= name.endswith("send_request_headers.started")
-        self.answering |= name.endswith("receive_response_headers.started")
 
 
 def _transport(target: Target) -> "httpx.AsyncBaseTransport | None":
