@@ -192,7 +192,7 @@ class _Probe:
 
     async def _tools(self, known: RemoteFeatures) -> RemoteFeatures:
         mode: ReasoningMode | None = "non-think" if known.efforts == "yes" else None
-        said = await self._say(known, "Call the tool say_ok now.", mode=mode, tools=True, most_tokens=128)
+        said = await self._say(known, "Call the tool say_ok now.", mode=mode, tools=True)
         can = "no" if said is None else "yes" if said.calls else "unknown"
         return known.model_copy(update={"tools": can})
 

@@ -94,7 +94,7 @@ def test_it_is_asked_a_few_words_once(server: HostileServer, path: Path) -> None
         "One, two, three, four,",
         "Call the tool say_ok now.",
     }
-    assert all(body["max_tokens"] <= 128 for body in server.chats)
+    assert all(body["max_tokens"] <= 64 for body in server.chats)
     remotes.add(setting(server))
     assert len(server.chats) == asked
     assert not path.exists() or KEY not in path.read_text()
