@@ -84,9 +84,9 @@ class LiveEngine:
         ask = {"kind": "ask", "session_id": session_id or self.new_session(), "text": text}
         return self.post("/api/turns", {"turn": ask, **more})
 
-    def continue_answer(self, session_id: str, message_id: str) -> Any:
+    def continue_answer(self, session_id: str, message_id: str, **more: Any) -> Any:
         turn = {"kind": "continue", "session_id": session_id, "message_id": message_id}
-        return self.post("/api/turns", {"turn": turn})
+        return self.post("/api/turns", {"turn": turn, **more})
 
     def events(self, turn_id: str, headers: dict[str, str] | None = None) -> Iterator[tuple[int, Any]]:
         """(number, event) of a turn until it ends."""

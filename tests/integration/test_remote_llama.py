@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from engine.paths import DataFolder
-from tests.integration.live_engine import LiveEngine, write_script
+from tests.integration.live_engine import SCRIPT_MODEL, LiveEngine, write_script
 
 pytest.importorskip("llama_cpp.server.app", reason="what llama-cpp-python's server needs is not installed")
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Liv
     """An engine that has it as its model."""
     root = tmp_path_factory.mktemp("asks")
     write_script(DataFolder(root))
-    engine = LiveEngine(root)
+    engine = LiveEngine(root, "--model", SCRIPT_MODEL)
     body = {"name": "Smol", "addresses": [{"url": address}], "key": KEY, "price": {"read": 1, "written": 1}}
     engine.client.timeout = httpx.Timeout(240)  # a few words, on a machine that may be busy
     made = engine.post("/api/remotes", body)
@@ -88,15 +88,15 @@ def test_what_it_is_and_can_do(live: LiveEngine) -> None:
 
 def test_a_conversation_with_it(live: LiveEngine) -> None:
     session_id = live.new_session()
-    sampling = {"temperature": 0, "seed": 1}
-    first = live.finish(live.ask("What is the capital of France?", session_id, sampling=sampling)["id"])[
-        "message"
-    ]
+    sampling, most = {"temperature": 0, "seed": 1}, 40
+    first = live.finish(
+        live.ask("What is the capital of France?", session_id, sampling=sampling, max_tokens=most)["id"]
+    )["message"]
     assert "Paris" in first["text"] and first["status"] == "complete"
     asked = live.ask("Tell me a long story about it.", session_id, sampling=sampling, max_tokens=8)
     second = live.finish(asked["id"])["message"]
     assert second["finish_reason"] == "length" and second["text"]
-    whole = live.finish(live.continue_answer(session_id, second["id"])["id"])["message"]
+    whole = live.finish(live.continue_answer(session_id, second["id"], max_tokens=most)["id"])["message"]
     assert whole["text"].startswith(second["text"]) and len(whole["text"]) > len(second["text"])
     assert whole["continued"] == "different" and "asked once more" in " ".join(whole["notices"])
 
@@ -106,10 +106,10 @@ def test_a_program_asks_through_it(live: LiveEngine) -> None:
         "model": "Smol",
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "temperature": 0,
-        "max_tokens": 30,
+        "max_tokens": 8,
     }
     whole = live.post("/v1/chat/completions", body)
-    assert "Paris" in whole["choices"][0]["message"]["content"]
+    assert whole["choices"][0]["message"]["content"] and whole["choices"][0]["finish_reason"] == "length"
 
 
 def test_another_key_is_told(live: LiveEngine, address: str) -> None:

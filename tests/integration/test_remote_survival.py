@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.live_engine import LiveEngine
+from engine.paths import DataFolder
+from tests.integration.live_engine import SCRIPT_MODEL, LiveEngine, write_script
 from tests.support.hostile_server import DONE, Exchange, HostileServer, chunk, hostile, usage
 
 StartEngine = Callable[..., LiveEngine]
@@ -62,16 +63,24 @@ def set_up(live: LiveEngine, server: HostileServer) -> str:
     return made["id"]
 
 
+def started(start_engine: StartEngine, root: Path) -> LiveEngine:
+    """An engine whose model at first is a scripted one, and later the one that was loaded last."""
+    folder = DataFolder(root)
+    if not folder.settings.exists():
+        root.mkdir(parents=True)
+        folder.settings.write_text(f'resume = "continue"\nmodel_id = "{SCRIPT_MODEL}"\n')
+        write_script(folder)
+    return start_engine(root=root, scripted=False)
+
+
 def questions(server: HostileServer) -> list[Any]:
     """The bodies that held a conversation."""
     return [each for each in server.chats if "Tell me" in json.dumps(each)]
 
 
-def killed_in_the_middle(
-    start_engine: StartEngine, server: HostileServer, root: Path, resume: str
-) -> tuple[str, str]:
+def killed_in_the_middle(start_engine: StartEngine, server: HostileServer, root: Path) -> tuple[str, str]:
     """(session, answer) of an engine that was killed when some of the answer had been shown."""
-    live = start_engine(root=root, scripted=False, resume=resume)
+    live = started(start_engine, root)
     set_up(live, server)
     server.answer = holding(server)
     session_id = live.new_session()
@@ -92,9 +101,9 @@ def test_it_goes_on_by_itself_from_what_had_arrived(
     start_engine: StartEngine, server: HostileServer, tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
-    session_id, answer_id = killed_in_the_middle(start_engine, server, root, "continue")
+    session_id, answer_id = killed_in_the_middle(start_engine, server, root)
     assert len(questions(server)) == 1
-    live = start_engine(root=root, scripted=False, resume="continue")
+    live = started(start_engine, root)
     live.wait_status(
         lambda s: (
             s["model"] is not None
@@ -121,8 +130,8 @@ def test_where_the_server_cannot_it_waits_and_is_marked(
 
     server.answer = stubborn
     root = tmp_path / "data"
-    session_id, answer_id = killed_in_the_middle(start_engine, server, root, "continue")
-    live = start_engine(root=root, scripted=False, resume="continue")
+    session_id, answer_id = killed_in_the_middle(start_engine, server, root)
+    live = started(start_engine, root)
     live.wait_status(lambda s: s["model"] is not None and s["loading_model_id"] is None)
     cut = live.message(session_id, answer_id)
     assert (cut["status"], cut["text"]) == ("interrupted", WORDS[:20])
@@ -136,7 +145,7 @@ def test_where_the_server_cannot_it_waits_and_is_marked(
 def test_a_stream_that_breaks_off_keeps_what_came_and_is_not_sent_again(
     start_engine: StartEngine, server: HostileServer, tmp_path: Path
 ) -> None:
-    live = start_engine(root=tmp_path / "data", scripted=False)
+    live = started(start_engine, tmp_path / "data")
     set_up(live, server)
 
     def breaking(exchange: Exchange) -> None:
