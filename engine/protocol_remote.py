@@ -27,9 +27,9 @@ EffortWay = Literal["none", "thinking", "template", "effort"]
 class RemotePrice(Wire):
     """What the person was told that it costs, for a million tokens; the engine asks nobody for prices."""
 
-    read: Annotated[float, Field(ge=0)] = 0.0
-    read_cached: Annotated[float, Field(ge=0)] | None = None
-    written: Annotated[float, Field(ge=0)] = 0.0
+    read: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    read_cached: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    written: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     currency: Annotated[str, Field(min_length=1, max_length=8)] = "USD"
 
 

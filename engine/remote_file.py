@@ -51,6 +51,8 @@ class KeptRemote(Wire):
     offered_fingerprint: str | None = None
     offered_address: str | None = None
     used_address: int | None = None
+    with_key: bool = False
+    """It was given a key, wherever that is."""
 
     @property
     def places(self) -> list[Address]:

@@ -16,8 +16,11 @@ from engine.backends.remote_address import read_address, read_fingerprint
 from engine.conversation import clean_text
 from engine.errors import (
     BadRequest,
+    RemoteBrokeOff,
     RemoteChanged,
     RemoteError,
+    RemoteKeyRefused,
+    RemoteUnreachable,
     SeamountError,
 )
 from engine.kept_secrets import KeptSecrets, is_secret
@@ -117,7 +120,7 @@ class Remotes:
             kind=kept.kind,
             model=kept.model,
             points=points,
-            key=self._keys.find(remote_id).secret,
+            key=self._key(kept),
             features=kept.features,
             price=kept.price,
             tunnels=self._tunnels,
@@ -136,6 +139,7 @@ class Remotes:
             if len(self._all()) >= MOST:
                 raise BadRequest("It was not added", f"there are {MOST} already", "remove one first")
         kept = self._looked_at(self._read(remote_id, asked), asked, asked.key)
+        kept = kept.model_copy(update={"with_key": bool(asked.key)})
         with self._lock:
             self._file.write([*self._all(), kept])
         self._keep_key(remote_id, asked.key)
@@ -152,6 +156,8 @@ class Remotes:
         else:
             key = self._keys.find(remote_id).secret if asked.key is None else asked.key
             fresh = self._looked_at(fresh, asked, key)
+        with_key = before.with_key if asked.key is None else bool(asked.key.strip())
+        fresh = fresh.model_copy(update={"with_key": with_key})
         with self._lock:
             self._file.replace(fresh)
         self._keep_key(remote_id, asked.key)
@@ -253,7 +259,15 @@ class Remotes:
         if seen_s is not None and time.monotonic() - seen_s < RECHECK_S:
             return
         kept = self._one(remote_id)
-        models = await served_models(target)
+        try:
+            models = await served_models(target)
+        except RemoteBrokeOff as error:
+            # Nothing of a conversation was sent yet, so another address may be asked.
+            raise RemoteUnreachable(
+                f"{target.place} was not asked",
+                "it broke off while it was asked for its models",
+                "try again later",
+            ) from error
         agreed = kept.agreed.get(url)
         if models is None and agreed is None:
             return  # it never had a list
@@ -301,6 +315,17 @@ class Remotes:
             return  # removed meanwhile, or the disk is full: it is only a hint
         if before != now:
             self.changed(remote_id)
+
+    def _key(self, kept: KeptRemote) -> str | None:
+        """The key that it was given. Raises RemoteKeyRefused where that is not to be had."""
+        found = self._keys.find(kept.id)
+        if found.secret is not None or not kept.with_key:
+            return found.secret
+        why = "its key was kept only while the engine ran that it was given to"
+        remedy = "give it its key again"
+        if not found.looked:
+            why, remedy = "the keyring has not answered yet", "unlock it, and ask again"
+        raise RemoteKeyRefused(f"{kept.name} was not asked", why, remedy)
 
     def _note_certificate(self, remote_id: str, place: str, fingerprint: str) -> None:
         kept = self._one(remote_id)

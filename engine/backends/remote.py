@@ -192,7 +192,7 @@ class _Asking:
         for turn in range(ROUNDS):
             for point in order:
                 try:
-                    return await self._by(point, failed)
+                    return await self._through(point, failed)
                 except (RemoteUnreachable, RemoteBusy) as error:
                     failed[point] = error
             pause_s = _pause(list(failed.values()), model.backoff_s * 2**turn)
@@ -200,6 +200,16 @@ class _Asking:
                 break
             await asyncio.sleep(pause_s)
         raise failed[order[0]] if len(order) == 1 else _nobody(list(failed.values()))
+
+    async def _through(self, point: int, failed: dict[int, RemoteError]) -> RemoteOutcome:
+        try:
+            return await self._by(point, failed)
+        except (RemoteUnreachable, RemoteBrokeOff):
+            address = self._model.points[point].address
+            if address.scheme == "ssh":
+                # What it leads to may listen elsewhere by now.
+                await asyncio.to_thread(self._model.tunnels.forget, address)
+            raise
 
     async def _by(self, point: int, failed: dict[int, RemoteError]) -> RemoteOutcome:
         model = self._model

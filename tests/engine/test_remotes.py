@@ -10,7 +10,7 @@ import pytest
 from engine import kept_secrets
 from engine.backends.remote_request import RemoteRequest
 from engine.conversation import Message
-from engine.errors import BadRequest, DataFolderError, NotFound, RemoteChanged, RemoteError
+from engine.errors import BadRequest, DataFolderError, NotFound, RemoteChanged, RemoteError, RemoteKeyRefused
 from engine.protocol_remote import AgreeRemote, CheckRemote, RemoteAddress, RemotePrice, SetRemote
 from engine.remotes import Remotes
 from engine.system_keyring import KeyringUnusableError
@@ -76,6 +76,8 @@ def test_one_is_kept_without_its_key(server: HostileServer, path: Path) -> None:
     assert again.listed() == [made.model_copy(update={"has_key": False, "key_problem": None})]
     ask(remotes, made.id)
     assert set(server.keys) == {f"Bearer {KEY}"}
+    with pytest.raises(RemoteKeyRefused, match="give it its key again"):
+        again.model(made.id)
 
 
 def test_it_is_asked_a_few_words_once(server: HostileServer, path: Path) -> None:
@@ -193,7 +195,7 @@ def test_a_certificate_that_has_changed_is_not_used_until_agreed(tmp_path: Path,
         found = remotes.check(CheckRemote(remote=setting(server)))
         assert found.fingerprint == fingerprint and found.problem is not None and server.paths == []
         address = RemoteAddress(url=server.url, fingerprint=fingerprint.replace(":", "").lower())
-        made = remotes.add(setting(server, addresses=[address]))
+        made = remotes.add(setting(server, addresses=[address], key=None))
         # The same address, another machine.
         _, other = own_certificate(tmp_path, "other")
         context.load_cert_chain(tmp_path / "other.pem")

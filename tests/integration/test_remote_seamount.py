@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine import cli
 from engine.paths import DataFolder
 from tests.integration.live_engine import LiveEngine, write_script
 from tests.integration.v4_script import BROAD_CONTEXT, TOOLS, V4_MODEL, V4_SCRIPT
@@ -156,3 +157,38 @@ def test_an_answer_that_is_stopped_and_gone_on_with(here: LiveEngine, there: Liv
     assert whole["text"] == "And so I say it." and whole["reasoning"] == "Step by step I think of it."
     assert whole["continued"] == "different"
     assert "beginning" in " ".join(whole["notices"])
+
+
+def test_the_commands(here: LiveEngine, there: LiveEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(root: Path, *words: str) -> str:
+        status = cli.main(["--data", str(root), *words], open_window=lambda *_: 9)
+        told = capsys.readouterr()
+        assert status == 0, told.err
+        assert there.address.key not in told.out + told.err
+        return told.out
+
+    assert run(there.folder.root, "remotes", "port") == f"{there.address.url.rpartition(':')[2]}\n"
+    assert "The other one" in run(here.folder.root, "remotes")
+    assert "elsewhere  The other one" in run(here.folder.root, "models")
+    added = run(here.folder.root, "remotes", "add", "http://127.0.0.1:1/v1", "--model", "m", "--name", "Gone")
+    assert "nothing listens there" in added
+    assert "is forgotten" in run(here.folder.root, "remotes", "remove", "Gone")
+    asked = run(here.folder.root, "chat", "--model", remote_id(here), "--prompt", "Hello?")
+    assert asked.strip() == "Then I answer."
+
+
+def test_a_model_that_answers_is_not_removed(here: LiveEngine) -> None:
+    reply = here.client.delete(f"/api/remotes/{remote_id(here)}")
+    assert reply.status_code == 409
+    assert here.client.get("/api/placement", params={"model_id": remote_id(here)}).status_code in (404, 405)
+
+
+def test_an_engine_that_cannot_be_reached_leaves_the_loaded_model(here: LiveEngine) -> None:
+    body = {"name": "Gone", "model": "m", "addresses": [{"url": "http://127.0.0.1:1/v1"}]}
+    gone = here.post("/api/remotes", body)
+    before = here.get("/api/status")["model"]["id"]
+    here.post("/api/models/load", {"model_id": gone["id"]})
+    status = here.wait_status(lambda s: s["loading_model_id"] is None and s["error"] is not None)
+    assert status["error"]["code"] == "remote_unreachable" and status["model"]["id"] == before
+    here.client.delete(f"/api/remotes/{gone['id']}").raise_for_status()
+    load(here, before)
