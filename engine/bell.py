@@ -11,24 +11,29 @@ class Bell:
     """Each `ring` wakes all who wait at that moment; who comes later waits for the next one."""
 
     def __init__(self) -> None:
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[bool]] = set()
 
     def ring(self) -> None:
         """Wake everybody who waits now."""
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _settle(waiter, True)
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """True when it rang, False when `timeout_s` passed first."""
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters.add(waiter)
+        # Waited for at every token of a stream: a timer alone costs a third of `asyncio.timeout`.
+        timer = None if timeout_s is None else loop.call_later(timeout_s, _settle, waiter, False)
         try:
-            async with asyncio.timeout(timeout_s):
-                await waiter
-        except TimeoutError:
-            return False
+            return await waiter
         finally:
             self._waiters.discard(waiter)
-        return True
+            if timer is not None:
+                timer.cancel()
+
+
+def _settle(waiter: asyncio.Future[bool], rang: bool) -> None:  # noqa: FBT001 - a callback's argument
+    if not waiter.done():
+        waiter.set_result(rang)

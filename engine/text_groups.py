@@ -14,16 +14,21 @@ MOST_TOKENS = 16
 class TextGroups:
     """Collects pieces of text and hands them to `deliver(text, token_ids)`.
 
-    The first piece goes at once, and so does any piece that comes `LONGEST_GROUP_S` or more after the last
+    The first piece goes at once, and so does any piece that comes `longest_s` or more after the last
     delivery; others wait for the next piece, for `MOST_TOKENS` ids, or for `flush`. Ids without text (an
     unfinished character) wait for their text.
     """
 
     def __init__(
-        self, deliver: Callable[[str, list[int]], None], clock: Callable[[], float] = time.monotonic
+        self,
+        deliver: Callable[[str, list[int]], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        longest_s: float = LONGEST_GROUP_S,
     ) -> None:
         self._deliver = deliver
         self._clock = clock
+        self._longest_s = longest_s
         self._texts: list[str] = []
         self._ids: list[int] = []
         self._last_s = float("-inf")
@@ -33,7 +38,7 @@ class TextGroups:
         if text:
             self._texts.append(text)
         self._ids.extend(token_ids)
-        due = len(self._ids) >= MOST_TOKENS or self._clock() - self._last_s >= LONGEST_GROUP_S
+        due = len(self._ids) >= MOST_TOKENS or self._clock() - self._last_s >= self._longest_s
         if due and self._texts:
             self._send()
 

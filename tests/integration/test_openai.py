@@ -79,7 +79,7 @@ def test_parts_of_text_and_other_roles(engine: LiveEngine) -> None:
     [
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"n": 2}, "n"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "grammar"}}, "response_format of type grammar"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"top_k": 40}, "top_k"),
         (

@@ -117,7 +117,7 @@ def test_a_refused_call_reaches_no_client(engine: LiveEngine) -> None:
     [
         ({"reasoning_effort": "some"}, 400, "no effort 'some'"),
         ({"reasoning_effort": "max"}, 409, "393,216"),
-        ({"tool_choice": "required", "tools": TOOLS}, 400, "tool_choice"),
+        ({"tool_choice": "always", "tools": TOOLS}, 400, "tool_choice"),
         ({"thinking": "yes"}, 400, "thinking"),
         ({"tools": [{"type": "function"}]}, 400, "tools.0.function"),
     ],
