@@ -34,6 +34,6 @@ class Bell:
                 timer.cancel()
 
 
-def _settle(waiter: asyncio.Future[bool], rang: bool) -> None:  # noqa: FBT001 - a callback's argument
+def _settle(waiter: asyncio.Future[bool], rang: bool) -> None:
     if not waiter.done():
         waiter.set_result(rang)
