@@ -1,6 +1,7 @@
 """OpenAI's own client against the real engine process, with a scripted DeepSeek-V4."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -191,6 +192,46 @@ def test_some_of_the_tools_may_be_called(client: openai.OpenAI) -> None:
     assert every == ["get_weather", "get_weather"]
     assert none == []
     assert tokens == same  # all stay declared
+
+
+def test_an_answer_is_parsed_by_its_schema(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.parse(
+        model=V4_MODEL, messages=[user("Hi")], response_format=GetWeather, max_tokens=200
+    )
+    assert isinstance(answer.choices[0].message.parsed, GetWeather)
+    response = client.responses.parse(
+        model=V4_MODEL, input="Hi", text_format=GetWeather, max_output_tokens=200
+    )
+    assert isinstance(response.output_parsed, GetWeather)
+    malformed: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(
+            model=V4_MODEL, messages=[user("Hi")], response_format=malformed, stream=True
+        )
+    assert refused.value.code == "form_refused"
+
+
+def test_a_call_that_is_wanted_is_made(client: openai.OpenAI) -> None:
+    tools: Any = [{"type": "function", **tool["function"]} for tool in TOOLS]
+    choice: Any = {"type": "function", "name": "write_file"}
+    response = client.responses.create(
+        model=V4_MODEL, input="Hi", tools=tools, tool_choice=choice, parallel_tool_calls=False
+    )
+    (call,) = [item for item in response.output if item.type == "function_call"]
+    assert call.name == "write_file"
+    assert set(json.loads(call.arguments)) == {"path", "content"}
+
+
+def test_the_asynchronous_client_streams(engine: LiveEngine) -> None:
+    async def talk() -> tuple[str, str | None]:
+        async with async_sdk(engine) as client:
+            async with client.responses.stream(model=V4_MODEL, input="Hi") as stream:
+                response = await stream.get_final_response()
+            async with client.chat.completions.stream(model=V4_MODEL, messages=[user("Hi")]) as chunks:
+                answer = await chunks.get_final_completion()
+            return response.output_text, answer.choices[0].message.content
+
+    assert asyncio.run(talk()) == ("Then I answer.", "Then I answer.")
 
 
 # --- responses --------------------------------------------------------------------------------------------
@@ -395,6 +436,23 @@ def test_errors_are_of_the_clients_own_classes(engine: LiveEngine, client: opena
     picture: Any = [{"role": "user", "content": [{"type": "input_image", "image_url": "file:///etc/passwd"}]}]
     with pytest.raises(openai.BadRequestError, match=r"input\.0\.content\.0.*reads text alone"):
         client.responses.create(model=V4_MODEL, input=picture)
+
+
+def test_a_key_that_has_as_much_waiting_as_it_may_is_told_to_wait(engine: LiveEngine) -> None:
+    made = engine.post("/api/access/keys", {"name": "one at a time"})
+    path = f"/api/access/keys/{made['key']['id']}"
+    limits = {"limits": {"waiting": 1}}
+    assert engine.client.patch(path, json=limits).status_code == 200
+    with sdk(engine, made["secret"]) as client:
+        first = client.chat.completions.create(model=V4_MODEL, messages=[user("slowly")], stream=True)
+        next(iter(first))
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model=V4_MODEL, messages=[user("Hi")])
+        assert int(refused.value.response.headers["Retry-After"]) >= 1
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in first) == "And so I say it."
+        with pytest.raises(openai.PermissionDeniedError):
+            client.get("/../api/sessions", cast_to=object)
+    assert engine.client.delete(path).status_code == 204
 
 
 @pytest.mark.parametrize(
