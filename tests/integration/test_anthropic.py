@@ -415,6 +415,7 @@ def test_ten_megabytes_of_results_are_more_than_fits(client: anthropic.Anthropic
     assert counted.input_tokens > 10_000_000
 
 
+@pytest.mark.slow
 def test_more_than_a_body_may_hold(engine: LiveEngine, client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.APIStatusError) as caught:
         create(client, user("x" * (33 << 20)))

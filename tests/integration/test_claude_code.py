@@ -13,6 +13,7 @@ from tests.integration import claude_code
 from tests.integration.live_engine import LiveEngine, write_script
 from tests.integration.v4_script import V4_MODEL, block, call
 
+pytestmark = pytest.mark.slow
 SCRIPT: dict[str, Any] = {
     "name": "Agent",
     "context_tokens": 1_048_576,
@@ -110,6 +111,6 @@ def test_what_it_counts_is_what_it_puts(client: anthropic.Anthropic) -> None:
 def test_its_knock_at_the_address_without_a_key_is_no_guess_at_one(
     engine: LiveEngine, client: anthropic.Anthropic
 ) -> None:
-    for _ in range(20):
+    for _ in range(8):
         assert httpx.head(engine.address.url, trust_env=False).status_code == 401
     assert ask(client, claude_code.request(V4_MODEL, "Still here?", attribution=None, session="s3"))[0]
