@@ -127,7 +127,8 @@ def line_of(key: ClientKey) -> str:
 def made_lines(made: MadeKey, access: Access) -> list[str]:
     """A key that was made just now: where it is kept, and what to paste where."""
     if made.key.is_kept:
-        kept = f"It is kept in this account's keyring; `seamount keys show {shlex.quote(made.key.name)}` shows it again."
+        again = f"seamount keys show {shlex.quote(made.key.name)}"
+        kept = f"It is kept in this account's keyring; `{again}` shows it again."
     else:
         kept = made.problem or "It is shown this once."
     return [*_paste_lines(made, access), kept]
