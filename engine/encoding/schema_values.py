@@ -20,20 +20,26 @@ def require_values(whole: Schema, what: str) -> None:
     first nothing is known to end, and what ends when its parts do is added until nothing changes.
     """
     known = list(schemas_in(whole))
+    places = set(map(id, known))
     targets = {each["$ref"]: target_of(each["$ref"], whole, what) for each in known if "$ref" in each}
+    users: dict[str, set[str]] = {pointer: set() for pointer in targets}
     for pointer, target in targets.items():
         # A place that no keyword makes a schema was not looked at.
-        if isinstance(target, dict) and not any(target is each for each in known):
+        if isinstance(target, dict) and id(cast(object, target)) not in places:
             raise refusal(
                 what, f"`$ref` refers to {pointer[:80]!r}, which is no schema", "put it under `$defs`"
             )
+        for each in schemas_in(cast(object, target)):
+            if "$ref" in each:
+                users[each["$ref"]].add(pointer)
     _Ways(targets, what).require_few(known)
     ending: set[str] = set()
-    while True:
-        new = {p for p, target in targets.items() if p not in ending and _ends(target, ending.__contains__)}
-        if not new:
-            break
-        ending |= new
+    waiting = list(targets)
+    while waiting:
+        pointer = waiting.pop()
+        if pointer not in ending and _ends(targets[pointer], ending.__contains__):
+            ending.add(pointer)
+            waiting += users[pointer]
     if not _ends(whole, ending.__contains__):
         raise refusal(
             what,
