@@ -2,11 +2,13 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine import generation
 from engine.backends.base import Backend, ExpertCounts, Logits
-from engine.backends.scripted import ASSISTANT, BEGIN, USER, ScriptedBackend
+from engine.backends.scripted import ASSISTANT, BEGIN, END, USER, ScriptedBackend
 from engine.contexts.context import BareContext
 from engine.errors import GenerationError, PromptTooLong
 from engine.expert_meter import ExpertCost, ExpertMeter
@@ -273,6 +275,59 @@ def test_a_guard_may_choose_a_token_and_sees_them_all(scripted: Scripted) -> Non
     assert outcome.usage.generated_tokens == 5
     assert listener.text == "abXde"
     assert bytes(guard.seen) == b"abXde"
+
+
+class Only:
+    """Allows, by the number of tokens so far, these bytes; behind them the end alone."""
+
+    def __init__(self, *allowed: bytes) -> None:
+        self.allowed_bytes = allowed
+        self.seen: list[int] = []
+
+    def allowed(self) -> NDArray[np.intp]:
+        place = len(self.seen)
+        bytes_now = self.allowed_bytes[place] if place < len(self.allowed_bytes) else b""
+        return np.array(sorted(bytes_now) or [END], np.intp)
+
+    def saw(self, token_id: int) -> None:
+        self.seen.append(token_id)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 10.0])
+def test_a_mask_limits_what_is_drawn(scripted: Scripted, temperature: float) -> None:
+    sampling = Sampling(temperature=temperature, top_p=0.9, min_p=0.1, seed=5)
+    texts: list[str] = []
+    for _ in range(2):
+        mask, listener = Only(b"abc", b"xyz", b"c", b"de"), Listener()
+        request = GenerationRequest(PROMPT, sampling, None, mask=mask, top_chances=1)
+        outcome = generate(BareContext(scripted({"text": "abcdef"})), request, listener, never)
+        assert outcome.reason == "stop"
+        assert bytes(mask.seen).decode() == listener.text
+        texts.append(listener.text)
+        # How likely a token was is said of the model's own logits.
+        chances = [e.chances[0] for e in listener.events if isinstance(e, NewText) and e.chances]
+        assert [each.top[0][0] for each in chances] == list(b"abcd")
+    assert texts[0] == texts[1]
+    assert texts[0][0] == "a"
+    assert texts[0][1] in "xyz"
+    assert texts[0][2:] == "cd"
+
+
+def test_a_guard_has_its_way_only_where_the_mask_allows_it(scripted: Scripted) -> None:
+    for forced, text in ((b"b", "ab"), (b"X", "ac")):
+        mask, guard, listener = Only(b"a", b"bc"), Once(1, forced[0]), Listener()
+        request = GenerationRequest(PROMPT, SAMPLING, None, guard=guard, mask=mask)
+        generate(BareContext(scripted({"text": "acc"})), request, listener, never)
+        assert listener.text == text
+        assert guard.seen == mask.seen
+
+
+def test_a_mask_and_a_bias_count_together(scripted: Scripted) -> None:
+    listener = Listener()
+    bias = TokenBias({ord("b"): 1e6, ord("z"): 1e7})
+    request = GenerationRequest(PROMPT, SAMPLING, None, bias=bias, mask=Only(b"ab"))
+    generate(BareContext(scripted({"text": "aaa"})), request, listener, never)
+    assert listener.text == "b"
 
 
 def test_control_tokens_are_told_as_their_literals(scripted: Scripted) -> None:
