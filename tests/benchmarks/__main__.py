@@ -12,6 +12,7 @@ BENCHMARKS = (
     "window",
     "streaming",
     "encoding",
+    "structured",
     "formats",
     "conversion",
     "fetching",
