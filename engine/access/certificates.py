@@ -62,15 +62,21 @@ def own(certificate_path: Path, key_path: Path, clock: Callable[[], float] = tim
 
 
 def generated(
-    certificate_path: Path, key_path: Path, names: Sequence[str], clock: Callable[[], float] = time.time
+    certificate_path: Path,
+    key_path: Path,
+    names: Sequence[str],
+    clock: Callable[[], float] = time.time,
+    *,
+    for_all: bool = True,
 ) -> Shown:
     """The kept one where it counts for another month and for `names`, else a new one, kept from now on.
 
+    `for_all` False: also a kept one that is not for all of them; others may have been told its fingerprint.
     Raises CertificateRefused, DataFolderError.
     """
     with contextlib.suppress(CertificateRefused):
         kept = _read(certificate_path, key_path, "generated", clock)
-        if kept.expires_at - clock() > RENEWED_BEFORE_S and not kept.lacks(names):
+        if kept.expires_at - clock() > RENEWED_BEFORE_S and not (for_all and kept.lacks(names)):
             context(kept)
             return kept
     _make(certificate_path, key_path, names, clock)

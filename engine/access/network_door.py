@@ -117,7 +117,7 @@ class NetworkSocket:
             await self._shut()
             self._problem = None
             if asked.wanted:
-                await self._open(is_asked=asked.port != 0)
+                await self._open(is_asked=True, no_other_port=asked.port != 0)
         self._changed()
         return self.state()
 
@@ -158,17 +158,18 @@ class NetworkSocket:
             await self._shut()
         await self._open(is_asked=False)
 
-    async def _open(self, *, is_asked: bool) -> None:
-        """`is_asked`: the port was asked for just now, and no other will do."""
+    async def _open(self, *, is_asked: bool, no_other_port: bool = False) -> None:
+        """`is_asked`: by a person, just now. Otherwise nobody looks, and nobody is shown another certificate than
+        before as long as that counts. `no_other_port`: than the one that is wanted."""
         wanted = self._memory.network
         if self._open_socket is None:
             return
         listening: Listening | None = None
         try:
             names = await asyncio.to_thread(certificates.wanted_names)
-            shown = await asyncio.to_thread(self._certificate, wanted, names)
+            shown = await asyncio.to_thread(self._certificate, wanted, names, is_asked)
             context = await asyncio.to_thread(certificates.context, shown)
-            port, liked = (wanted.port, 0) if is_asked else (0, wanted.port)
+            port, liked = (wanted.port, 0) if no_other_port else (0, wanted.port)
             listening = await self._open_socket(wanted.interfaces, port, liked, context)
             before = self._memory.fingerprint
             if (listening.port, shown.fingerprint) != (wanted.port, before):
@@ -194,11 +195,13 @@ class NetworkSocket:
         if listening is not None:
             await listening.close()
 
-    def _certificate(self, wanted: OpenNetwork, names: Sequence[str]) -> Shown:
+    def _certificate(self, wanted: OpenNetwork, names: Sequence[str], is_asked: bool) -> Shown:
         if wanted.certificate_path is not None and wanted.key_path is not None:
             return certificates.own(Path(wanted.certificate_path), Path(wanted.key_path), self._clock)
         folder = self._folder
-        return certificates.generated(folder.network_certificate, folder.network_key, names, self._clock)
+        return certificates.generated(
+            folder.network_certificate, folder.network_key, names, self._clock, for_all=is_asked
+        )
 
     def _name(self, names: Sequence[str], shown: Shown) -> None:
         """What counts as this machine's own there: what the system says, and what the certificate is for."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import forgetting
+from engine.access.keys import ClientKeys
 from engine.data_version import settle
 from engine.engine import Engine
 from engine.errors import BadRequest
@@ -14,6 +15,7 @@ from engine.folder_lock import locked
 from engine.forgetting import inventory, remove
 from engine.paths import DataFolder
 from engine.protocol import Settings
+from engine.protocol_access import NewKey
 from engine.settings import save_settings
 from engine.store.sealing import MasterKey
 from engine.system_keyring import KeyringUnusableError
@@ -36,7 +38,7 @@ class Keyring:
 @pytest.fixture(autouse=True)
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyring]:
     made = Keyring()
-    for module in ("engine.kept_secrets", "engine.store.keys"):
+    for module in ("engine.library.credentials", "engine.store.keys", "engine.access.kept_secrets"):
         monkeypatch.setattr(f"{module}.usable_keyring", lambda: (made, "test"))
     yield made
 
@@ -171,7 +173,11 @@ def test_entries_of_the_keyring_go_and_others_stay(folder: DataFolder, keyring: 
     key = MasterKey.new()
     folder.encryption.write_text(f'{{"on": true, "key_id": "{key.id}", "remove_plain_files": false}}')
     save_settings(folder.settings, Settings(hub_endpoint="https://mirror.example"))
+    programs = ClientKeys(folder.client_keys)
+    editor, _ = programs.make(NewKey(name="my editor"))
+    programs.note_kept(editor.id, is_kept=True)
     keyring.entries = {
+        ("seamount", f"program {editor.id}"): "sm-x", ("seamount", "program other"): "another folder's",
         ("seamount", "huggingface.co"): "hf_x", ("seamount", "mirror.example"): "y",
         ("seamount", f"conversations {key.id}"): "z", ("seamount", "conversations other"): "another folder's",
         ("mail", "me"): "secret",
@@ -179,8 +185,11 @@ def test_entries_of_the_keyring_go_and_others_stay(folder: DataFolder, keyring: 
     found = inventory(folder)
     told = " ".join(each.kind for each in found.keyring)
     assert "huggingface.co" in told and "mirror.example" in told and key.id in told and "recovery key" in told
+    assert "my editor" in told
     assert remove(found) == []
-    assert set(keyring.entries) == {("seamount", "conversations other"), ("mail", "me")}
+    assert set(keyring.entries) == {
+        ("seamount", "conversations other"), ("seamount", "program other"), ("mail", "me"),
+    }  # fmt: skip
 
 
 def test_a_keyring_that_keeps_silent_is_told(

@@ -67,7 +67,10 @@ class LiveDoor:
 
     def connect(self, *, network_port: int | None = None) -> socket.socket:
         """A connection; to the network's socket in TLS."""
-        made = socket.create_connection(("127.0.0.1", network_port or self.port), timeout=TIMEOUT_S)
+        made = socket.socket()
+        made.settimeout(TIMEOUT_S)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
+        made.connect(("127.0.0.1", network_port or self.port))
         if network_port is None:
             return made
         context = ssl.create_default_context(cafile=str(self.engine.folder.network_certificate))

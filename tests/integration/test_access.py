@@ -339,6 +339,7 @@ def test_a_port_of_the_settings_comes_first_and_that_of_the_command_before_it(
     assert port_of(engine) == named
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_keys_holds_no_engine_up(start_engine: StartEngine, tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()

@@ -15,8 +15,9 @@ from engine.server import auth, openapi
 from tests.integration.live_door import LiveDoor, chat
 from tests.integration.live_engine import SCRIPT_MODEL
 
-CI_EXAMPLES, SLOW_EXAMPLES = 4, 60
+CI_EXAMPLES, SLOW_EXAMPLES = 3, 60
 OPERATIONS = [f"{each.method.upper()} {each.path}" for each in openapi.OPERATIONS]
+CI_OPERATIONS = ["GET /v1/models", "POST /v1/chat/completions", "POST /v1/messages"]
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def check(door: LiveDoor, schema: Any, name: str, examples: int, monkeypatch: py
     assert asked[0] >= examples
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_each_operation_does_what_it_says(
+@pytest.mark.parametrize("name", CI_OPERATIONS)
+def test_operations_do_what_they_say(
     door: LiveDoor, schema: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(door, schema, name, CI_EXAMPLES, monkeypatch)
