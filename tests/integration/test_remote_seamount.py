@@ -1,5 +1,6 @@
 """A second Seamount as the model: the same sessions, the same journal, no token ids."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,27 @@ def test_an_engine_that_cannot_be_reached_leaves_the_loaded_model(here: LiveEngi
     assert status["error"]["code"] == "remote_unreachable" and status["model"]["id"] == before
     here.client.delete(f"/api/remotes/{gone['id']}").raise_for_status()
     load(here, before)
+
+
+def test_the_dialects_through_it(here: LiveEngine) -> None:
+    """What programs ask of this engine, asked of the other one: streams, tools, beginnings, bare texts, blocks."""
+    model, hello = remote_id(here), [{"role": "user", "content": "Hello?"}]
+    weather = [{"role": "user", "content": "What is the weather in Paris?"}]
+    body = {"model": model, "messages": weather, "tools": TOOLS, "stream": True}
+    events = here.client.post("/v1/chat/completions", json=body).text
+    chunks = [json.loads(line[6:]) for line in events.splitlines() if line.startswith("data: {")]
+    deltas = [each["choices"][0]["delta"] for each in chunks]
+    assert "".join(each.get("reasoning_content", "") for each in deltas) == "I need two things."
+    calls = next(each["tool_calls"] for each in deltas if "tool_calls" in each)
+    assert [json.loads(each["function"]["arguments"])["city"] for each in calls] == ["Paris", "Rome"]
+    begun = [*hello, {"role": "assistant", "content": "A pl", "prefix": True}]
+    whole = here.post("/v1/chat/completions", {"model": model, "messages": begun, "reasoning_effort": "none"})
+    assert whole["choices"][0]["message"]["content"] == "ain answer."
+    bare = here.post("/v1/completions", {"model": model, "prompt": "Hello", "max_tokens": 5})
+    assert bare["choices"][0]["finish_reason"] == "length" and bare["usage"]["completion_tokens"] == 5
+    blocks = here.post("/v1/messages", {"model": model, "messages": hello, "max_tokens": 500})["content"]
+    assert blocks[-1]["text"] in ("Then I answer.", "A plain answer.")
+    refused = here.client.post(
+        "/v1/chat/completions", json={"model": model, "messages": hello, "logprobs": True}
+    )
+    assert refused.status_code == 400 and "another machine" in refused.text
