@@ -70,9 +70,11 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
     outcome = remote.answer(request, answer.take, asking.cancelled.is_set)
     end = answer.end(outcome.reason, outcome.reasoning_tokens)
     calls = tuple(call for call in end.tool_calls if call.status != "rejected")
-    if calls and memory:
+    # Without tools no prompt has earlier reasoning, so an answer has a name of its own only with them.
+    names = [*([asked.kept_as] if asked.kept_as and asked.tools else []), *(call.id for call in calls)]
+    if names and memory:
         try:
-            memory.remember_calls([call.id for call in calls], "".join(keeper.reasoning), [])
+            memory.remember_calls(names, "".join(keeper.reasoning), [])
         except SeamountError as error:  # the answer is whole without it
             _logger.warning("%s", error.text)
     problems = (call.problem for call in end.tool_calls if call.problem)

@@ -180,7 +180,9 @@ def _stop(end: CompletionEnd, max_tokens: int | None) -> dict[str, Any]:
 
 
 def _fills(end: CompletionEnd) -> bool:
-    return end.usage.prompt_tokens + end.usage.generated_tokens >= end.usage.context_tokens
+    """Whether the context is full, where it is known: another machine does not tell."""
+    room = end.usage.context_tokens
+    return 0 < room <= end.usage.prompt_tokens + end.usage.generated_tokens
 
 
 def _usage_of(end: CompletionEnd) -> dict[str, Any]:

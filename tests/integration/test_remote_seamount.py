@@ -143,6 +143,35 @@ def test_a_program_asks_through_it(here: LiveEngine) -> None:
     assert whole["usage"]["completion_tokens"] > 0
 
 
+def test_a_program_of_anthropics_dialect_asks_through_it(here: LiveEngine) -> None:
+    tools = [
+        {"name": tool["function"]["name"], "input_schema": tool["function"]["parameters"]} for tool in TOOLS
+    ]
+    question = {"role": "user", "content": "The weather in Paris?"}
+    body: dict[str, Any] = {
+        "model": remote_id(here),
+        "max_tokens": 2000,
+        "tools": tools,
+        "thinking": {"type": "adaptive", "display": "omitted"},
+        "messages": [question],
+    }
+    whole = here.post("/v1/messages", body)
+    assert whole["stop_reason"] == "tool_use"
+    assert [block["type"] for block in whole["content"]] == ["thinking", "text", "tool_use", "tool_use"]
+    ids = [block["id"] for block in whole["content"] if block["type"] == "tool_use"]
+    results = [{"type": "tool_result", "tool_use_id": each, "content": "22 degrees"} for each in ids]
+    turns = [
+        question,
+        {"role": "assistant", "content": whole["content"]},
+        {"role": "user", "content": results},
+    ]
+    after = here.post("/v1/messages", {**body, "messages": turns})
+    assert [block["name"] for block in after["content"] if block["type"] == "tool_use"] == ["write_file"]
+    asked = {name: body[name] for name in ("model", "messages")}
+    counted = here.client.post("/v1/messages/count_tokens", json=asked)
+    assert counted.status_code == 400 and "another machine" in counted.json()["error"]["message"]
+
+
 def test_an_answer_that_is_stopped_and_gone_on_with(here: LiveEngine, there: LiveEngine) -> None:
     session_id = here.new_session()
     turn = here.ask("slowly now", session_id, mode="high")

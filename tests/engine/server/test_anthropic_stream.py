@@ -124,6 +124,10 @@ def test_a_full_context_is_told_from_a_limit() -> None:
     full = CompletionEnd("length", end.usage.model_copy(update={"context_tokens": 120}))
     whole = message_of(WholeAnswer("x", "", full), HEAD, "sig", max_tokens=50)
     assert whole["stop_reason"] == "model_context_window_exceeded"
+    elsewhere = CompletionEnd("length", end.usage.model_copy(update={"context_tokens": 0}))
+    assert (
+        message_of(WholeAnswer("x", "", elsewhere), HEAD, "sig", max_tokens=50)["stop_reason"] == "max_tokens"
+    )
 
 
 def test_an_error_is_the_last_event() -> None:
