@@ -56,7 +56,7 @@ def asked_of(request: Conversation, way: Way) -> Asked:
         tools = []
     messages = _messages(request, tools)
     form = _form(request, tools, choice)
-    if form.json_schema is not None and way in ("v4", "unknown"):
+    if form.json_schema is not None and way == "v4":
         messages = _told(messages, form.json_schema)
     return Asked(
         messages=messages,

@@ -85,7 +85,7 @@ def test_a_schema_is_a_form_that_the_model_is_told() -> None:
         assert asked.form.json_schema == json.dumps(schema, ensure_ascii=False)
         assert asked.messages[0] == Message("system", response_format=asked.form.json_schema)
         # Other models have their own ways to be told, or none.
-        for way in ("template", "remote"):
+        for way in ("template", "remote", "unknown"):
             assert ask(way, **place).messages == [Message("user", "Q")]
 
 
