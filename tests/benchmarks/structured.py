@@ -186,8 +186,8 @@ def share_of_a_starter_token() -> bool:
     backend.close()
     share = statistics.median(shares)
     with_mask, without = (statistics.median(rates[each]) for each in (True, False))
-    print(f"starter model, vocabulary built in {built_s:.2f} s: {100 * share:.1f} % of the time is the mask's "
-          f"(wanted < {100 * SHARE_WANTED:.0f} %); tokens a second with ÷ without {with_mask:.1f} ÷ {without:.1f}")  # fmt: skip
+    print(f"starter model, vocabulary built in {built_s:.2f} s: {100 * share:.1f} % of the time is the mask's (wanted "
+          f"< {100 * SHARE_WANTED:.0f} %); tokens a second with ÷ without {with_mask:.1f} ÷ {without:.1f}")  # fmt: skip
     return share < SHARE_WANTED
 
 
@@ -215,9 +215,12 @@ def worst_schemas(words: V4Words) -> bool:
             pass
     slowest_s, slowest = max(taken)
     step_s, step = max(steps)
-    print(f"{len(HOSTILE)} schemas that mean no good: the slowest was looked at and made ready in {slowest_s:.2f} s of "
-          f"processor time ({slowest}; wanted < {SCHEMA_WANTED_S:.0f} s), the slowest token took {1000 * step_s:.0f} ms "
-          f"({step})")  # fmt: skip
+    print(
+        f"{len(HOSTILE)} schemas that mean no good: the slowest was made ready in {slowest_s:.2f} s of processor time"
+    )
+    print(
+        f"({slowest}; wanted < {SCHEMA_WANTED_S:.0f} s), the slowest token took {1000 * step_s:.0f} ms ({step})"
+    )
     return max(taken)[0] < SCHEMA_WANTED_S
 
 

@@ -192,6 +192,7 @@ def test_what_cannot_be_enforced_is_refused_and_named(client: openai.OpenAI, sch
     assert cast(Any, refused.value).code == "form_refused"
 
 
+@pytest.mark.slow
 def test_a_model_with_a_chat_template_answers_by_a_schema_too(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

