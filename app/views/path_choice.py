@@ -1,4 +1,4 @@
-"""Asking for a place on the disk, as the dialogs about models do it.
+"""Asking for a place on the disk, as the dialogs do it.
 
 Owns: the file dialogs and the small buttons that open them. Does not know what is done with the place.
 """
@@ -13,6 +13,13 @@ def choose_folder(parent: QWidget, title: str, start: str, chosen: Callable[[str
     """Ask for a folder, beginning at `start`; `chosen` gets its path."""
     dialog = QFileDialog(parent, title, start)
     dialog.setFileMode(QFileDialog.FileMode.Directory)
+    _open(dialog, chosen)
+
+
+def choose_file(parent: QWidget, title: str, kinds: str, chosen: Callable[[str], None]) -> None:
+    """Ask for a file that is there; `kinds` is a filter of Qt's."""
+    dialog = QFileDialog(parent, title, "", kinds)
+    dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
     _open(dialog, chosen)
 
 

@@ -1,4 +1,4 @@
-"""The line at the bottom: what the engine is doing now, and how fast.
+"""The line at the bottom: what the engine is doing now, how fast, and for which other program.
 
 Owns: the words for a turn's progress and the sparkline of writing speed. Does not follow turns itself.
 """
@@ -11,9 +11,13 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from app.quantities import duration, expert_words, rate, token_count
 from app.theme import Theme
+from app.views.answering_sign import AnsweringSign
 
 if TYPE_CHECKING:
     from app.turn_stream import TurnProgress
+
+SIGN_FRAME_PX = 6
+"""What the sign's buttons have around their words, above and below."""
 
 
 def progress_words(progress: "TurnProgress") -> str:
@@ -46,7 +50,7 @@ def progress_words(progress: "TurnProgress") -> str:
 
 
 class StatusLine(QWidget):
-    """Left: the engine or the running turn. Right of it: the sparkline."""
+    """The engine or the running turn, with the sparkline; at the right the sign that another program is answered."""
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -55,6 +59,7 @@ class StatusLine(QWidget):
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._spark = Sparkline(theme)
         self._spark.hide()
+        self.sign = AnsweringSign(theme)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(10)
@@ -62,6 +67,7 @@ class StatusLine(QWidget):
         row.addWidget(self._spark)
         row.addWidget(self._label)
         row.addStretch(1)
+        row.addWidget(self.sign)
         self.set_theme(theme)
         self.setAccessibleName("Status")
 
@@ -69,9 +75,10 @@ class StatusLine(QWidget):
         """Follow the window's look."""
         self._spark.theme = theme
         self._spark.update()
-        # The sparkline comes and goes; what stands above must not move for it.
+        self.sign.set_theme(theme)
+        # The sparkline and the sign come and go; what stands above must not move for them.
         text_px = QFontMetrics(theme.text_font(0.9)).height()
-        self.setFixedHeight(max(self._spark.sizeHint().height(), text_px) + 2)
+        self.setFixedHeight(max(self._spark.sizeHint().height(), text_px) + SIGN_FRAME_PX)
 
     def say(self, text: str) -> None:
         """Show a few words."""

@@ -1,0 +1,162 @@
+"""The question before the local network is served: what that means, at which port, with which certificate.
+
+Owns: the form and the OpenNetwork made of it. Does not open anything, and reads no certificate: the engine does.
+"""
+
+from collections.abc import Callable
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QGridLayout,
+    QLabel,
+    QRadioButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.access_words import NETWORK_MEANING, NETWORK_QUESTION
+from app.views.elided_line import ElidedLine
+from app.views.path_choice import choice_button, choose_file
+from app.views.scrolled_form import scrolled_form
+from app.wrapping import breakable
+from engine.protocol_access import NetworkDoor, OpenNetwork
+
+CERTIFICATES = "Certificates and keys (*.pem *.crt *.cer *.key);;All files (*)"
+MOST_PORT = 65_535
+
+
+class NetworkDialog(QDialog):
+    """Asks how `door` is to be opened. Return cancels: this is meant, or not done."""
+
+    asked = Signal(object)
+    """OpenNetwork."""
+
+    def __init__(self, door: NetworkDoor, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Local network")
+        self.resize(640, 520)
+        self.question = QLabel(NETWORK_QUESTION)
+        self.question.setObjectName("dialogTitle")
+        self.meaning = QLabel(NETWORK_MEANING)
+        self.port = QSpinBox()
+        self.port.setRange(0, MOST_PORT)
+        self.port.setSpecialValueText("The one before, or any that is free")
+        self.port.setValue(door.port)
+        self.generated = QRadioButton("A certificate that &Seamount makes and keeps")
+        self.own = QRadioButton("My &own certificate")
+        (self.own if door.certificate == "own" else self.generated).setChecked(True)
+        self.certificate, self.key = (ElidedLine(Qt.TextElideMode.ElideMiddle) for _ in range(2))
+        self._chosen: dict[str, str] = {"certificate": "", "key": ""}
+        self.choose_certificate = choice_button(
+            "&Choose…", "Choose the certificate’s file", lambda: self._choose("certificate")
+        )
+        self.choose_key = choice_button(
+            "C&hoose…", "Choose the private key’s file", lambda: self._choose("key")
+        )
+        self.message = QLabel()
+        self.message.setProperty("danger", True)
+        self.message.setAccessibleName("Outcome")
+        self.message.hide()
+        for label in (self.question, self.meaning, self.message):
+            label.setTextFormat(Qt.TextFormat.PlainText)
+            label.setWordWrap(True)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self.open_button = buttons.addButton(
+            "Serve the local network", QDialogButtonBox.ButtonRole.ActionRole
+        )
+        self.open_button.setAutoDefault(False)
+        self.open_button.clicked.connect(self._ask)
+        cancel = buttons.button(QDialogButtonBox.StandardButton.Cancel)
+        cancel.setDefault(True)
+        buttons.rejected.connect(self.reject)
+        form = QWidget()
+        column = QVBoxLayout(form)
+        column.setContentsMargins(0, 0, 8, 0)
+        column.setSpacing(8)
+        column.addWidget(self.question)
+        column.addWidget(self.meaning)
+        column.addSpacing(8)
+        column.addLayout(self._fields())
+        column.addStretch(1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(24, 20, 24, 20)
+        outer.setSpacing(16)
+        outer.addWidget(scrolled_form(form), 1)
+        outer.addWidget(self.message)
+        outer.addWidget(buttons)
+        self.own.toggled.connect(self._show)
+        self._show()
+        cancel.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def _fields(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(16)
+        grid.setVerticalSpacing(8)
+        grid.setColumnStretch(1, 1)
+        port = QLabel("&Port")
+        port.setBuddy(self.port)
+        self.port.setAccessibleName("Port")
+        grid.addWidget(port, 0, 0)
+        grid.addWidget(self.port, 0, 1, 1, 2)
+        grid.addWidget(self.generated, 1, 0, 1, 3)
+        grid.addWidget(self.own, 2, 0, 1, 3)
+        self._captions = (QLabel("Certificate (PEM)"), QLabel("Private key (PEM)"))
+        for row, (caption, line, button) in enumerate(
+            zip(
+                self._captions,
+                (self.certificate, self.key),
+                (self.choose_certificate, self.choose_key),
+                strict=True,
+            ),
+            start=3,
+        ):
+            grid.addWidget(caption, row, 0)
+            grid.addWidget(line, row, 1)
+            grid.addWidget(button, row, 2)
+        return grid
+
+    def set_file(self, which: str, path: str) -> None:
+        """This is the "certificate", or the "key"."""
+        self._chosen[which] = path
+        self._show()
+
+    def refuse(self, sentence: str) -> None:
+        """It is not open: say why, keep what was chosen."""
+        self.message.setText(breakable(sentence))
+        self.message.show()
+        self._show()
+
+    def wanted(self) -> OpenNetwork:
+        """What the form asks for."""
+        own = self.own.isChecked()
+        return OpenNetwork(
+            wanted=True,
+            port=self.port.value(),
+            certificate_path=self._chosen["certificate"] or None if own else None,
+            key_path=self._chosen["key"] or None if own else None,
+        )
+
+    def _choose(self, which: str) -> None:
+        title = "The certificate" if which == "certificate" else "The private key"
+        chosen: Callable[[str], None] = lambda path: self.set_file(which, path)  # noqa: E731
+        choose_file(self, title, CERTIFICATES, chosen)
+
+    def _show(self) -> None:
+        own = self.own.isChecked()
+        for caption, line, button, which in (
+            (self._captions[0], self.certificate, self.choose_certificate, "certificate"),
+            (self._captions[1], self.key, self.choose_key, "key"),
+        ):
+            for part in (caption, line, button):
+                part.setVisible(own)
+            line.set_words(self._chosen[which] or "None chosen")
+        both = bool(self._chosen["certificate"]) and bool(self._chosen["key"])
+        self.open_button.setEnabled(not own or both)
+
+    def _ask(self) -> None:
+        self.message.hide()
+        self.open_button.setEnabled(False)
+        self.asked.emit(self.wanted())
