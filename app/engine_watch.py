@@ -129,6 +129,7 @@ class EngineWatch(QObject):
     """Job id."""
     library_changed = Signal()
     hardware_changed = Signal()
+    access_changed = Signal()
     replaced = Signal()
     """The engine died at work; another one is being started in its place."""
     work_changed = Signal()
@@ -338,7 +339,7 @@ class EngineWatch(QObject):
 
     def _take_events(self, events: list[ServerEvent]) -> None:
         latest: EngineStatus | None = None
-        library = hardware = False
+        library = hardware = access = False
         for event in events:
             try:
                 news = EngineEvent.model_validate_json(event.data)
@@ -355,10 +356,14 @@ class EngineWatch(QObject):
                 library = True
             elif news.kind == "hardware":
                 hardware = True
+            elif news.kind == "access":
+                access = True
         if library:
             self.library_changed.emit()
         if hardware:
             self.hardware_changed.emit()
+        if access:
+            self.access_changed.emit()
         if latest is not None:
             self._ready(latest)
 

@@ -59,6 +59,13 @@ def empty_page(shelf: ModelShelf) -> tuple[str, str]:
             "Add a model to talk to",
             "Drop a GGUF file onto this window, or choose one with Ctrl+O. It stays where it lies.",
         )
+    place = shelf.status.model.remote if shelf.status and shelf.status.model else None
+    if place is not None:
+        return (
+            "What is on your mind?",
+            f"{place.host} computes the answers, so what you write is sent there.\n"
+            "Ctrl+M chooses another model, F1 shows every key.",
+        )
     return (
         "What is on your mind?",
         "The model runs on this computer, and what you write stays here.\n"

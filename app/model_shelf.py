@@ -54,6 +54,11 @@ class ModelShelf(QObject):
         return self.status.loading_model_id if self.status else None
 
     @property
+    def is_remote(self) -> bool:
+        """The model that would answer now is computed by another machine."""
+        return bool(self.status and self.status.model and self.status.model.remote)
+
+    @property
     def context_tokens(self) -> int | None:
         """Size of the loaded context."""
         return self.status.model.context_tokens or None if self.status and self.status.model else None

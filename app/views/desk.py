@@ -11,35 +11,40 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
+from app.access_shelf import AccessShelf
 from app.api import EngineApi
 from app.context_use import context_use
 from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch, Launcher
 from app.engine_words import empty_list, empty_page, resting_words
 from app.job_shelf import JobShelf
-from app.job_words import progress_words, share, state_words
 from app.library_shelf import LibraryShelf
 from app.model_shelf import ModelShelf
+from app.remote_shelf import RemoteShelf
 from app.session_catalogue import SessionCatalogue
 from app.transcript_model import ShownMessage
 from app.turn_stream import TurnProgress
+from app.views.access_desk import AccessDesk
 from app.views.asking import Asking
 from app.views.commands import Commands
 from app.views.cost_desk import CostDesk
 from app.views.first_run import FirstRun
 from app.views.library_desk import LibraryDesk
 from app.views.placement_desk import PlacementDesk
+from app.views.remote_desk import RemoteDesk
 from app.views.storage_desk import StorageDesk
 from app.views.turn_setup import TurnSetup
 from app.window_state import WindowState
 from engine.errors import KeyMissing
 from engine.paths import DataFolder
-from engine.protocol import EngineStatus, ErrorBody, Settings
+from engine.protocol import EngineStatus, ErrorBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.theme import Theme
+    from app.views.access_page import AccessPage
+    from app.views.away_line import AwayLine
     from app.views.composer import Composer
     from app.views.library_page import LibraryPage
     from app.views.mode_switch import ModeSwitch
@@ -62,6 +67,9 @@ class Parts:
     notices: "NoticeBar"
     composer: "Composer"
     status: "StatusLine"
+    away: "AwayLine"
+    make_access: "Callable[[], AccessPage]"
+    """Makes the page on other programs and gives it its place in the window."""
     make_library: "Callable[[], LibraryPage]"
     """Makes the library's page and gives it its place in the window."""
     theme: "Callable[[], Theme]"
@@ -91,9 +99,18 @@ class Desk(QObject):
         self.shelf = ModelShelf(self.api, self)
         self.jobs = JobShelf(self.api, self)
         self.library_shelf = LibraryShelf(self.api, self)
+        self.remotes = RemoteDesk(
+            RemoteShelf(self.api, self), self.shelf, parts.away, parts.notices, parts.theme,
+            parts.picker.showMenu, self,
+        )  # fmt: skip
         self.library = LibraryDesk(
-            self.library_shelf, self.jobs, self.shelf, parts.notices, parts.make_library, self.add_model, self
-        )
+            self.library_shelf, self.jobs, self.shelf, self.remotes, parts.sidebar.job_strip, parts.notices,
+            parts.make_library, self.add_model, self,
+        )  # fmt: skip
+        self.access = AccessDesk(
+            AccessShelf(self.api, self), self.shelf, parts.status.sign, parts.notices, parts.make_access,
+            parts.theme, self,
+        )  # fmt: skip
         self.placement = PlacementDesk(self.api, self.shelf, parts.theme, parts.notices.window, self)
         self.setup = TurnSetup(
             self.api, self.conversation, parts.switch, parts.notices, parts.composer, memory, self
@@ -148,15 +165,20 @@ class Desk(QObject):
     def new_conversation(self) -> None:
         """An empty page, ready to be written to."""
         self._first_session_id = None
-        self.library.leave()
+        self.show_conversation()
         self.conversation.new()
         self.parts.composer.setFocus()
 
     def open_conversation(self, session_id: str) -> None:
         """Show a conversation of the list."""
-        self.library.leave()
+        self.show_conversation()
         if session_id != self.conversation.session_id:
             self.conversation.open(session_id)
+
+    def show_conversation(self) -> None:
+        """Instead of whatever other page is seen."""
+        self.library.leave()
+        self.access.leave()
 
     def take_in(self, path: str) -> None:
         """Add a dropped file or folder to the library, as soon as there is an engine to do it."""
@@ -210,11 +232,16 @@ class Desk(QObject):
         watch.job_changed.connect(self.jobs.refresh)
         watch.library_changed.connect(self._library_changed)
         watch.hardware_changed.connect(self.placement.hardware_changed)
+        watch.access_changed.connect(self.access.shelf.refresh)
+        # One page at a time.
+        self.library.opened.connect(self.access.leave)
+        self.access.opened.connect(self.library.leave)
         self.library.placement_asked.connect(self.placement.open_model)
         self.library.offer_placement_asked.connect(self.placement.open_offer)
-        self.jobs.changed.connect(self._show_running_jobs)
         parts.sidebar.library_requested.connect(self.library.show_library)
         parts.sidebar.jobs_requested.connect(self.library.show_conversions)
+        parts.sidebar.programs_requested.connect(self.access.show_programs)
+        parts.picker.remote_requested.connect(self.remotes.add_remote)
         parts.picker.set_shelf(self.shelf)
         parts.picker.load_requested.connect(self.shelf.load)
         parts.picker.placement_requested.connect(self.show_placement)
@@ -244,6 +271,8 @@ class Desk(QObject):
             self.jobs.refresh()
             self.first_run.begin()
             self.library.library_changed()
+            self.remotes.shelf.refresh()
+            self.access.shelf.refresh()
             self.storage.engine_ready()
             first, self._first_session_id = self._first_session_id, None
             if not self._was_ready and first and self.conversation.session_id is None:
@@ -257,6 +286,7 @@ class Desk(QObject):
                 do()
         else:
             self.conversation.engine_left(for_good=state == EngineState.STOPPED)
+            self.access.shelf.forget()
             if state in (EngineState.STOPPED, EngineState.STARTING):
                 self.shelf.set_status(None)
         self._rest()
@@ -265,17 +295,8 @@ class Desk(QObject):
 
     def _library_changed(self) -> None:
         self.shelf.refresh()
+        self.remotes.shelf.refresh()
         self.library.library_changed()
-
-    def _show_running_jobs(self) -> None:
-        """The sidebar's strip."""
-        strip, running = self.parts.sidebar.job_strip, self.jobs.running
-        if not running:
-            strip.show_words("", "", 0)
-            return
-        job = running[0]
-        told = f"{state_words(job)} {job.title}: {progress_words(job)}"
-        strip.show_words(job.title, told, share(job), len(running) - 1)
 
     def _engine_status(self, status: EngineStatus) -> None:
         self.shelf.set_status(status)
@@ -474,22 +495,3 @@ class Desk(QObject):
         """What an empty page says."""
         if not self.conversation.shown:
             self.parts.transcript.set_empty_state(*empty_page(self.shelf))
-
-    # --- settings -------------------------------------------------------------------------------------
-
-    def apply_settings(
-        self, settings: Settings, ok: "Callable[[], None]", failed: "Callable[[str], None]"
-    ) -> None:
-        """Store settings; says when the model has to be loaded again for them."""
-        reload = self.shelf.needs_reload(settings)
-
-        def stored(_: Settings) -> None:
-            if reload:
-                self.parts.notices.tell(
-                    "settings",
-                    "The settings are stored; the model is being loaded again for them.",
-                    kind="info",
-                )
-            ok()
-
-        self.shelf.save_settings(settings, stored, lambda error: failed(error.text))

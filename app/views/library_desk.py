@@ -15,18 +15,21 @@ from PySide6.QtWidgets import QMessageBox, QWidget
 from shiboken6 import isValid
 
 from app.job_shelf import JobShelf
-from app.job_words import cancel_words, kind_name
+from app.job_words import cancel_words, kind_name, progress_words, share, state_words
 from app.library_shelf import LibraryShelf
 from app.library_words import kept_words, removed_words
 from app.model_shelf import ModelShelf
 from engine.protocol import ErrorBody
 from engine.protocol_jobs import Job, MoveRequest, StartJob, VerifyRequest
 from engine.protocol_library import HubState, LibraryItem, Lookup, Offer, Removed
+from engine.protocol_remote import Remote
 
 if TYPE_CHECKING:
     from app.views.get_dialog import GetDialog
+    from app.views.job_strip import JobStrip
     from app.views.library_page import LibraryPage
     from app.views.notice import NoticeBar
+    from app.views.remote_desk import RemoteDesk
 
 
 class LibraryDesk(QObject):
@@ -46,6 +49,8 @@ class LibraryDesk(QObject):
         shelf: LibraryShelf,
         jobs: JobShelf,
         models: ModelShelf,
+        remotes: "RemoteDesk",
+        strip: "JobStrip",
         notices: "NoticeBar",
         make_page: "Callable[[], LibraryPage]",
         use_file: Callable[[str], None],
@@ -53,6 +58,7 @@ class LibraryDesk(QObject):
     ) -> None:
         super().__init__(parent)
         self._shelf, self._jobs, self._models, self._notices = shelf, jobs, models, notices
+        self._remotes, self._strip = remotes, strip
         self._make_page, self._use_file = make_page, use_file
         self.page: LibraryPage | None = None
         self._is_open = False
@@ -61,7 +67,10 @@ class LibraryDesk(QObject):
         """What a link named that is being looked up."""
         shelf.changed.connect(self._show)
         models.changed.connect(self._show)
+        remotes.shelf.changed.connect(self._show_remotes)
+        models.changed.connect(self._show_remotes)
         jobs.changed.connect(self._show_jobs)
+        jobs.changed.connect(self._show_strip)
         jobs.refused.connect(self._refused)
         shelf.refused.connect(self._refused)
 
@@ -92,8 +101,10 @@ class LibraryDesk(QObject):
             self._wire(page)
         self._shelf.refresh()
         self._jobs.refresh()
+        self._remotes.shelf.refresh()
         self._is_open = True
         self._show()
+        self._show_remotes()
         self._show_jobs()
         page.clear_message()
         self.opened.emit()
@@ -114,6 +125,8 @@ class LibraryDesk(QObject):
     def _wire(self, page: "LibraryPage") -> None:
         page.left.connect(self.leave)
         page.convert_requested.connect(self.convert_checkpoint)
+        page.remote_requested.connect(self._remotes.add_remote)
+        page.remote_asked.connect(self._remote_asked)
         page.look_up_requested.connect(self._look_up)
         page.item_asked.connect(self._item_asked)
         page.get_requested.connect(self.get_model)
@@ -126,6 +139,27 @@ class LibraryDesk(QObject):
     def _show(self) -> None:
         if self.page is not None and self._is_open:
             self.page.show_library(self._shelf.library, self._shelf.error, self._models.loaded_id)
+
+    def _show_remotes(self) -> None:
+        if self.page is not None and self._is_open:
+            self.page.show_remotes(self._remotes.shelf.remotes, self._models.loaded_id)
+
+    def _remote_asked(self, verb: str, remote: Remote) -> None:
+        if self.page is not None:
+            self.page.clear_message()
+        self._remotes.carry_out(verb, remote)
+        if verb == "use":
+            self.leave()
+
+    def _show_strip(self) -> None:
+        """What runs, in the sidebar."""
+        running = self._jobs.running
+        if not running:
+            self._strip.show_words("", "", 0)
+            return
+        job = running[0]
+        told = f"{state_words(job)} {job.title}: {progress_words(job)}"
+        self._strip.show_words(job.title, told, share(job), len(running) - 1)
 
     def _show_jobs(self) -> None:
         if self.page is not None and self._is_open:

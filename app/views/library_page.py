@@ -17,12 +17,14 @@ from PySide6.QtWidgets import (
 )
 
 from app.library_words import ITEMS_EMPTY, JOBS_EMPTY, LOADING, OFFERS_EMPTY, choice_offers, hub_words
+from app.remote_words import EMPTY as REMOTES_EMPTY
 from app.theme import Theme
 from app.views.card_list import CardList
 from app.views.flow_row import FlowRow
 from app.views.item_card import ItemCard
 from app.views.job_card import JobCard
 from app.views.offer_card import OfferCard
+from app.views.remote_card import RemoteCard
 from app.views.room_bars import RoomBars
 from app.views.scrolled_column import ScrolledColumn
 from app.views.sidebar import SearchField
@@ -30,6 +32,7 @@ from app.wrapping import breakable
 from engine.protocol import ErrorBody
 from engine.protocol_jobs import Job
 from engine.protocol_library import Library, Lookup
+from engine.protocol_remote import Remote
 
 COLUMN_SHARE = 1.2
 """Wider than a column of text: cards have buttons beside their words."""
@@ -41,6 +44,9 @@ class LibraryPage(QWidget):
     left = Signal()
     """Back to the conversation."""
     convert_requested = Signal()
+    remote_requested = Signal()
+    remote_asked = Signal(str, object)
+    """Verb (`remote_card.RemoteCard.asked`), Remote."""
     look_up_requested = Signal(str)
     item_asked = Signal(str, object)
     """Verb (`item_card.Verb`), LibraryItem."""
@@ -64,6 +70,10 @@ class LibraryPage(QWidget):
         self.back_button.clicked.connect(self.left)
         self.convert_button = QPushButton("Convert a checkpoint…")
         self.convert_button.clicked.connect(self.convert_requested)
+        self.remote_button = QPushButton("Add one…")
+        self.remote_button.setAccessibleName("Add a model on another machine")
+        self.remote_button.setToolTip("Add a model that a cluster, a service or another Seamount computes")
+        self.remote_button.clicked.connect(self.remote_requested)
         self.title = QLabel("Library")
         self.title.setObjectName("pageTitle")
         self.rooms = RoomBars()
@@ -74,6 +84,8 @@ class LibraryPage(QWidget):
         self.message.setProperty("danger", True)
         self.message.hide()
         self.items = CardList("On this machine", self._item_card)
+        self.remotes = CardList("On other machines", self._remote_card)
+        self.remotes.say_when_empty(*REMOTES_EMPTY)
         self.jobs = CardList("Under way", self._job_card)
         self.offers = CardList("To be had", self._offer_card)
         self.found = CardList("", self._offer_card)
@@ -93,6 +105,7 @@ class LibraryPage(QWidget):
         self.set_theme(theme)
         for section in (self.items, self.jobs, self.offers):
             section.say_when_empty(*LOADING)
+        for section in (self.items, self.remotes, self.jobs, self.offers):
             section.focus_lost.connect(self._take_focus)
 
     def _build_field(self) -> None:
@@ -133,9 +146,11 @@ class LibraryPage(QWidget):
         column.addWidget(self.finding)
         column.addWidget(self.found)
         column.addWidget(self.message)
-        for section in (self.items, self.jobs, self.offers):
+        for section in (self.items, self.remotes, self.jobs, self.offers):
             column.addSpacing(16)
             column.addWidget(section)
+            if section is self.remotes:
+                column.addWidget(self.remote_button, 0, Qt.AlignmentFlag.AlignLeft)
         foot = QHBoxLayout()
         foot.setSpacing(16)
         foot.addWidget(self.hub, 1)
@@ -167,6 +182,10 @@ class LibraryPage(QWidget):
         self.forget_button.setVisible(can_forget)
         self.items.show_entries([(item.id, (item, item.id == loaded_id)) for item in library.items])
         self.offers.show_entries([(offer.name, offer) for offer in library.offers])
+
+    def show_remotes(self, remotes: list[Remote], loaded_id: str | None) -> None:
+        """The models that other machines compute."""
+        self.remotes.show_entries([(remote.id, (remote, remote.id == loaded_id)) for remote in remotes])
 
     def show_jobs(self, jobs: list[Job], *, known: bool) -> None:
         """What is under way, and what was."""
@@ -260,6 +279,11 @@ class LibraryPage(QWidget):
     def _item_card(self, entry: object) -> ItemCard:
         card = ItemCard(entry)  # pyright: ignore[reportArgumentType] # what show_library has put there
         card.asked.connect(self.item_asked)
+        return card
+
+    def _remote_card(self, entry: object) -> RemoteCard:
+        card = RemoteCard(entry)  # pyright: ignore[reportArgumentType] # what show_remotes has put there
+        card.asked.connect(self.remote_asked)
         return card
 
     def _offer_card(self, offer: object) -> OfferCard:

@@ -35,6 +35,8 @@ class ModelPicker(QToolButton):
 
     load_requested = Signal(str)
     add_requested = Signal()
+    remote_requested = Signal()
+    """Another one, on another machine."""
     placement_requested = Signal()
     """Of the loaded model."""
 
@@ -87,6 +89,8 @@ class ModelPicker(QToolButton):
         model = None if status is None or shelf.loading_id else status.model
         # The ordinary case needs no words.
         by = ", computed by Seamount's own engine" if model and model.backend == "native" else ""
+        if model and model.remote:
+            by = f", computed by {model.remote.host}"
         self.setToolTip(f"{text}{by}. Opens the list of models.")
         if text != self.text():
             self.setText(text)
@@ -132,7 +136,8 @@ class ModelPicker(QToolButton):
         menu.clear()
         if shelf is not None:
             for entry in shelf.entries:
-                name = f"{entry.name}    {size_name(entry.size_bytes)}"
+                place = f"at {entry.remote.host}" if entry.remote else size_name(entry.size_bytes)
+                name = f"{entry.name}    {place}"
                 if entry.problem is None:
                     if entry.id == shelf.loading_id:
                         name += "    loading"
@@ -153,9 +158,10 @@ class ModelPicker(QToolButton):
             if shelf.known and not shelf.entries:
                 menu.addAction("No models yet").setEnabled(False)
         menu.addSeparator()
-        if shelf is not None and (shelf.loaded_id or shelf.loading_id):
+        if shelf is not None and (shelf.loaded_id or shelf.loading_id) and not shelf.is_remote:
             menu.addAction("Placement and speed…", self.placement_requested.emit)
         menu.addAction("Add a GGUF file…", self.add_requested.emit)
+        menu.addAction("Add a model on another machine…", self.remote_requested.emit)
 
     def _choose(self) -> None:
         action = self.sender()

@@ -5,6 +5,7 @@ the engine has something to say to. `show_settings` is a slot of `app.actions`. 
 (`settings_dialog`).
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt
@@ -53,7 +54,7 @@ class SettingsDesk(QObject):
                 desk.tell_refused(sentence)
 
         def apply(wanted: "Settings") -> None:
-            desk.apply_settings(wanted, stored, refused)
+            apply_settings(desk, wanted, stored, refused)
 
         dialog.applied.connect(apply)
         desk.storage.fill(dialog.kept)
@@ -69,3 +70,18 @@ class SettingsDesk(QObject):
             lambda _error: None,  # the field says what is so without it
         )
         dialog.open()
+
+
+def apply_settings(
+    desk: "Desk", settings: "Settings", ok: Callable[[], None], failed: Callable[[str], None]
+) -> None:
+    """Store settings; says when the model has to be loaded again for them."""
+    reload = desk.shelf.needs_reload(settings)
+
+    def stored(_: "Settings") -> None:
+        if reload:
+            sentence = "The settings are stored; the model is being loaded again for them."
+            desk.parts.notices.tell("settings", sentence, kind="info")
+        ok()
+
+    desk.shelf.save_settings(settings, stored, lambda error: failed(error.text))

@@ -1,4 +1,4 @@
-"""The conversations at the left: new, search, and the list by day; the way to the library, and what runs there.
+"""The conversations at the left: new, search, and the list by day; the ways to the other pages, and what runs there.
 
 Owns: the widgets and how a row is drawn. Does not fetch or change anything; it asks.
 """
@@ -163,6 +163,7 @@ class Sidebar(QWidget):
     delete_requested = Signal(str)
     search_changed = Signal(str)
     library_requested = Signal()
+    programs_requested = Signal()
     jobs_requested = Signal()
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
@@ -180,6 +181,14 @@ class Sidebar(QWidget):
         self.library_button.setToolTip("The models on this machine, and those that can be had")
         self.library_button.setCheckable(True)
         self.library_button.clicked.connect(self._ask_for_library)
+        self.programs_button = QPushButton(" Other programs")
+        self.programs_button.setObjectName("openPrograms")
+        self.programs_button.setAccessibleName("Other programs")
+        self.programs_button.setToolTip(
+            "The address and the keys with which other programs ask the models here"
+        )
+        self.programs_button.setCheckable(True)
+        self.programs_button.clicked.connect(self._ask_for_programs)
         self.job_strip = JobStrip()
         self.job_strip.clicked.connect(self.jobs_requested)
         self.search = SearchField()
@@ -212,6 +221,7 @@ class Sidebar(QWidget):
         column.setSpacing(8)
         column.addLayout(head)
         column.addWidget(self.library_button)
+        column.addWidget(self.programs_button)
         column.addWidget(self.search)
         column.addWidget(self.list, 1)
         column.addWidget(self.job_strip)
@@ -226,6 +236,7 @@ class Sidebar(QWidget):
         self._delegate.theme = theme
         self.new_button.setIcon(icon("new", theme.accent))
         self.library_button.setIcon(icon("library", theme.accent))
+        self.programs_button.setIcon(icon("programs", theme.accent))
         # Zoomed text has to fit, too.
         text_px = QFontMetrics(theme.text_font(CHROME_SCALE)).horizontalAdvance(self.new_button.text())
         self.setMinimumWidth(max(LEAST_PX, text_px + AROUND_NEW_PX))
@@ -252,6 +263,14 @@ class Sidebar(QWidget):
         # Whether it is open is told by those who open it.
         self.library_button.setChecked(not self.library_button.isChecked())
         self.library_requested.emit()
+
+    def set_programs_open(self, is_open: bool) -> None:
+        """The page on other programs is what is seen."""
+        self.programs_button.setChecked(is_open)
+
+    def _ask_for_programs(self) -> None:
+        self.programs_button.setChecked(not self.programs_button.isChecked())
+        self.programs_requested.emit()
 
     def set_open(self, session_id: str | None) -> None:
         """Mark the open conversation."""

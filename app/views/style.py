@@ -100,13 +100,18 @@ QPushButton:default:focus, QPushButton#send:focus {{ border: 2px solid {c["text"
 QPushButton#send:disabled {{ background: transparent; color: {c["muted"]}; border-color: {c["border"]}; }}
 QPushButton#send[stops="true"] {{ background: {c["surface"]}; color: {c["text"]};
     border-color: {c["border"]}; }}
-QPushButton#newConversation, QPushButton#openLibrary, QPushButton#jobStrip {{ background: transparent;
-    border: 1px solid {c["border"]}; text-align: left; padding: 7px {grid}px; }}
-QPushButton#openLibrary, QPushButton#jobStrip {{ border-color: transparent; }}
-QPushButton#openLibrary:checked {{ background: {c["selection"]}; }}
+QToolButton#signWords, QToolButton#signEnd {{ padding: 1px 6px; color: {c["muted"]}; }}
+QToolButton#signEnd {{ border: 1px solid {c["border"]}; color: {c["text"]}; }}
+QToolButton#signEnd:focus {{ border: 1px solid {c["accent"]}; }}
+QPushButton#newConversation, QPushButton#openLibrary, QPushButton#openPrograms,
+    QPushButton#jobStrip {{ background: transparent; border: 1px solid {c["border"]};
+    text-align: left; padding: 7px {grid}px; }}
+QPushButton#openLibrary, QPushButton#openPrograms, QPushButton#jobStrip {{ border-color: transparent; }}
+QPushButton#openLibrary:checked, QPushButton#openPrograms:checked {{ background: {c["selection"]}; }}
 QPushButton#newConversation:hover, QPushButton#openLibrary:hover:!checked,
+    QPushButton#openPrograms:hover:!checked,
     QPushButton#jobStrip:hover {{ background: {hover}; }}
-QPushButton#newConversation:focus, QPushButton#openLibrary:focus,
+QPushButton#newConversation:focus, QPushButton#openLibrary:focus, QPushButton#openPrograms:focus,
     QPushButton#jobStrip:focus {{ border-color: {c["accent"]}; }}
 
 QLineEdit, QDialog QPlainTextEdit {{ background: {c["surface"]};
@@ -114,6 +119,11 @@ QLineEdit, QDialog QPlainTextEdit {{ background: {c["surface"]};
     selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
 QLineEdit, QPlainTextEdit {{ placeholder-text-color: {c["muted"]}; }}
 QLineEdit:focus, QDialog QPlainTextEdit:focus {{ border: 1px solid {c["accent"]}; }}
+QPlainTextEdit#recipe {{ background: {c["code_background"]}; color: {c["text"]};
+    border: 1px solid {c["border"]}; border-radius: {radius - 2}px; padding: {grid // 2}px {grid}px;
+    selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
+QPlainTextEdit#recipe:focus {{ border: 1px solid {c["accent"]}; }}
+QLabel#quotedLine {{ color: {c["text"]}; }}
 QPlainTextEdit#resultField {{ background: {c["background"]}; color: {c["text"]};
     border: 1px solid {c["border"]}; border-radius: {radius - 2}px; padding: {grid // 2}px {grid}px;
     selection-background-color: {c["selection"]}; selection-color: {c["text"]}; }}
@@ -170,7 +180,7 @@ QDialog QScrollArea, QDialog QScrollArea > QWidget > QWidget {{ background: tran
 QLabel {{ background: transparent; color: {c["text"]}; }}
 QLabel[muted="true"] {{ color: {c["muted"]}; }}
 QLabel[danger="true"] {{ color: {c["danger"]}; }}
-QWidget#libraryPage {{ background: {c["background"]}; }}
+QWidget#libraryPage, QWidget#accessPage {{ background: {c["background"]}; }}
 QScrollArea#scrolledColumn, QScrollArea#scrolledColumn > QWidget > QWidget {{ background: transparent; }}
 QLabel#pageTitle {{ font-size: {theme.base_px * 1.4:.1f}px; font-weight: 600; }}
 QLabel#sectionTitle {{ font-size: {theme.base_px * 1.1:.1f}px; font-weight: 600; }}

@@ -36,6 +36,7 @@ from app.actions import ACTIONS, MENUS, ActionRow
 from app.composer_text import draft_of
 from app.icons import application_icon, icon
 from app.theme import Theme, ThemeChoice
+from app.views.away_line import AwayLine
 from app.views.composer import Composer
 from app.views.help_desk import HelpDesk
 from app.views.look import Look
@@ -51,6 +52,7 @@ from engine.paths import DataFolder
 
 if TYPE_CHECKING:
     from app.engine_watch import Launcher
+    from app.views.access_page import AccessPage
     from app.views.desk import Desk
     from app.views.library_page import LibraryPage
     from app.views.outside_desk import OutsideDesk
@@ -84,6 +86,7 @@ class MainWindow(QMainWindow):
         self.desk: Desk | None = None
         self._launcher = launcher
         self._library_page: LibraryPage | None = None
+        self._access_page: AccessPage | None = None
         self._outside: OutsideDesk | None = None
         self._handed_over: list[str] = []
         self.help = HelpDesk(self)
@@ -119,6 +122,7 @@ class MainWindow(QMainWindow):
         self.meter = ContextMeter(theme)
         self.transcript = TranscriptView(theme)
         self.notices = NoticeBar(theme)
+        self.away = AwayLine(theme)
         self.composer = Composer(theme)
         self.status = StatusLine(theme)
         self._sidebar_button = QToolButton()
@@ -131,12 +135,18 @@ class MainWindow(QMainWindow):
         head.addWidget(self.switch)
         head.addStretch(1)
         head.addWidget(self.meter)
+        self._talk = QWidget()
+        talk = QVBoxLayout(self._talk)
+        talk.setContentsMargins(0, 0, 0, 0)
+        talk.setSpacing(8)
+        talk.addWidget(self.away)
+        talk.addWidget(self.composer)
         self._column = QWidget()
         column = QVBoxLayout(self._column)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         column.addWidget(self.notices)
-        column.addWidget(self.composer)
+        column.addWidget(self._talk)
         column.addWidget(self.status)
         foot = QHBoxLayout()
         foot.setContentsMargins(16, 4, 16, 8)
@@ -162,9 +172,10 @@ class MainWindow(QMainWindow):
         self.splitter.setSizes([WIDTH_PX, FIRST_SIZE.width() - WIDTH_PX])
         self.setCentralWidget(self.splitter)
         order = (
-            self.sidebar.new_button, self.sidebar.library_button, self.sidebar.search, self.sidebar.list,
-            self._sidebar_button,
+            self.sidebar.new_button, self.sidebar.library_button, self.sidebar.programs_button,
+            self.sidebar.search, self.sidebar.list, self._sidebar_button,
             self.picker, self.switch, self.transcript, self.composer.edit, self.composer.button,
+            self.status.sign.words_button, self.status.sign.end_button,
         )  # fmt: skip
         for before, after in pairwise(order):
             QWidget.setTabOrder(before, after)
@@ -210,6 +221,8 @@ class MainWindow(QMainWindow):
             desk,
             desk and desk.commands,
             desk and desk.library,
+            desk and desk.access,
+            desk and desk.remotes,
             desk and desk.storage,
         ):
             method = getattr(doer, row.slot, None)
@@ -250,13 +263,15 @@ class MainWindow(QMainWindow):
 
         parts = Parts(
             self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
-            self.status, self._make_library, lambda: self.look.theme,
+            self.status, self.away, self._make_access, self._make_library, lambda: self.look.theme,
         )  # fmt: skip
         self.desk = Desk(parts, self.folder, self.memory, self, self._launcher)
         self.composer.send_requested.disconnect(self._sent_early)
         self.desk.changed.connect(self.update_actions)
+        for page in (self.desk.library, self.desk.access):
+            page.left.connect(self._show_conversation)
         self.desk.library.opened.connect(self._show_library)
-        self.desk.library.left.connect(self._show_conversation)
+        self.desk.access.opened.connect(self._show_access)
         self.desk.storage.encryption_told.connect(self._keep_or_drop_drafts)
         self.help.desk = self.settings.desk = self.desk
         self._news = UpdateNews(self.desk.watch, self.notices, self.memory, self)
@@ -281,7 +296,7 @@ class MainWindow(QMainWindow):
     def focus_composer(self) -> None:
         """The cursor into the composer."""
         if self.desk is not None:
-            self.desk.library.leave()
+            self.desk.show_conversation()
         self.composer.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def search_conversations(self) -> None:
@@ -330,17 +345,34 @@ class MainWindow(QMainWindow):
         self.pages.addWidget(self._library_page)
         return self._library_page
 
+    def _make_access(self) -> "AccessPage":
+        from app.views.access_page import AccessPage
+
+        self._access_page = AccessPage(self.theme)
+        self.pages.addWidget(self._access_page)
+        return self._access_page
+
     def _show_library(self) -> None:
         if self._library_page is not None:
-            self.pages.setCurrentWidget(self._library_page)
-            self.composer.hide()
+            self._show_page(self._library_page)
             self.sidebar.set_library_open(True)
+
+    def _show_access(self) -> None:
+        if self._access_page is not None:
+            self._show_page(self._access_page)
+            self.sidebar.set_programs_open(True)
+
+    def _show_page(self, page: QWidget) -> None:
+        """Instead of the conversation, which is what is written to and what leaves the machine."""
+        self.pages.setCurrentWidget(page)
+        self._talk.hide()
 
     def _show_conversation(self) -> None:
         self.pages.setCurrentWidget(self.transcript)
-        self.composer.show()
+        self._talk.show()
         self.composer.setFocus()
         self.sidebar.set_library_open(False)
+        self.sidebar.set_programs_open(False)
 
     def _add_model(self, path: str) -> None:
         if self.desk is not None:
@@ -354,10 +386,10 @@ class MainWindow(QMainWindow):
         return self.look.theme
 
     def _parts(self) -> tuple[Themed, ...]:
-        library = () if self._library_page is None else (self._library_page,)
+        pages = (page for page in (self._library_page, self._access_page) if page is not None)
         return (
-            self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.composer,
-            self.status, *library,
+            self.sidebar, self.picker, self.switch, self.meter, self.transcript, self.notices, self.away,
+            self.composer, self.status, *pages,
         )  # fmt: skip
 
     def _set_theme(self, theme: Theme) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
@@ -177,6 +177,15 @@ class FakeEngine:
             ],
         }  # fmt: skip
         self.encryption: dict[str, Any] = {"on": False}
+        self.access: dict[str, Any] = {
+            "base_url": "http://127.0.0.1:8642/v1", "keys": [], "clients": [], "offers": [],
+            "network": {"wanted": False},
+        }  # fmt: skip
+        self.secrets: dict[str, str] = {}
+        """Of keys whose secret is kept."""
+        self.remotes: list[dict[str, Any]] = []
+        self.checked: dict[str, Any] = {"whereabouts": "elsewhere"}
+        """What every check of a remote is answered with."""
         self.queries: list[dict[str, list[str]]] = []
         """Of the conversations that were exported."""
         self.refuse_patches: tuple[int, dict[str, Any]] | None = None
@@ -254,6 +263,27 @@ class FakeEngine:
     def tell_hardware(self) -> None:
         """Send a hardware event to every window."""
         self._tell({"kind": "hardware"})
+
+    def tell_access(self) -> None:
+        """Send an access event to every window."""
+        self._tell({"kind": "access"})
+
+    def add_key(self, name: str, *, kept: bool = False, **more: Any) -> dict[str, Any]:
+        """A key for another program."""
+        key = {"id": self.new_id("k"), "name": name, "created_at": 0.0, "is_kept": kept, **more}
+        self.access["keys"].append(key)
+        if kept:
+            self.secrets[key["id"]] = f"sm-secret-of-{name}"
+        return key
+
+    def add_remote(self, name: str, **more: Any) -> dict[str, Any]:
+        """A model on another machine."""
+        remote = {
+            "id": self.new_id("remote:"), "name": name, "kind": "openai", "model": "m", "whereabouts": "elsewhere",
+            "addresses": [{"url": "https://node7.example.org/v1"}], "has_key": False, **more,
+        }  # fmt: skip
+        self.remotes.append(remote)
+        return remote
 
     def tell_library(self) -> None:
         """Send a library event to every window."""
@@ -579,6 +609,47 @@ class _Handler(BaseHTTPRequestHandler):
             case ("POST", "parts", "native", "remove"):
                 engine.part |= {"state": "absent", "task": None}
                 self._send(200, engine.part)
+            case ("GET", "access"):
+                self._send(200, engine.access)
+            case ("POST", "access", "keys"):
+                key = engine.add_key(body["name"], kept=body["keep"], is_network=body["is_network"])
+                self._send(201, {"key": key, "secret": f"sm-secret-of-{key['name']}"})
+            case ("GET", "access", "keys", key_id, "secret"):
+                key = next(each for each in engine.access["keys"] if each["id"] == key_id)
+                self._send(200, {"key": key, "secret": engine.secrets[key_id]})
+            case ("PATCH", "access", "keys", key_id):
+                key = next(each for each in engine.access["keys"] if each["id"] == key_id)
+                key.update({name: value for name, value in body.items() if value is not None})
+                self._send(200, key)
+            case ("DELETE", "access", "keys", key_id):
+                engine.access["keys"] = [each for each in engine.access["keys"] if each["id"] != key_id]
+                self._send(204, None)
+            case ("DELETE", "access", "requests", request_id):
+                for client in engine.access["clients"]:
+                    client["requests"] = [each for each in client["requests"] if each["id"] != request_id]
+                self._send(204, None)
+            case ("PUT", "access", "network"):
+                wanted = body["wanted"]
+                engine.access["network"] = {"wanted": wanted, "is_open": wanted, "port": body["port"] or 8643}
+                self._send(200, engine.access["network"])
+            case ("GET", "remotes"):
+                self._send(200, {"remotes": engine.remotes})
+            case ("POST", "remotes", "check"):
+                self._send(200, engine.checked)
+            case ("POST", "remotes"):
+                more = {name: value for name, value in body.items() if name not in ("name", "key")}
+                self._send(201, engine.add_remote(body["name"], **more, has_key=bool(body["key"])))
+            case (_, "remotes", remote_id, *rest):
+                remote = next(each for each in engine.remotes if each["id"] == unquote(remote_id))
+                if method == "DELETE":
+                    engine.remotes.remove(remote)
+                    self._send(204, None)
+                    return
+                change = {"change": None} if rest == ["agree"] else body
+                remote.update(
+                    {name: value for name, value in change.items() if name not in ("key", "fingerprint")}
+                )
+                self._send(200, remote)
             case ("GET", "encryption"):
                 self._send(200, engine.encryption)
             case ("PUT", "encryption"):

@@ -1,11 +1,13 @@
 """The table of actions holds what it promises."""
 
 from app.actions import ACTIONS, MENUS
+from app.views.access_desk import AccessDesk
 from app.views.commands import Commands
 from app.views.desk import Desk
 from app.views.help_desk import HelpDesk
 from app.views.library_desk import LibraryDesk
 from app.views.look import Look
+from app.views.remote_desk import RemoteDesk
 from app.views.settings_desk import SettingsDesk
 from app.views.storage_desk import StorageDesk
 from app.views.window import MainWindow
@@ -32,7 +34,9 @@ def test_no_id_and_no_mnemonic_of_a_menu_is_given_twice() -> None:
 
 
 def test_every_slot_is_there() -> None:
-    doers = (MainWindow, Look, HelpDesk, SettingsDesk, Desk, Commands, LibraryDesk, StorageDesk)
+    doers = (
+        MainWindow, Look, HelpDesk, SettingsDesk, Desk, Commands, LibraryDesk, StorageDesk, AccessDesk, RemoteDesk,
+    )  # fmt: skip
     found = {row.slot: sum(hasattr(doer, row.slot) for doer in doers) for row in ACTIONS}
     assert {slot: count for slot, count in found.items() if count != 1} == {}
 

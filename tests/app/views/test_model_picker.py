@@ -9,7 +9,7 @@ from app.api import EngineApi
 from app.model_shelf import ModelShelf
 from app.theme import Theme
 from app.views.model_picker import LEAST_NAME_PX, LEFT_PX, RIGHT_PX, ContextMeter, ModelPicker
-from engine.protocol import EngineStatus, ErrorBody, LoadedModel, ModelEntry
+from engine.protocol import EngineStatus, ErrorBody, LoadedModel, ModelEntry, RemotePlace
 
 PROBLEM = ErrorBody(code="model_file", text="broken.gguf cannot be used: it is truncated; fetch it again.")
 LOADED = LoadedModel(id="a", name="Alpha", context_tokens=8192, threads=2, backend="x")
@@ -62,7 +62,7 @@ def test_the_menu_marks_the_loaded_and_explains_the_broken(
 ) -> None:
     shelf.set_status(status(model=LOADED))
     actions = [action for action in picker.fill().actions() if action.text()]
-    good, bad, reason, placement, add = actions
+    good, bad, reason, placement, add, remote = actions
     assert good.isChecked()
     assert "98.0 MB" in good.text()
     assert not bad.isEnabled()
@@ -71,6 +71,7 @@ def test_the_menu_marks_the_loaded_and_explains_the_broken(
     assert bad.toolTip() == PROBLEM.text
     assert placement.text() == "Placement and speed…"
     assert add.text() == "Add a GGUF file…"
+    assert remote.text() == "Add a model on another machine…"
     with qtbot.waitSignal(picker.placement_requested):
         placement.trigger()
     shelf.set_status(status())
@@ -83,7 +84,24 @@ def test_choosing_asks(picker: ModelPicker, qtbot: QtBot) -> None:
     picker.fill().actions()[0].trigger()
     assert asked == ["a"]
     with qtbot.waitSignal(picker.add_requested):
+        picker.fill().actions()[-2].trigger()
+    with qtbot.waitSignal(picker.remote_requested):
         picker.fill().actions()[-1].trigger()
+
+
+def test_a_model_on_another_machine_says_where_it_is(picker: ModelPicker, shelf: ModelShelf) -> None:
+    place = RemotePlace(host="node7", whereabouts="local network")
+    shelf.entries = [
+        ModelEntry(
+            id="remote:1", name="Pro", path="http://node7/v1", size_bytes=0, source="remote", remote=place
+        )
+    ]
+    shelf.set_status(status(model=LOADED.model_copy(update={"remote": place})))
+    actions = [action.text() for action in picker.fill().actions()]
+    assert actions[0] == "Pro    at node7"
+    # It lies nowhere on this machine.
+    assert "Placement and speed…" not in actions
+    assert "computed by node7" in picker.toolTip()
 
 
 def test_a_long_name_is_bounded(picker: ModelPicker, shelf: ModelShelf, qtbot: QtBot) -> None:
