@@ -63,8 +63,7 @@ def empty_page(shelf: ModelShelf) -> tuple[str, str]:
     if place is not None:
         return (
             "What is on your mind?",
-            f"{place.host} computes the answers, so what you write is sent there.\n"
-            "Ctrl+M chooses another model, F1 shows every key.",
+            f"What you write is sent to {place.host}.\nCtrl+M chooses another model, F1 shows every key.",
         )
     return (
         "What is on your mind?",

@@ -114,6 +114,7 @@ class AccessPage(QWidget):
             column.addWidget(line)
         column.addSpacing(16)
         column.addWidget(self.offers)
+        self.offers.setContentsMargins(0, 0, 0, 16)
         column.addWidget(self.clients)
         column.addSpacing(16)
         column.addWidget(self.keys)

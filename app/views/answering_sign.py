@@ -10,9 +10,9 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QToolButton, QWidget
 from app.icons import icon
 from app.theme import Theme
 
-MOST_WORDS_PX = 320
+MOST_WORDS_PX = 400
 LEAST_WORDS_PX = 40
-AROUND_WORDS_PX = 36
+AROUND_WORDS_PX = 40
 """Icon, padding and frame of the button with the words."""
 
 

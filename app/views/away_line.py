@@ -4,10 +4,12 @@ Owns: the icon and the sentence; the words carry it, the icon is beside them. Hi
 """
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from app.icons import pixmap
 from app.theme import Theme
+from app.views.style import CHROME_SCALE
 from app.wrapping import breakable
 
 ICON_PX = 16
@@ -36,6 +38,9 @@ class AwayLine(QWidget):
     def set_theme(self, theme: Theme) -> None:
         """Follow the window's look."""
         self._picture.setPixmap(pixmap("away", theme.accent, ICON_PX, self.devicePixelRatioF()))
+        # In the middle of the first line, however large that is.
+        line_px = QFontMetrics(theme.text_font(CHROME_SCALE)).height()
+        self._picture.setFixedHeight(max(ICON_PX, line_px))
 
     def say(self, sentence: str) -> None:
         """Show this; "" hides it."""

@@ -3,11 +3,13 @@
 Owns: these widgets. Does not know what the value is.
 """
 
-from PySide6.QtCore import QTimer, Signal
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
+from PySide6.QtGui import QGuiApplication, QResizeEvent, QTextOption
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPlainTextEdit, QPushButton, QWidget
 
 COPIED_MS = 1500
+FRAME_PX = 20
+"""What a field has around its lines, above and below."""
 
 
 class CopyButton(QPushButton):
@@ -44,15 +46,55 @@ class CopyButton(QPushButton):
         self.copied.emit()
 
 
-class CopyLine(QWidget):
-    """`caption`: the value's name; it stands above it, where it is not placed elsewhere."""
+class WrappedValue(QPlainTextEdit):
+    """A read-only value that is broken wherever the line ends, so that all of it is seen, and copied unbroken."""
 
-    def __init__(self, caption: str, what: str, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("recipe")
+        self.setReadOnly(True)
+        self.setTabChangesFocus(True)
+        self.setWordWrapMode(QTextOption.WrapMode.WrapAnywhere)
+        for bar in (self.setHorizontalScrollBarPolicy, self.setVerticalScrollBarPolicy):
+            bar(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.document().documentLayout().documentSizeChanged.connect(self._fit)
+        self._fit()
+
+    def _fit(self) -> None:
+        # Its layout measures height in lines, broken ones counted.
+        lines = max(1, round(self.document().size().height()))
+        height = self.fontMetrics().lineSpacing() * lines + FRAME_PX
+        if height != self.minimumHeight() or height != self.maximumHeight():
+            self.setFixedHeight(height)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Another width breaks it elsewhere."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Another font has other lines."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._fit()
+
+
+class CopyLine(QWidget):
+    """`caption`: the value's name; it stands above it, where it is not placed elsewhere. `wraps`: all of it is to
+    be seen, because it is compared."""
+
+    def __init__(
+        self, caption: str, what: str, parent: QWidget | None = None, *, wraps: bool = False
+    ) -> None:
         super().__init__(parent)
         self.caption = QLabel(caption)
         self.caption.setProperty("muted", True)
-        self.field = QLineEdit()
-        self.field.setReadOnly(True)
+        self._value = ""
+        if wraps:
+            self.field: QLineEdit | WrappedValue = WrappedValue()
+        else:
+            self.field = QLineEdit()
+            self.field.setReadOnly(True)
         self.field.setAccessibleName(caption)
         self.caption.setBuddy(self.field)
         self.button = CopyButton(what)
@@ -60,16 +102,20 @@ class CopyLine(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
         row.addWidget(self.field, 1)
-        row.addWidget(self.button)
+        row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignTop)
 
     def set_value(self, value: str) -> None:
         """Show and copy this."""
-        if value != self.field.text():
-            self.field.setText(value)
-            self.field.setCursorPosition(0)
-            self.field.setToolTip(value)
+        if value != self._value:
+            self._value = value
+            if isinstance(self.field, QLineEdit):
+                self.field.setText(value)
+                self.field.setCursorPosition(0)
+                self.field.setToolTip(value)
+            else:
+                self.field.setPlainText(value)
         self.button.set_text(value)
 
     def value(self) -> str:
         """What it shows."""
-        return self.field.text()
+        return self._value

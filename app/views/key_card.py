@@ -51,12 +51,12 @@ class KeyCard(Card):
         row.addLayout(words, 1)
         row.addSpacing(8)
         # Below each other where the page is narrow.
-        buttons = FlowRow()
+        holder = QWidget()
+        buttons = FlowRow(parent=holder)
         for button in (self.copy_button, self.change_button, self.revoke_button):
             button.setAutoDefault(False)
             buttons.addWidget(button)
-        row.addLayout(buttons)
-        row.setAlignment(buttons, Qt.AlignmentFlag.AlignVCenter)
+        row.addWidget(holder, 0, Qt.AlignmentFlag.AlignVCenter)
         self.show_entry(key)
 
     def show_entry(self, entry: ClientKey) -> None:

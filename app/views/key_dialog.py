@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 from app.access_words import MOVE_MEANING, MOVE_NAME, PIN_MEANING, PIN_NAME
 from app.views.make_key_dialog import LONGEST_NAME
 from app.views.scrolled_form import scrolled_form
+from app.views.settings_dialog import NUMBER_INDENT_PX
 from app.wrapping import breakable
 from engine.protocol_access import ChangeKey, ClientKey, KeyLimits, SteadyRules
 
@@ -147,5 +148,6 @@ def _number(most: int, value: int, suffix: str, none: str, step: int) -> QSpinBo
     field.setGroupSeparatorShown(True)
     field.setSuffix(suffix)
     field.setSpecialValueText(none)
+    field.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
     field.setValue(value)
     return field

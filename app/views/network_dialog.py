@@ -21,6 +21,7 @@ from app.access_words import NETWORK_MEANING, NETWORK_QUESTION
 from app.views.elided_line import ElidedLine
 from app.views.path_choice import choice_button, choose_file
 from app.views.scrolled_form import scrolled_form
+from app.views.settings_dialog import NUMBER_INDENT_PX
 from app.wrapping import breakable
 from engine.protocol_access import NetworkDoor, OpenNetwork
 
@@ -44,6 +45,7 @@ class NetworkDialog(QDialog):
         self.port = QSpinBox()
         self.port.setRange(0, MOST_PORT)
         self.port.setSpecialValueText("The one before, or any that is free")
+        self.port.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
         self.port.setValue(door.port)
         self.generated = QRadioButton("A certificate that &Seamount makes and keeps")
         self.own = QRadioButton("My &own certificate")

@@ -32,7 +32,7 @@ class NetworkPanel(QWidget):
         for label in (self.state, self.certificate, self.notice):
             label.setTextFormat(Qt.TextFormat.PlainText)
             label.setWordWrap(True)
-        self.fingerprint = CopyLine("Fingerprint of the certificate (SHA-256)", "the fingerprint")
+        self.fingerprint = CopyLine("Fingerprint of the certificate (SHA-256)", "the fingerprint", wraps=True)
         self.addresses: list[CopyLine] = []
         self.open_button = QPushButton("Open to the local network…")
         self.close_button = QPushButton("Close it")

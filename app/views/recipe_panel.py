@@ -4,6 +4,7 @@ Owns: the choice of a client, the field with its settings, and the button that c
 them (`client_recipes`).
 """
 
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
@@ -12,6 +13,7 @@ from app.theme import Theme
 from app.views.copy_line import CopyButton
 
 FRAME_PX = 24
+"""What the field has around its lines, above and below."""
 
 
 class RecipePanel(QWidget):
@@ -31,6 +33,7 @@ class RecipePanel(QWidget):
         self.text.setObjectName("recipe")
         self.text.setReadOnly(True)
         self.text.setTabChangesFocus(True)
+        self.text.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.text.setAccessibleName("Settings")
         self.copy_button = CopyButton("these settings")
@@ -77,10 +80,10 @@ class RecipePanel(QWidget):
             return
         recipe = self._recipes[place]
         self.note.setText(recipe.note)
-        if self.text.toPlainText() != recipe.text:
-            self.text.setPlainText(recipe.text)
+        if self.text.toPlainText() != recipe.text.rstrip("\n"):
+            self.text.setPlainText(recipe.text.rstrip("\n"))
         self.copy_button.set_text(recipe.text)
         # All of it is seen, and the scroll bar that a long address brings.
         bar = self.text.horizontalScrollBar().sizeHint().height()
-        lines = recipe.text.count("\n")
+        lines = recipe.text.rstrip("\n").count("\n") + 1
         self.text.setFixedHeight(QFontMetrics(self.text.font()).lineSpacing() * lines + FRAME_PX + bar)

@@ -28,13 +28,12 @@ class RemoteCard(Card):
         self.loaded = QLabel("Loaded")
         self.loaded.setObjectName("badge")
         self.loaded.setToolTip("This model answers now")
-        self.words, self.features = ElidedLine(), ElidedLine()
-        for line in (self.words, self.features):
-            line.setProperty("muted", True)
-        self.problem = QLabel()
-        self.problem.setTextFormat(Qt.TextFormat.PlainText)
+        self.words, self.features, self.problem = (QLabel() for _ in range(3))
+        for label in (self.words, self.features, self.problem):
+            label.setTextFormat(Qt.TextFormat.PlainText)
+            label.setWordWrap(True)
+            label.setProperty("muted", label is not self.problem)
         self.problem.setProperty("danger", True)
-        self.problem.setWordWrap(True)
         self.use_button = QPushButton("Use")
         self.agree_button = QPushButton("Agree")
         self.edit_button = QPushButton("Edit…")
@@ -54,13 +53,13 @@ class RemoteCard(Card):
         row.addLayout(words, 1)
         row.addSpacing(8)
         # Below each other where the page is narrow.
-        buttons = FlowRow()
+        holder = QWidget()
+        buttons = FlowRow(parent=holder)
         for verb, button in self._buttons():
             button.setAutoDefault(False)
             button.clicked.connect(lambda _=False, verb=verb: self.asked.emit(verb, self.remote))
             buttons.addWidget(button)
-        row.addLayout(buttons)
-        row.setAlignment(buttons, Qt.AlignmentFlag.AlignVCenter)
+        row.addWidget(holder, 0, Qt.AlignmentFlag.AlignVCenter)
         self.show_entry(entry)
 
     def _buttons(self) -> tuple[tuple[str, QPushButton], ...]:
@@ -76,8 +75,8 @@ class RemoteCard(Card):
         self.remote, loaded = entry
         remote = self.remote
         self.title.set_words(remote.name)
-        self.words.set_words(remote_words(remote))
-        self.features.set_words(features_words(remote.features))
+        self.words.setText(breakable(remote_words(remote)))
+        self.features.setText(breakable(features_words(remote.features)))
         self.loaded.setVisible(loaded)
         trouble = remote.change or (remote.problem.text if remote.problem else "")
         self.problem.setText(breakable(trouble))

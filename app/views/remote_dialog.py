@@ -37,6 +37,7 @@ from app.remote_words import (
 from app.theme import Theme
 from app.views.copy_line import CopyLine
 from app.views.scrolled_form import scrolled_form
+from app.views.settings_dialog import NUMBER_INDENT_PX
 from app.wrapping import breakable
 from engine.protocol_remote import (
     CheckedRemote,
@@ -50,7 +51,7 @@ from engine.protocol_remote import (
 MOST_ADDRESSES = 8
 LONGEST_ADDRESS = 500
 ADDRESS_LINES = 2
-FIELD_FRAME_PX = 24
+FIELD_FRAME_PX = 32
 MOST_PRICE = 1_000_000.0
 SHOWN_MODELS = 500
 """A server may name more models than a person looks through."""
@@ -108,7 +109,7 @@ class RemoteDialog(QDialog):
         self.check_button.setAutoDefault(False)
         self.check_button.setToolTip(CHECK_HINT)
         self.found = QLabel(CHECK_HINT)
-        self.fingerprint = CopyLine("Fingerprint of its certificate (SHA-256)", "the fingerprint")
+        self.fingerprint = CopyLine("Fingerprint of its certificate (SHA-256)", "the fingerprint", wraps=True)
         self.fingerprint.field.setFont(theme.code_font(1.0))
         self.trust_button = QPushButton("&Trust this certificate")
         self.trust_button.setAutoDefault(False)
@@ -338,6 +339,7 @@ def _price(value: float) -> QDoubleSpinBox:
     field.setDecimals(4)
     field.setRange(0.0, MOST_PRICE)
     field.setSingleStep(0.01)
+    field.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
     field.setValue(value)
     return field
 

@@ -20,7 +20,7 @@ from app.views.settings_dialog import SettingsDialog
 from app.views.window import MainWindow
 from engine.paths import DataFolder
 from tests.app.conftest import FakeEngine, FakeLauncher
-from tests.end_to_end import outside_screenshots, placement_screenshots
+from tests.end_to_end import access_screenshots, outside_screenshots, placement_screenshots
 
 SIZE = QSize(1280, 720)
 TALL = QSize(1280, 1500)
@@ -245,3 +245,5 @@ def take_all(theme: str, scale: int, pump: Pump, folder: Path) -> None:
         run(True, placement_screenshots.tour, engine)
     with _engine() as engine:
         run(True, outside_screenshots.tour, engine)
+    with _engine() as engine:
+        run(True, access_screenshots.tour, engine)
