@@ -8,6 +8,7 @@ import re
 from app.engine_watch import EngineState
 from app.model_shelf import ModelShelf
 from app.quantities import duration, expert_words, rate, token_count
+from app.remote_words import cost_words
 from app.transcript_model import ShownCall, ShownMessage
 from engine.protocol import Message, Usage
 
@@ -48,6 +49,8 @@ def usage_words(usage: Usage) -> str:
     if usage.disk_bytes_per_token is not None and usage.experts_in_memory is not None:
         words += expert_words(usage.disk_bytes_per_token, usage.experts_in_memory)
     at_once = usage.first_token_s < AT_ONCE_S
+    if cost := cost_words(usage):
+        words.append(cost)
     words.append(f"first token {'at once' if at_once else f'after {duration(usage.first_token_s)}'}")
     return " · ".join(words)
 

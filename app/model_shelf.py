@@ -136,8 +136,8 @@ class ModelShelf(QObject):
         What computes it now is not asked: a command may have named another one, which stays until the settings change.
         """
         model = self.status.model if self.status else None
-        if model is None:
-            return False
+        if model is None or model.remote is not None:
+            return False  # what another machine computes has none of these
         own = model.own_choices
         other_threads = "threads" not in own and settings.threads not in (0, model.threads)
         other_cache = "cache_type" not in own and model.cache_type not in (None, settings.cache_type)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from app.quantities import token_count
 
 if TYPE_CHECKING:
-    from engine.protocol import RemotePlace
+    from engine.protocol import RemotePlace, Usage
     from engine.protocol_remote import (
         CheckedRemote,
         Remote,
@@ -48,10 +48,11 @@ EMPTY = (
     "A model that a cluster, a service or another Seamount computes can be talked to from here as well. What is said "
     "to it leaves this machine.",
 )
-TRUST = (
-    "Nobody vouches for this server’s certificate. Compare this fingerprint with the one that whoever runs the server "
-    "tells you; only if they are the same is it truly that server."
+COMPARE = (
+    "Compare this fingerprint with the one that whoever runs the server tells you; only if they are the same is it "
+    "truly that server."
 )
+TRUST = f"Nobody vouches for this server’s certificate. {COMPARE}"
 _PLACES: dict[Whereabouts, str] = {
     "this machine": "on this machine",
     "local network": "in your local network",
@@ -174,6 +175,22 @@ def removal_words(remote: Remote) -> tuple[str, str]:
         f"Take “{short(remote.name)}” off the list?",
         "Its address and its key are forgotten. Conversations that were had with it stay here.",
     )
+
+
+def certificate_question(remote: Remote) -> tuple[str, str]:
+    """The question before another certificate is trusted, and what to compare."""
+    return (
+        f"Trust the new certificate of “{short(remote.name)}”?",
+        f"It is another one than you agreed to. Either the server has a new one, or this is not that server. {COMPARE} "
+        f"\n\n{remote.offered_fingerprint or ''}",
+    )
+
+
+def cost_words(usage: Usage) -> str:
+    """What an answer cost, by the prices that the person gave: "about 0.0031 USD"; "" where that is not known."""
+    if usage.cost is None or not usage.currency:
+        return ""
+    return f"about {amount(usage.cost, short(usage.currency))}"
 
 
 def change_words(remote: Remote) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from app.remote_words import cost_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -198,11 +200,17 @@ def _shown(
         thought=message.thought,
         calls=_calls(message, results),
         unfinished_call=message.unfinished_call,
-        notices=tuple(dict.fromkeys(message.notices)),
+        notices=tuple(dict.fromkeys([*message.notices, *_cost(message)])),
         awaits_results=is_leaf and whole and bool(message.tool_calls),
         is_begun=bool(message.text or message.reasoning or message.tool_calls or message.unfinished_call),
         differs=message.continued == "different",
     )
+
+
+def _cost(message: protocol.Message) -> list[str]:
+    """What it cost, where another machine computed it for money."""
+    words = cost_words(message.usage) if message.usage else ""
+    return [f"This answer cost {words}."] if words else []
 
 
 def _calls(message: protocol.Message, results: dict[str, str]) -> tuple[ShownCall, ...]:

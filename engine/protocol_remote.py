@@ -89,6 +89,8 @@ class Remote(Wire):
     change: str | None = None
     """What is no longer as it was agreed to (its model, its certificate), a sentence; it is not used until a person
     agrees anew (`AgreeRemote`)."""
+    offered_fingerprint: str | None = None
+    """Of the certificate that `change` is about: to be compared by the person, and given back in AgreeRemote."""
 
 
 class RemoteList(Wire):

@@ -411,6 +411,7 @@ class Remotes:
             problem=self._problems.get(kept.id),
             used_address=kept.used_address,
             change=kept.change,
+            offered_fingerprint=kept.offered_fingerprint,
         )
 
     def _entry(self, kept: KeptRemote) -> ModelEntry:

@@ -13,7 +13,7 @@ from shiboken6 import isValid
 
 from app.model_shelf import ModelShelf
 from app.remote_shelf import RemoteShelf
-from app.remote_words import change_words, place_sentence, removal_words
+from app.remote_words import certificate_question, change_words, place_sentence, removal_words
 from app.theme import Theme
 from app.wrapping import breakable
 from engine.protocol import ErrorBody
@@ -97,11 +97,21 @@ class RemoteDesk(QObject):
         )  # fmt: skip
 
     def _agree(self, remote: Remote) -> None:
+        """Another certificate is compared first."""
+        if remote.offered_fingerprint is None:
+            self._agree_to(remote)
+            return
+        question, meaning = certificate_question(remote)
+        self._ask(
+            "Certificate", question, meaning, ("Trust it", "Do not trust it"), lambda: self._agree_to(remote)
+        )
+
+    def _agree_to(self, remote: Remote) -> None:
         def agreed(answer: Remote) -> None:
             if answer.change is None:
                 self._models.load(answer.id)
 
-        self.shelf.agree(remote.id, None, agreed)
+        self.shelf.agree(remote.id, remote.offered_fingerprint, agreed)
 
     # --- the form -------------------------------------------------------------------------------------
 
@@ -156,17 +166,24 @@ class RemoteDesk(QObject):
 
     def _ask_to_remove(self, remote: Remote) -> None:
         question, meaning = removal_words(remote)
+        answers = "Take it off the list", "Keep it"
+        self._ask("Remove", question, meaning, answers, lambda: self.shelf.remove(remote.id))
+
+    def _ask(
+        self, title: str, question: str, meaning: str, answers: tuple[str, str], then: Callable[[], None]
+    ) -> None:
+        """`answers`: what does it, and what leaves all as it is, which Return and Escape mean."""
         box = QMessageBox(self._window())
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.setWindowTitle("Remove")
+        box.setWindowTitle(title)
         box.setTextFormat(Qt.TextFormat.PlainText)
         box.setText(breakable(question))
-        box.setInformativeText(meaning)
-        remove = box.addButton("Take it off the list", QMessageBox.ButtonRole.DestructiveRole)
-        keep = box.addButton("Keep it", QMessageBox.ButtonRole.RejectRole)
+        box.setInformativeText(breakable(meaning))
+        agree = box.addButton(answers[0], QMessageBox.ButtonRole.DestructiveRole)
+        keep = box.addButton(answers[1], QMessageBox.ButtonRole.RejectRole)
         box.setDefaultButton(keep)
         box.setEscapeButton(keep)
-        remove.clicked.connect(lambda: self.shelf.remove(remote.id))
+        agree.clicked.connect(then)
         box.open()
 
     def _refused(self, error: ErrorBody) -> None:

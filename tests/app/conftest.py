@@ -639,7 +639,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ("POST", "remotes"):
                 more = {name: value for name, value in body.items() if name not in ("name", "key")}
                 self._send(201, engine.add_remote(body["name"], **more, has_key=bool(body["key"])))
-            case (_, "remotes", remote_id, *rest):
+            case ("PUT" | "DELETE" | "POST", "remotes", remote_id, *rest):
                 remote = next(each for each in engine.remotes if each["id"] == unquote(remote_id))
                 if method == "DELETE":
                     engine.remotes.remove(remote)

@@ -70,6 +70,22 @@ def test_an_empty_page_teaches_what_can_be_done(qapp: object) -> None:
     assert "Add a model" in empty_page(shelf)[0]
 
 
+def test_an_empty_page_does_not_say_that_all_stays_here_where_it_does_not(qapp: object) -> None:
+    shelf = ModelShelf(EngineApi())
+    place = {"host": "node7", "whereabouts": "elsewhere"}
+    model = {
+        "id": "r",
+        "name": "Pro",
+        "context_tokens": 0,
+        "threads": 0,
+        "backend": "remote",
+        "remote": place,
+    }
+    shelf.set_status(status(model=model))
+    assert "What you write is sent to node7." in empty_page(shelf)[1]
+    assert "stays here" not in empty_page(shelf)[1]
+
+
 def test_a_conversation_as_markdown() -> None:
     text = conversation_markdown([shown("Hi", "user"), shown("Hello **you**")])
     assert text == "**You**\n\nHi\n\n**Model**\n\nHello **you**\n"

@@ -75,6 +75,19 @@ def test_a_reload_is_needed_for_another_context_or_threads(shelf: ModelShelf, fa
     assert shelf.name("m1") == "Small"
 
 
+def test_what_another_machine_computes_is_never_loaded_again_for_settings(
+    shelf: ModelShelf, fake_engine: Any
+) -> None:
+    fake_engine.status["model"] |= {
+        "remote": {"host": "node7", "whereabouts": "elsewhere"},
+        "context_tokens": 0,
+    }
+    shelf.set_status(EngineStatus(**fake_engine.status))
+    assert shelf.is_remote
+    assert shelf.context_tokens is None
+    assert not shelf.needs_reload(Settings(context_tokens=4096, threads=5))
+
+
 def test_a_reload_is_needed_where_another_backend_is_named_than_before(
     shelf: ModelShelf, qtbot: QtBot, fake_engine: Any
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app import remote_words
-from engine.protocol import ErrorBody, RemotePlace
+from engine.protocol import ErrorBody, RemotePlace, Usage
 from engine.protocol_remote import CheckedRemote, Remote, RemoteAddress, RemoteFeatures, RemotePrice
 
 PRICE = RemotePrice(read=0.28, read_cached=0.028, written=0.42)
@@ -113,6 +113,20 @@ def test_where_a_key_is_kept() -> None:
     assert remote_words.key_words(has_key=False, problem=None) == remote_words.KEY_HINT
     assert remote_words.key_words(has_key=True, problem=None) == remote_words.KEY_KEPT
     assert remote_words.key_words(has_key=True, problem="The keyring is locked.") == "The keyring is locked."
+
+
+def test_what_an_answer_cost_is_said_where_it_is_known() -> None:
+    usage = Usage(prompt_tokens=1, reused_tokens=0, generated_tokens=1, context_tokens=1, first_token_s=1,
+                  prefill_rate=1, generation_rate=1, seed=0)  # fmt: skip
+    assert remote_words.cost_words(usage) == ""
+    priced = usage.model_copy(update={"cost": 0.00314, "currency": "EUR"})
+    assert remote_words.cost_words(priced) == "about 0.00314 EUR"
+
+
+def test_another_certificate_is_shown_to_be_compared() -> None:
+    question, meaning = remote_words.certificate_question(remote(change="x", offered_fingerprint="AB:CD"))
+    assert "“Pro”" in question
+    assert meaning.endswith("AB:CD")
 
 
 def test_a_change_and_a_removal() -> None:

@@ -160,3 +160,13 @@ def test_an_answer_that_may_be_another_one_says_so():
     for continued, differs in ((None, False), ("identical", False), ("different", True)):
         message = _message("a", None, "assistant", continued=continued)
         assert shown_branch(_session("a", message))[-1].differs is differs
+
+
+def test_what_an_answer_of_another_machine_cost_stands_beneath_it() -> None:
+    usage = protocol.Usage(
+        prompt_tokens=1, reused_tokens=0, generated_tokens=1, context_tokens=1, first_token_s=1.0, prefill_rate=1.0,
+        generation_rate=1.0, seed=0, cost=0.0031, currency="USD",
+    )  # fmt: skip
+    answer = _message("a", "q", "assistant", usage=usage)
+    shown = shown_branch(_session("a", _message("q", None), answer))
+    assert shown[-1].notices == ("This answer cost about 0.0031 USD.",)

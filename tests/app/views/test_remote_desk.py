@@ -144,6 +144,25 @@ def test_a_change_is_told_once_and_used_again_once_agreed(
     assert remote["change"] is None
 
 
+def test_another_certificate_is_trusted_by_an_answer_to_a_question_only(
+    place: Place, qtbot: QtBot, fake_engine: Any
+) -> None:
+    remote = fake_engine.add_remote(
+        "Pro", change="Its certificate is another one now.", offered_fingerprint="AB:CD"
+    )
+    refreshed(place, qtbot)
+    for answer, agreed in (("Do not trust it", []), ("Trust it", [{"fingerprint": "AB:CD"}])):
+        place.desk.carry_out("agree", place.shelf.remotes[0])
+        qtbot.waitUntil(lambda: place.window.findChild(QMessageBox) is not None)
+        box = place.window.findChild(QMessageBox)
+        assert isinstance(box, QMessageBox)
+        assert "AB:CD" in box.informativeText()
+        next(each for each in box.findChildren(QPushButton) if each.text() == answer).click()
+        qtbot.waitUntil(lambda: place.window.findChild(QMessageBox) is None)
+        path = f"/api/remotes/{remote['id'].replace(':', '%3A')}/agree"
+        qtbot.waitUntil(lambda path=path, agreed=agreed: fake_engine.asked("POST", path) == agreed)
+
+
 def test_a_card_offers_what_makes_sense_and_asks_before_it_forgets(
     place: Place, qtbot: QtBot, fake_engine: Any
 ) -> None:
