@@ -83,9 +83,10 @@ class ConversationState(QObject):
         self._shown: list[ShownMessage] = []
         self._stream: TurnStream | None = None
         self._answer: RunningAnswer | None = None
-        self._beginning = False
-        self._stop_asked = False
-        self._was_running = False
+        self._beginning = self._stop_asked = self._was_running = False
+        self._visit = (
+            0  # counts those that were shown: what was asked for in one that was left changes no other
+        )
         self._turns = RunningTurns()
         self._lost = LostAnswer()
         self._reload_soon = QTimer(self, singleShot=True, interval=RELOAD_PAUSE_MS)
@@ -124,10 +125,8 @@ class ConversationState(QObject):
 
     def last(self, role: str) -> Message | None:
         """The last shown message of `role`."""
-        for message in reversed(self._shown):
-            if message.role == role:
-                return self._message_now(message.id)
-        return None
+        shown = next((message for message in reversed(self._shown) if message.role == role), None)
+        return self._message_now(shown.id) if shown is not None else None
 
     def branch(self) -> list[Message]:
         """The shown messages with their texts of this moment."""
@@ -195,7 +194,7 @@ class ConversationState(QObject):
         """The engine says what it is doing; an answer that another window asked for may have begun here."""
         changed = self._turns.take(status)
         # An answer that is not running as far as is known here may have gone on by itself.
-        gone_on = self._stream is None and self._turns.active_answer_id == self._leaf_id
+        gone_on = self._stream is None and self._leaf_id and self._turns.active_answer_id == self._leaf_id
         if self._lost.id is not None or (changed and (self._unwatched_leaf() or gone_on)):
             self._reload_soon.start()
 
@@ -212,14 +211,11 @@ class ConversationState(QObject):
             self.ask_refused.emit(text, busy())
             return
         self._set_beginning(True)
-        unsent = self.tools.unsent
-
-        def failed(error: ErrorBody) -> None:
-            self._set_beginning(False)
-            self.ask_refused.emit(text, error)
+        unsent, visit = self.tools.unsent, self._visit
+        failed = self._unless_left(lambda error: self.ask_refused.emit(text, error))
 
         def begin(summary: SessionSummary) -> None:
-            if self._summary is None and self._opening is None:
+            if self._summary is None and visit == self._visit:
                 self._summary = summary
                 self.tools.adopt(summary.id)
                 self.session_changed.emit()
@@ -233,30 +229,25 @@ class ConversationState(QObject):
 
     def edit(self, message_id: str, text: str) -> None:
         """Ask differently: a question beside `message_id`."""
-
-        def failed(error: ErrorBody) -> None:
-            self._set_beginning(False)
-            self.ask_refused.emit(text, error)
-
         if session_id := self._session_for_turn():
+            failed = self._unless_left(lambda error: self.ask_refused.emit(text, error))
             self._begin(Edit(session_id=session_id, message_id=message_id, text=text), failed)
 
     def retry(self, message_id: str) -> None:
         """Another answer beside `message_id`."""
         if session_id := self._session_for_turn():
-            self._begin(Retry(session_id=session_id, message_id=message_id), self._turn_refused)
+            self._begin(Retry(session_id=session_id, message_id=message_id))
 
     def continue_answer(self, message_id: str) -> None:
         """Go on with the unfinished answer `message_id`."""
         if session_id := self._session_for_turn():
-            self._begin(Continue(session_id=session_id, message_id=message_id), self._turn_refused)
+            self._begin(Continue(session_id=session_id, message_id=message_id))
 
     def give_results(self, message_id: str, results: Sequence[tuple[str, str]]) -> None:
         """The results of all calls of the answer `message_id`, each as the call's id and text."""
         given = [ToolResult(tool_call_id=call_id, text=text) for call_id, text in results]
         if session_id := self._session_for_turn():
-            turn = Results(session_id=session_id, message_id=message_id, results=given)
-            self._begin(turn, self._turn_refused)
+            self._begin(Results(session_id=session_id, message_id=message_id, results=given))
 
     def stop(self) -> None:
         """Ask the engine to end the running answer; its end comes over the stream."""
@@ -290,11 +281,18 @@ class ConversationState(QObject):
         self._set_beginning(True)
         return self._summary.id
 
-    def _turn_refused(self, error: ErrorBody) -> None:
-        self._set_beginning(False)
-        self.refused.emit(error)
+    def _unless_left(self, failed: Failed) -> Failed:
+        """`failed`, before which the beginning is over, unless it is by now another conversation's."""
+        visit = self._visit
 
-    def _begin(self, turn: Ask | Edit | Retry | Continue | Results, failed: Failed) -> None:
+        def ended(error: ErrorBody) -> None:
+            if visit == self._visit:
+                self._set_beginning(False)
+            failed(error)
+
+        return ended
+
+    def _begin(self, turn: Ask | Edit | Retry | Continue | Results, failed: Failed | None = None) -> None:
         def ok(begun: Turn) -> None:
             self._turns.begun(begun.answer.id, begun.id)
             if self._summary is None or self._summary.id != begun.session_id or self._opening:
@@ -312,6 +310,7 @@ class ConversationState(QObject):
 
         # An answer goes on in the mode it was begun in.
         mode = None if isinstance(turn, Continue) else self.mode
+        failed = failed or self._unless_left(self.refused.emit)
         self._api.send("POST", "/api/turns", TurnRequest(turn=turn, mode=mode), Turn, ok, failed)
 
     # --- following ----------------------------------------------------------------------------------
@@ -442,6 +441,7 @@ class ConversationState(QObject):
 
     def _leave(self) -> None:
         """Before another conversation is shown: the answer goes on, unwatched."""
+        self._visit += 1
         self._opening = None
         self._beginning = self._stop_asked = False
         self._lost.forget()

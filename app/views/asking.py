@@ -4,7 +4,7 @@ Owns: keeping it until the engine is ready, giving it back when it could not be 
 conversation. Does not know what stops the engine, and says no sentences of its own.
 """
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.composer_text import Draft
 from app.conversation_state import ConversationState
@@ -40,6 +40,7 @@ class Asking(QObject):
         composer.send_requested.connect(self.ask)
         composer.changed.connect(self._forget_held)
         conversation.ask_refused.connect(self._ask_refused)
+        conversation.running_changed.connect(self._running_changed)
 
     @property
     def is_held(self) -> bool:
@@ -60,8 +61,9 @@ class Asking(QObject):
             self.held_changed.emit()
 
     def send_held(self) -> None:
-        """The engine is ready, or a conversation is open: send what has waited for both."""
-        if self._held and self._is_possible:
+        """The engine is ready, or a conversation is open: send what has waited for both, and for an answer that the
+        engine's end broke off and that may go on."""
+        if self._held and self._is_possible and not self._conversation.running:
             self._held = False
             self._composer.send()
 
@@ -80,6 +82,11 @@ class Asking(QObject):
     @property
     def _is_possible(self) -> bool:
         return self._watch.state == EngineState.READY and not self._conversation.is_opening
+
+    def _running_changed(self, running: bool) -> None:
+        if self._held and not running:
+            # Once everybody else has heard of the end.
+            QTimer.singleShot(0, self, lambda: self.send_held())
 
     def _forget_held(self) -> None:
         self._held = False

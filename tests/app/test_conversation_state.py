@@ -379,6 +379,37 @@ def test_two_questions_at_once_are_not_asked(page: Page, qtbot: QtBot) -> None:
     assert len(page.engine.turns) == 1
 
 
+def test_a_question_in_a_new_conversation_is_not_put_into_the_one_just_left(page: Page, qtbot: QtBot) -> None:
+    """Both sessions are being made at once: each question belongs to its own."""
+    page.state.ask("One")
+    page.state.new()
+    page.state.ask("Two")
+    qtbot.waitUntil(lambda: len(page.engine.turns) == 2 and bool(page.said()))
+    assert page.said() == ["Two", ""]
+    shown = page.engine.session(page.state.session_id)
+    assert [message["text"] for message in shown["messages"]] == ["Two", ""]
+    assert len({turn.session_id for turn in page.engine.turns}) == 2
+    page.engine.turns[-1].text("Hello")
+    page.engine.turns[-1].end()
+    qtbot.waitUntil(lambda: page.said() == ["Two", "Hello"] and not page.state.running)
+
+
+def test_a_refusal_that_comes_late_ends_no_other_beginning(page: Page, qtbot: QtBot) -> None:
+    session_id = page.engine.add_session("Old")
+    question, _ = page.engine.add_exchange(session_id, "One", "Answer")
+    page.state.open(session_id)
+    qtbot.waitUntil(lambda: page.said() == ["One", "Answer"])
+    page.engine.refusals["POST", "/api/turns"] = (500, {"error": {"code": "internal", "text": "It broke."}})
+    running: dict[str, bool] = {}
+    page.state.ask_refused.connect(lambda text, _error: running.setdefault(text, page.state.running))
+    page.state.edit(question, "One, otherwise")
+    page.state.new()
+    page.state.ask("Two")
+    qtbot.waitUntil(lambda: len(running) == 2)
+    # While the first was refused the second was still on its way, so nothing else could be asked.
+    assert running == {"One, otherwise": True, "Two": False}
+
+
 def test_an_answer_thinks_writes_and_calls(page: Page, qtbot: QtBot) -> None:
     turn = ask(page, qtbot, "q")
     turn.think("Let me ")

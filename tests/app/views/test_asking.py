@@ -18,6 +18,7 @@ class Talk(QObject):
     """What asking needs of a conversation."""
 
     ask_refused = Signal(str, object)
+    running_changed = Signal(bool)
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,6 +72,19 @@ def test_a_message_waits_for_the_engine_and_for_the_conversation(scene: Scene, q
     with qtbot.waitSignal(scene.asking.begun):
         scene.asking.send_held()
     assert (scene.talk.asked, scene.typed(), scene.asking.is_held) == (["early"], "", False)
+
+
+def test_a_message_waits_for_a_broken_answer_to_go_on_or_not(scene: Scene, qtbot: QtBot) -> None:
+    scene.send("early")
+    scene.engine.state, scene.talk.running = EngineState.READY, True
+    scene.composer.set_running(True)
+    scene.asking.send_held()
+    assert (scene.talk.asked, scene.typed(), scene.asking.is_held) == ([], "early", True)
+    scene.talk.running = False
+    scene.talk.running_changed.emit(False)
+    scene.composer.set_running(False)
+    qtbot.waitUntil(lambda: scene.talk.asked == ["early"])
+    assert not scene.asking.is_held
 
 
 def test_a_message_that_is_changed_while_it_waits_is_not_sent_by_itself(scene: Scene) -> None:
