@@ -55,6 +55,13 @@ SHOWN_ONCE = (
     "This is shown once. Copy it now; only a digest of it is kept, so nobody can show it to you again."
 )
 KEPT = "It also lies in this account’s keyring: the key’s Copy button gives it again."
+PORT_HINT = (
+    "From the engine’s next start on. 0 keeps the one before, so that other programs’ settings stay right."
+)
+ORIGINS_HINT = (
+    "Origins of web pages that may call the engine from a browser, one in each line; all others are refused. They need "
+    "a key as well."
+)
 NETWORK_QUESTION = "Serve the local network?"
 NETWORK_MEANING = (
     "Every machine in your network can then reach this one at the port below. Who has one of the network keys can ask "
@@ -216,6 +223,13 @@ def certificate_words(door: NetworkDoor, now_s: float) -> str:
         return f"{whose}; it expired on {day}, so others refuse it: choose another one."
     soon = f", in {max(1, round(left / DAY_S))} days" if left < SOON_S else ""
     return f"{whose}; it holds until {day}{soon}."
+
+
+def origins_words(origins: list[str]) -> str:
+    """Which web pages may call the engine."""
+    if not origins:
+        return "No web page may call the engine from a browser."
+    return f"Web pages that may call the engine from a browser: {', '.join(short(each) for each in origins)}."
 
 
 def anthropic_url(base_url: str) -> str:

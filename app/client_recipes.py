@@ -70,6 +70,8 @@ def _claude_code(base_url: str, model: str) -> str:
 export ANTHROPIC_BASE_URL={shlex.quote(anthropic_url(base_url))}
 export ANTHROPIC_AUTH_TOKEN={KEY}
 export ANTHROPIC_MODEL={name}
+export ANTHROPIC_DEFAULT_OPUS_MODEL={name}
+export ANTHROPIC_DEFAULT_SONNET_MODEL={name}
 export ANTHROPIC_DEFAULT_HAIKU_MODEL={name}
 claude
 """

@@ -17,7 +17,7 @@ from app.access_words import program_name, revoke_words, running, short, sign_wo
 from app.model_shelf import ModelShelf
 from app.theme import Theme
 from app.wrapping import breakable
-from engine.protocol import ErrorBody
+from engine.protocol import ErrorBody, Settings
 from engine.protocol_access import ChangeKey, ClientKey, MadeKey, NetworkDoor, OpenNetwork
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class AccessDesk(QObject):
 
     def _wire(self, page: "AccessPage") -> None:
         page.left.connect(self.leave)
+        page.address_requested.connect(self._fetch_address)
         page.make_key_requested.connect(self._make_key)
         page.change_key_requested.connect(self._change_key)
         page.copy_key_requested.connect(self._copy_key)
@@ -134,6 +135,39 @@ class AccessDesk(QObject):
         found = running(self.shelf.access)
         if found:
             self.shelf.end(found[0][1].id)
+
+    # --- the address ----------------------------------------------------------------------------------
+
+    def _fetch_address(self) -> None:
+        self._clear()
+        self._models.fetch_settings(self._change_address)
+
+    def _change_address(self, settings: Settings) -> None:
+        from app.views.address_dialog import AddressDialog
+
+        if self._window().findChild(AddressDialog) is not None:
+            return
+        dialog = AddressDialog(settings, self._window())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+
+        def stored(_: Settings) -> None:
+            self.shelf.refresh()
+            if isValid(dialog):
+                dialog.accept()
+
+        def failed(error: ErrorBody) -> None:
+            if isValid(dialog) and dialog.isVisible():
+                dialog.refuse(error.text)
+            else:
+                self._refused(error)
+
+        def apply(port: int, origins: list[str]) -> None:
+            # Not by the shape's own checks: what the engine says of a bad one is a sentence.
+            wanted = settings.model_copy(update={"port": port, "allowed_origins": origins})
+            self._models.save_settings(wanted, stored, failed)
+
+        dialog.applied.connect(apply)
+        dialog.open()
 
     # --- keys -----------------------------------------------------------------------------------------
 

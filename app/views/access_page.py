@@ -17,6 +17,7 @@ from app.access_words import (
     LOADING,
     NETWORK_KEYS_EMPTY,
     anthropic_url,
+    origins_words,
 )
 from app.client_recipes import recipes
 from app.theme import Theme
@@ -41,6 +42,8 @@ class AccessPage(QWidget):
 
     left = Signal()
     """Back to the conversation."""
+    address_requested = Signal()
+    """The port and the web pages are to be changed."""
     make_key_requested = Signal(bool)
     """Whether it is for the network."""
     change_key_requested = Signal(object)
@@ -73,12 +76,15 @@ class AccessPage(QWidget):
         self.introduction.setProperty("muted", True)
         self.message = QLabel()
         self.message.setProperty("danger", True)
-        for label in (self.introduction, self.message):
-            label.setTextFormat(Qt.TextFormat.PlainText)
-            label.setWordWrap(True)
         self.message.hide()
         self.openai = CopyLine("Base URL for clients of OpenAI’s dialect", "the OpenAI base URL")
         self.anthropic = CopyLine("Base URL for clients of Anthropic’s dialect", "the Anthropic base URL")
+        self.origins = QLabel()
+        self.origins.setProperty("muted", True)
+        self.address_button = QPushButton("Change…")
+        self.address_button.setAccessibleName("Change the port, and which web pages may call")
+        self.address_button.setToolTip("The port, and which web pages may call the engine from a browser")
+        self.address_button.clicked.connect(self.address_requested)
         self.clients = CardList("Connected now", self._client_card)
         self.offers = CardList("Read again each time", self._steady_card)
         self.keys = CardList("Keys", self._key_card)
@@ -93,6 +99,9 @@ class AccessPage(QWidget):
             section.say_when_empty(*LOADING)
         for section in (self.keys, self.clients, self.network_keys, self.offers):
             section.focus_lost.connect(self._take_focus)
+        for label in (self.introduction, self.message, self.origins):
+            label.setTextFormat(Qt.TextFormat.PlainText)
+            label.setWordWrap(True)
         self._lay_out()
         self.set_theme(theme)
 
@@ -112,6 +121,8 @@ class AccessPage(QWidget):
         for line in (self.openai, self.anthropic):
             column.addWidget(line.caption)
             column.addWidget(line)
+        column.addWidget(self.origins)
+        column.addWidget(self.address_button, 0, Qt.AlignmentFlag.AlignLeft)
         column.addSpacing(16)
         column.addWidget(self.offers)
         self.offers.setContentsMargins(0, 0, 0, 16)
@@ -148,6 +159,7 @@ class AccessPage(QWidget):
         """The latest of it. `error`: why it could not be told. `model_id`: for the settings to paste."""
         self._trouble = error or (access.problem if access else None)
         self._say()
+        self.address_button.setEnabled(access is not None)
         self.make_button.setEnabled(access is not None)
         self.make_network_button.setEnabled(access is not None)
         self.network.setEnabled(access is not None)
@@ -161,6 +173,7 @@ class AccessPage(QWidget):
         self.openai.set_value(access.base_url)
         self.anthropic.set_value(anthropic_url(access.base_url))
         self.recipes.show_recipes(recipes(access.base_url, model_id))
+        self.origins.setText(breakable(origins_words(access.origins)))
         self.clients.show_entries(
             [(f"{client.key_id} {client.program} {client.address}", client) for client in access.clients]
         )

@@ -145,6 +145,13 @@ def test_a_certificate_says_how_long_it_holds() -> None:
     assert access_words.certificate_words(NetworkDoor(certificate="own"), NOW) == "Your own certificate."
 
 
+def test_which_web_pages_may_call_is_said() -> None:
+    assert access_words.origins_words([]) == "No web page may call the engine from a browser."
+    assert access_words.origins_words(["http://localhost:3000"]).endswith(
+        "from a browser: http://localhost:3000."
+    )
+
+
 def test_clients_of_anthropics_dialect_put_the_version_behind_the_address_themselves() -> None:
     assert access_words.anthropic_url("http://127.0.0.1:8642/v1") == "http://127.0.0.1:8642"
     assert access_words.anthropic_url("http://127.0.0.1:8642/v1/") == "http://127.0.0.1:8642"

@@ -11,6 +11,7 @@ from typing import Any
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QDialog, QMessageBox
 
+from app.views.address_dialog import AddressDialog
 from app.views.key_dialog import KeyDialog
 from app.views.make_key_dialog import MakeKeyDialog
 from app.views.network_dialog import NetworkDialog
@@ -99,6 +100,9 @@ def tour(scene: Any, engine: FakeEngine, take: Callable[..., None]) -> None:
 
 def _dialogs(scene: Any, engine: FakeEngine, take: Callable[..., None]) -> None:
     window, page = scene.window, scene.desk.access.page
+    page.address_button.click()
+    _open(scene, AddressDialog)
+    scene.dialog(take, "a4b-address")
     page.make_button.click()
     form = _open(scene, MakeKeyDialog)
     form.name.setText("Notebook")

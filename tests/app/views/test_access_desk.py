@@ -16,6 +16,7 @@ from app.model_shelf import ModelShelf
 from app.theme import Theme
 from app.views.access_desk import AccessDesk
 from app.views.access_page import AccessPage
+from app.views.address_dialog import AddressDialog
 from app.views.answering_sign import AnsweringSign
 from app.views.key_dialog import KeyDialog
 from app.views.make_key_dialog import MakeKeyDialog
@@ -246,6 +247,27 @@ def test_a_network_that_could_not_be_opened_says_why(
     qtbot.waitUntil(form.message.isVisible)
     assert form.message.text().replace("\u200b", "") == text
     assert form.open_button.isEnabled()
+
+
+def test_the_port_and_the_web_pages_are_changed(
+    window: QWidget, page: AccessPage, qtbot: QtBot, fake_engine: Any
+) -> None:
+    page.address_button.click()
+    form: AddressDialog = dialog(window, qtbot, AddressDialog)
+    form.port.setValue(8642)
+    form.origins.setPlainText("http://localhost:3000\n\n  http://notes.example.org ")
+    text = "The settings were not stored: that is no origin; write it as http://localhost:3000."
+    fake_engine.refusals["PUT", "/api/settings"] = (400, {"error": {"code": "bad_request", "text": text}})
+    form.apply_button.click()
+    qtbot.waitUntil(form.message.isVisible)
+    assert form.message.text().replace("\u200b", "") == text
+    del fake_engine.refusals["PUT", "/api/settings"]
+    form.apply_button.click()
+    qtbot.waitUntil(lambda: window.findChild(AddressDialog) is None)
+    assert fake_engine.settings["port"] == 8642
+    assert fake_engine.settings["allowed_origins"] == ["http://localhost:3000", "http://notes.example.org"]
+    # What else was set stays.
+    assert fake_engine.settings["system_message"] == "You are a helpful assistant."
 
 
 def test_an_engine_without_this_says_so_on_the_page(
