@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from engine import encoding_arguments, outside_command, parts_arguments, remotes_arguments, storage_arguments
+from engine import cluster_arguments, encoding_arguments, outside_command, parts_arguments, storage_arguments
 from engine.errors import (
     BadRequest,
     DataFolderError,
@@ -125,8 +125,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None, str | N
         return access_arguments.run(command, options, folder)
     if command == parts_arguments.COMMAND:
         return parts_arguments.run(options, folder)
-    if command == remotes_arguments.COMMAND:
-        return remotes_arguments.run(options, folder)
+    if command == cluster_arguments.COMMAND:
+        return cluster_arguments.run(options, folder)
     if command == "bench":
         return _bench(options, folder)
     if command == "inspect":
@@ -293,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_library(commands.add_parser)
     storage_arguments.add_arguments(commands.add_parser)
     parts_arguments.add_arguments(commands.add_parser)
-    remotes_arguments.add_arguments(commands.add_parser)
+    cluster_arguments.add_arguments(commands.add_parser)
     _add_conversion(commands.add_parser)
     encoding_arguments.add_arguments(commands.add_parser)
     return parser

@@ -93,15 +93,16 @@ def _long_prompt(sizes: ModelSizes, room: Room, record: HardwareRecord) -> Range
 
 def known_model(result_bytes: int) -> ModelSizes | None:
     """The released model that weighs so much once it is converted."""
-    for name in _shapes():
-        sizes = _of_shape(_shapes()[name])
+    for name in released_shapes():
+        sizes = _of_shape(released_shapes()[name])
         if sizes is not None and 0 <= result_bytes - sizes.loaded_bytes <= _PADDING * result_bytes:
             return sizes
     return None
 
 
 @cache
-def _shapes() -> dict[str, ModelShape]:
+def released_shapes() -> dict[str, ModelShape]:
+    """The shapes of Flash and Pro, "flash" and "pro", without their drafters."""
     table = tomllib.loads(SHAPES.read_text("utf-8"))
     if table.pop("format") != FORMAT:
         raise ValueError("assets/shapes.toml has another format")

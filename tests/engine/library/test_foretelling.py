@@ -8,7 +8,7 @@ from convert.model_shape import ModelShape
 from engine.errors import DoesNotFit
 from engine.library.catalogue_entries import load_catalogue
 from engine.library.fit import Foretold
-from engine.library.foretelling import Foretelling, _shapes, known_model
+from engine.library.foretelling import Foretelling, known_model, released_shapes
 from engine.paths import DataFolder
 from engine.placement import hardware
 from engine.placement.hardware_record import (
@@ -52,7 +52,7 @@ def test_the_shapes_are_those_of_the_releases_without_their_drafters() -> None:
     for name, config in (("flash", FLASH), ("pro", PRO)):
         ratios = config["compress_ratios"][:-1]
         bare = config | {"compress_ratios": ratios, "num_nextn_predict_layers": 0}
-        assert _shapes()[name] == ModelShape.from_config(bare)
+        assert released_shapes()[name] == ModelShape.from_config(bare)
 
 
 def test_every_v4_of_the_catalogue_is_known_by_its_weight(tmp_path: Path) -> None:
