@@ -14,7 +14,7 @@ from engine.library.catalogue_entries import Entry, load_catalogue
 from engine.library.foretelling import released_shapes
 from engine.paths import DataFolder
 from engine.placement import cluster_words
-from engine.placement.cluster_launch import Checkpoint, Launch, launch
+from engine.placement.cluster_launch import Checkpoint, Launch, adding, launch
 from engine.placement.cluster_nodes import Cluster, read_cluster
 from engine.placement.cluster_plan import ENGINES, ClusterPlan, Needs, plan_cluster
 from engine.placement.cluster_weights import Engine
@@ -81,9 +81,8 @@ def plan(folder: DataFolder, asked: Asked, *, as_json: bool) -> int:
         print(f"This is the preview; {model.later} is the release that took its place, of the same size.")
     for one, others, launched in found:
         print()
-        entry = json.dumps(
-            _entry(model, launched).model_dump(mode="json", exclude_none=True), ensure_ascii=False
-        )
+        remote = _entry(model, launched)
+        entry = adding(launched.url, remote.model, remote.name)
         for line in cluster_words.lines(one, launched, entry, others):
             print(line)
     for _, error in refused:

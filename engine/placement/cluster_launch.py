@@ -59,6 +59,14 @@ def launch(plan: ClusterPlan, shape: ModelShape, checkpoint: Checkpoint) -> Laun
     )
 
 
+def adding(url: str, model: str, name: str) -> str:
+    """The command that puts the server into Seamount's list; its key comes by the standard input."""
+    words = (
+        f'seamount remotes add "{url}" --model {shlex.quote(model)} --name {shlex.quote(name)} --key-stdin'
+    )
+    return f"printenv {KEY[1:]} |\\\n  {words}"
+
+
 def command_text(arguments: tuple[str, ...]) -> str:
     """A command as it is pasted: an option and its value on one line, lines joined by a backslash."""
     parts = list[str]()

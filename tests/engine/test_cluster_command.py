@@ -4,13 +4,17 @@ The plans in `cluster_plans/` are whole outputs, named by their arguments; after
 anew by the command itself and looked through.
 """
 
+import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import remotes_arguments
+from engine.backends.remote_address import read_address
 from engine.cli import main
 from engine.paths import DataFolder
 from engine.protocol_remote import SetRemote
@@ -40,6 +44,23 @@ def test_a_whole_plan(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_there_are_whole_plans() -> None:
     assert len(golden()) >= 5
+
+
+def test_what_is_pasted_into_seamount_is_its_own_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--gpus", "8x80", "--model", "flash") == 0
+    pasted = re.findall(r"printenv CLUSTER_KEY \|\\\n\s+(seamount .+)\n", capsys.readouterr().out)
+    assert len(pasted) == 2
+    parser = argparse.ArgumentParser()
+    remotes_arguments.add_arguments(parser.add_subparsers(dest="command").add_parser)
+    for command in pasted:
+        words = shlex.split(command.replace("$HEAD", "10.0.0.1"))
+        asked = parser.parse_args(words[1:])
+        assert asked.action == "add"
+        assert asked.key_stdin
+        assert asked.model == "deepseek-ai/DeepSeek-V4-Flash"
+        assert read_address(asked.url[0]).whereabouts == "local network"
 
 
 def test_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
