@@ -16,7 +16,7 @@ from engine.protocol_access import ChangeKey, NewKey
 from engine.protocol_settings import Settings
 from engine.system_keyring import KeyringUnusableError
 from tests.engine.access.test_client_watch import Answer
-from tests.engine.access.test_kept_secrets import Keyring
+from tests.engine.access.test_key_copies import Keyring
 
 
 class Desk:
