@@ -162,9 +162,10 @@ class _Server(uvicorn.Server):
         yield
 
     def _end_unless_waited_for(self) -> bool:
-        """Nobody listens any more. A job that runs goes on by itself; one that waits needs us to begin it, and a part
-        that is being installed needs us to the end."""
-        if self._engine.jobs.waiting or self._engine.parts.busy:
+        """No window listens any more. A job that runs goes on by itself; one that waits needs us to begin it, and a
+        part that is being installed needs us to the end. A program that was answered a moment ago may ask again."""
+        engine = self._engine
+        if engine.jobs.waiting or engine.parts.busy or engine.clients.is_used:
             return False
         self.should_exit = True
         return True

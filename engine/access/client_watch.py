@@ -151,6 +151,13 @@ class ClientWatch(Generic[Answer]):
             for who, program in programs
         ]
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a program waits for something, or was heard of within the last minutes and may ask again."""
+        with self._lock:
+            self._forget_old(self._clock())
+            return bool(self._programs)
+
     def end(self, request_id: str) -> None:
         """End one. Raises NotFound for one that has ended already."""
         with self._lock:

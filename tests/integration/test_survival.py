@@ -17,7 +17,14 @@ from engine.contexts.turn_context import MOST_TRIES
 from engine.launch import EngineProcess, running_engine
 from engine.paths import DataFolder
 from tests.integration.conftest import StartEngine
-from tests.integration.live_engine import SCRIPT, SLOW_TEXT, LiveEngine, read_events, write_script
+from tests.integration.live_engine import (
+    SCRIPT,
+    SCRIPT_MODEL,
+    SLOW_TEXT,
+    LiveEngine,
+    read_events,
+    write_script,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +134,19 @@ def test_an_engine_that_is_asked_to_end_stores_and_says_goodbye(start_engine: St
     for each in (turn, waiting):
         message = again.message(each["session_id"], each["answer"]["id"])
         assert (message["status"], message["finish_reason"]) == ("interrupted", "interrupted")
+
+
+def test_a_lingering_engine_stays_for_a_program_that_it_answers(start_engine: StartEngine) -> None:
+    engine = start_engine(linger_s=0.1)
+    engine.wait_model()  # a listener that has come and gone
+    asked = {
+        "model": SCRIPT_MODEL,
+        "messages": [{"role": "user", "content": "Talk slowly"}],
+        "stream": True,
+    }
+    with engine.client.stream("POST", "/v1/chat/completions", json=asked) as reply:
+        assert reply.read().endswith(b"data: [DONE]\n\n")
+    assert engine.process.poll() is None
 
 
 def test_a_lingering_engine_ends_after_its_last_listener(start_engine: StartEngine) -> None:

@@ -151,6 +151,19 @@ def test_programs_are_forgotten_by_and_by_and_bounded(watched: Watched) -> None:
     assert [each.key_id for each in watched.watch.connected()] == ["running"]
 
 
+def test_it_is_used_while_something_runs_and_some_minutes_longer(watched: Watched) -> None:
+    assert not watched.watch.is_used
+    answer = Answer()
+    watched.watch.begin(answer, WINDOW, "chat", "a model")
+    watched.now += 10 * REMEMBERED_S
+    assert watched.watch.is_used
+    answer.end()
+    watched.now += REMEMBERED_S
+    assert watched.watch.is_used
+    watched.now += 1
+    assert not watched.watch.is_used
+
+
 def test_windows_are_told_a_few_times_a_second_at_most(watched: Watched) -> None:
     for _ in range(50):
         answer = Answer()
