@@ -37,7 +37,7 @@ ADDRESS_EXAMPLES: dict[RemoteKind, str] = {
     "seamount": "ssh://user@machine or https://machine:8643/v1",
 }
 ADDRESS_HINT = "One in each line; the first that answers is used, the others stand by."
-KEY_HINT = "It is kept in this account’s keyring, and sent to this server alone."
+KEY_HINT = "It is kept in this account’s keyring, where there is one, and sent to these addresses alone."
 KEY_KEPT = "A key is kept. Leave this empty to keep it."
 PRICE_HINT = "What you pay for a million tokens; 0 says nothing. Nobody is asked for it."
 CHECK_HINT = (

@@ -389,8 +389,9 @@ def test_a_question_in_a_new_conversation_is_not_put_into_the_one_just_left(page
     shown = page.engine.session(page.state.session_id)
     assert [message["text"] for message in shown["messages"]] == ["Two", ""]
     assert len({turn.session_id for turn in page.engine.turns}) == 2
-    page.engine.turns[-1].text("Hello")
-    page.engine.turns[-1].end()
+    turn = next(turn for turn in page.engine.turns if turn.session_id == page.state.session_id)
+    turn.text("Hello")
+    turn.end()
     qtbot.waitUntil(lambda: page.said() == ["Two", "Hello"] and not page.state.running)
 
 
