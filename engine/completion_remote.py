@@ -4,16 +4,20 @@ Owns: what of the request is passed on, what cannot be and is refused, and what 
 not know who asks in which dialect, nor how the other machine is spoken to (`backends/remote*`).
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from engine.access.key_limits import AnswerLimits
+from engine.answer_form import AnswerForm
 from engine.backends.remote_request import RemoteRequest, chosen_sampling
 from engine.completion_news import CompletionEnd, Reasoning
 from engine.encoding.dialects import reattach
+from engine.encoding.tool_schemas import schema_problem
 from engine.errors import BadRequest, SeamountError
 from engine.protocol import Message as StoredMessage
-from engine.protocol import Thought, Usage
+from engine.protocol import Thought, ToolCall, Usage
 from engine.remote_answer import Part, RemoteAnswer
 
 if TYPE_CHECKING:
@@ -88,7 +92,11 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
             "tool_calls" if calls else reasons.get(end.reason, "stop"),
             outcome.usage or _NO_USAGE,
             calls,
-            (*outcome.notices, *problems),
+            (
+                *outcome.notices,
+                *problems,
+                *_form_notices(remote.place, asked.form, keeper.texts, calls, end.reason),
+            ),
             reasoning_tokens=outcome.reasoning_tokens,
         )
     )
@@ -106,17 +114,33 @@ def _require_passable(asking: "Asking") -> None:
     raise BadRequest("The request was refused", why, "leave it out, or load a model of this machine")
 
 
+def _form_notices(
+    place: str, form: AnswerForm, texts: Sequence[str], calls: Sequence[ToolCall], reason: str
+) -> list[str]:
+    """Whether the other machine kept to the form that was passed on to it: this one can only look."""
+    if reason not in ("stop", "tool_calls"):
+        return []
+    if form.calls in ("required", "named") and not calls:
+        return [f"{place} was told that a call has to be made, and made none that can be carried out."]
+    if form.json_schema is None or calls:
+        return []
+    problem = schema_problem("".join(texts), json.loads(form.json_schema))
+    return [] if problem is None else [f"{place} did not keep to the form that was asked for: {problem}."]
+
+
 class _Keeper:
     """What `RemoteAnswer` sees of a completion: calls wait for the end."""
 
     def __init__(self, asking: "Asking") -> None:
         self.reasoning: list[str] = []
+        self.texts: list[str] = []
         self._asking = asking
 
     def keep(self, text: str, token_ids: Sequence[int], part: Part) -> None:
         """A piece goes to the client."""
         self._asking.wrote(len(token_ids))
         if part == "text":
+            self.texts.append(text)
             self._asking.tell(text)
         elif part == "reasoning":
             self.reasoning.append(text)

@@ -10,6 +10,8 @@ from pydantic import Field
 
 from engine.protocol_base import ErrorBody, Wire
 
+REMOTE_PREFIX = "remote:"
+"""How the id of each model on another machine begins."""
 Whereabouts = Literal["this machine", "local network", "elsewhere"]
 """Where a conversation goes: by the address, as far as an address tells."""
 RemoteKind = Literal["openai", "deepseek", "seamount"]

@@ -17,9 +17,15 @@ from engine.backends.remote_address import Address, read_address
 from engine.conversation import clean_text
 from engine.errors import BadRequest, DataFolderError, DiskFull, NotFound
 from engine.protocol import Wire
-from engine.protocol_remote import RemoteAddress, RemoteFeatures, RemoteKind, RemotePrice, Whereabouts
+from engine.protocol_remote import (
+    REMOTE_PREFIX,
+    RemoteAddress,
+    RemoteFeatures,
+    RemoteKind,
+    RemotePrice,
+    Whereabouts,
+)
 
-PREFIX = "remote:"
 FORMAT = 1
 MAX_BYTES = 8 << 20
 _FARTHEST: tuple[Whereabouts, ...] = ("elsewhere", "local network", "this machine")
@@ -144,7 +150,7 @@ def _read_file(path: Path) -> tuple[list[KeptRemote], str | None]:
         if found.format != FORMAT:
             return [], f"another Seamount wrote {path.name} (format {found.format})"
         for each in found.remotes:
-            if not each.addresses or not each.id.startswith(PREFIX):
+            if not each.addresses or not each.id.startswith(REMOTE_PREFIX):
                 raise ValueError("an entry is not whole")
             each.places  # noqa: B018 - raises for what is no address
     except FileNotFoundError:

@@ -26,6 +26,7 @@ from engine.errors import (
 from engine.kept_secrets import KeptSecrets, is_secret
 from engine.protocol import ErrorBody, ModelEntry, RemotePlace
 from engine.protocol_remote import (
+    REMOTE_PREFIX,
     AgreeRemote,
     CheckedRemote,
     CheckRemote,
@@ -35,7 +36,7 @@ from engine.protocol_remote import (
     SetRemote,
 )
 from engine.remote_discovery import Discovery, seen_of
-from engine.remote_file import PREFIX, KeptRemote, RemoteFile, SeenModel
+from engine.remote_file import KeptRemote, RemoteFile, SeenModel
 
 if TYPE_CHECKING:
     from engine.backends.remote import RemoteModel
@@ -48,7 +49,7 @@ RECHECK_S = 300.0
 
 def is_remote(model_id: str) -> bool:
     """Whether an id is that of a model on another machine."""
-    return model_id.startswith(PREFIX)
+    return model_id.startswith(REMOTE_PREFIX)
 
 
 class Remotes:
@@ -134,7 +135,7 @@ class Remotes:
     def add(self, asked: SetRemote) -> Remote:
         """A new one. It is kept also where it cannot be reached now, if its model is named. Raises BadRequest,
         RemoteError, DataFolderError."""
-        remote_id = f"{PREFIX}{secrets.token_hex(6)}"
+        remote_id = f"{REMOTE_PREFIX}{secrets.token_hex(6)}"
         with self._lock:
             if len(self._all()) >= MOST:
                 raise BadRequest("It was not added", f"there are {MOST} already", "remove one first")
@@ -182,7 +183,7 @@ class Remotes:
         if key is None and asked.id is not None:
             self._one(asked.id)
             key = self._keys.find(asked.id).secret
-        kept = self._read(asked.id or PREFIX, asked.remote)
+        kept = self._read(asked.id or REMOTE_PREFIX, asked.remote)
         place = kept.places[0]
         try:
             features, _ = self._discovery.of(kept, key)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from engine.errors import NotFound, SeamountError
 from engine.protocol import Continue, Settings, TurnRequest
-from engine.remote_file import PREFIX
+from engine.protocol_remote import REMOTE_PREFIX
 from engine.store.journals import Unfinished
 from engine.store.sessions import SessionStore
 from engine.turns import Turns
@@ -91,6 +91,6 @@ class Resuming:
             message.id == each.answer_id
             and message.status == "interrupted"
             # What is elsewhere may be computed and charged already: nothing is asked twice by itself.
-            and (not each.model_id.startswith(PREFIX) or bool(message.text))
+            and (not each.model_id.startswith(REMOTE_PREFIX) or bool(message.text))
             for message in session.messages
         )

@@ -24,6 +24,7 @@ from engine.protocol import (
     Usage,
     Wire,
 )
+from engine.protocol_remote import REMOTE_PREFIX
 from engine.store.journal_records import Kind, Piece, Record
 from engine.store.rows import AnswerPart
 
@@ -279,8 +280,7 @@ def _add(turn: Turn, read: Wire | Piece) -> None:
             turn.base = read
         case Piece():
             turn.pieces.append(read)
-            # Of what another machine writes there are no tokens, but its text; calls are told anew each time.
-            turn.got_further |= bool(read.ids) or (bool(read.text) and read.part != "call")
+            turn.got_further |= bool(read.ids) or _is_of_another_machine(turn, read)
         case Event():
             turn.events.append(read)
         case Snapshot():
@@ -292,6 +292,11 @@ def _add(turn: Turn, read: Wire | Piece) -> None:
             turn.ended = read
         case _:
             pass
+
+
+def _is_of_another_machine(turn: Turn, piece: Piece) -> bool:
+    """Whether it is text that another machine gave, without its tokens. Calls are told anew each time."""
+    return turn.begun.model_id.startswith(REMOTE_PREFIX) and bool(piece.text) and piece.part != "call"
 
 
 def _read(shape: TypeAdapter[Any], body: Any) -> Any:

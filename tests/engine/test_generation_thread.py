@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -64,6 +65,27 @@ def queue(scripted: Callable[..., ScriptedBackend]) -> Iterator[GenerationThread
     thread.start()
     yield thread
     assert thread.close(WAIT_S)
+
+
+def test_what_needs_a_model_of_this_machine_is_refused_elsewhere(queue: GenerationThread) -> None:
+    host = queue._host  # pyright: ignore[reportPrivateUsage]
+    queue.load("a")
+    asked = []
+
+    class Far(Probe):
+        def run_remote(self, remote: Any) -> None:
+            asked.append(remote.name)
+
+    first = Probe()
+    queue.submit(first)
+    assert first.ended.wait(WAIT_S)
+    host.remote = lambda: cast(Any, SimpleNamespace(name="Pro there"))
+    plain, able = Probe(), Far()
+    for job in (plain, able):
+        queue.submit(job)
+    assert able.ended.wait(WAIT_S)
+    assert plain.ran_on is None and "Pro there" in str(plain.refused[0])
+    assert (asked, able.refused, able.ran_on) == (["Pro there"], [], None)
 
 
 def test_jobs_run_in_order_and_are_told_their_place(queue: GenerationThread) -> None:

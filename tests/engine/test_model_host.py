@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from engine.backends.base import Backend
 from engine.backends.scripted import ScriptedBackend
 from engine.encoding import v4_chat
-from engine.errors import DoesNotFit, ModelFileError, ModelLoadError
+from engine.errors import DoesNotFit, ModelFileError, ModelLoadError, RemoteUnreachable, SeamountError
 from engine.model_host import ModelHost
 from engine.placement.load_needs import needed_mapped_bytes
 from engine.placement.load_plan import LoadPlan
 from engine.placement.planner import Wishes
-from engine.protocol import ErrorBody, ModelEntry, Settings
+from engine.protocol import ErrorBody, ModeChoice, ModelEntry, RemotePlace, Settings
 from engine.protocol_placement import Choices
 from tests.engine.placement.test_load_needs import plan_of
 
@@ -343,3 +343,78 @@ def test_a_model_whose_file_changed_is_loaded_again(opening: Opening, tmp_path: 
     path.unlink()  # what is loaded goes on as long as it can
     model_host.load("a")
     assert len(opening.opened) == 2 and model_host.loaded_id == "a"
+
+
+FAR = "remote:1"
+
+
+def far_entry(model_id: str) -> ModelEntry:
+    if model_id != FAR:
+        return entry(model_id)
+    place = RemotePlace(host="api.example.com", whereabouts="elsewhere")
+    return ModelEntry(
+        id=FAR, name="Far", path="https://api.example.com/v1", size_bytes=0, source="remote", remote=place
+    )
+
+
+class FarModel:
+    """In the place of what asks another machine."""
+
+    id = FAR
+    modes: ClassVar[list[ModeChoice]] = [ModeChoice(mode="high")]
+
+    def __init__(self) -> None:
+        self.error: SeamountError | None = None
+        self.reached = 0
+
+    def reach(self, _cancelled: Callable[[], bool]) -> None:
+        self.reached += 1
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def far() -> FarModel:
+    return FarModel()
+
+
+@pytest.fixture
+def far_host(opening: Opening, far: FarModel) -> ModelHost:
+    made = ModelHost(far_entry, Settings, lambda: None, lambda _: None, opening)
+    made.remote_model = lambda _model_id: cast(Any, far)
+    return made
+
+
+def test_a_model_on_another_machine_takes_the_place_of_one_of_this(
+    far_host: ModelHost, far: FarModel, opening: Opening
+) -> None:
+    far_host.load("a")
+    far_host.load(FAR)
+    loaded = far_host.loaded
+    assert loaded is not None and (loaded.id, loaded.backend, loaded.context_tokens) == (FAR, "remote", 0)
+    assert loaded.remote is not None and loaded.remote.whereabouts == "elsewhere"
+    assert opening.closed == ["a"] and far_host.opened is None and far_host.remote() is far
+    assert far_host.relieve(1) == 0 and far_host.needed_mapped_bytes == 0
+    far_host.load(FAR)
+    assert far.reached == 1
+    far_host.load("a")
+    assert far_host.loaded_id == "a" and far_host.remote() is None
+    assert far_host.keeper().backend.facts.name == "a"
+
+
+def test_one_that_cannot_be_reached_leaves_the_loaded_model(far_host: ModelHost, far: FarModel) -> None:
+    far_host.load("a")
+    far.error = RemoteUnreachable("Far was not asked", "nothing listens there", "start it")
+    far_host.load(FAR)
+    assert far_host.loaded_id == "a" and far_host.error is far.error
+    assert far_host.remote() is None and far_host.keeper() is not None
+
+
+def test_a_file_that_fails_gives_way_to_the_other_machine_again(
+    far_host: ModelHost, far: FarModel, opening: Opening
+) -> None:
+    far_host.load(FAR)
+    opening.fails["b"] = ModelLoadError("It could not be loaded", "it is broken", "choose another")
+    far_host.load("b")
+    assert far_host.loaded_id == FAR and far_host.remote() is far
+    assert isinstance(far_host.error, ModelLoadError)

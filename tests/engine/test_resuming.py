@@ -38,11 +38,13 @@ class Scene:
         self.loaded: str | None = None
         self.unfinished: list[Unfinished] = []
 
-    def cut_off(self, *, model_id: str = "m", resumes: int = 0) -> Unfinished:
+    def cut_off(self, *, model_id: str = "m", resumes: int = 0, text: str = "") -> Unfinished:
         session_id = self.store.create_session().id
         answer = self.store.begin_turn(
             session_id, parent_id=None, question="q", model_id=model_id, sampling=Sampling(seed=1)
         )[1]
+        if text:
+            self.store.append(answer.id, text, [])
         self.store.end_turn(answer.id, status="interrupted", finish_reason="interrupted")
         self.unfinished.insert(0, Unfinished(session_id, answer.id, model_id, resumes))
         return self.unfinished[0]
@@ -55,6 +57,7 @@ class Scene:
             turns=turns,
             settings=lambda: self.settings,
             loaded_id=lambda: self.loaded,
+            may_ask=lambda model_id: model_id != "remote:stubborn",
         )
 
 
@@ -137,3 +140,19 @@ def test_one_that_cannot_go_on_is_in_nobodys_way(scene: Scene, caplog: pytest.Lo
         scene.resuming().wake()
         settle()
         assert error.text in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("model_id", "text", "goes_on"),
+    [("remote:able", "Half", True), ("remote:able", "", False), ("remote:stubborn", "Half", False)],
+)
+def test_another_machine_is_asked_only_for_what_goes_on(
+    scene: Scene, model_id: str, text: str, goes_on: bool
+) -> None:
+    """What it began may be computed and charged already: nothing is asked twice by itself."""
+    cut = scene.cut_off(model_id=model_id, text=text)
+    scene.loaded = model_id
+    resuming = scene.resuming()
+    resuming.wake()
+    settle()
+    assert scene.starts.asked == ([cut.answer_id] if goes_on else [])

@@ -105,6 +105,15 @@ def test_resumes_in_vain_are_counted_until_something_comes_of_one() -> None:
     assert turns_of(journal.records)[turn].resumes == 0
 
 
+def test_text_of_another_machine_is_something_and_calls_told_anew_are_not() -> None:
+    journal = Journal()
+    turn = journal.begin(resumes=2, model_id="remote:1")
+    journal.add(Kind.TOKENS, Piece(0, 0, "call", (), "f {}"), turn)
+    assert turns_of(journal.records)[turn].resumes == 2
+    journal.add(Kind.TOKENS, Piece(0, 0, "text", (), "more"), turn)
+    assert turns_of(journal.records)[turn].resumes == 0
+
+
 class Chain(Journal):
     """The turns of one answer, each with what it rests on."""
 

@@ -205,6 +205,47 @@ def test_what_the_store_could_not_take_is_not_mixed_with_what_came_later(disk: D
     assert disk.store.token_ids(answer.id) == [1, 9, 10]
 
 
+FAR_PIECES: list[tuple[list[int], str, AnswerPart]] = [
+    ([], "I think", "reasoning"),
+    ([], " so.", "reasoning"),
+    ([], "Because", "text"),
+    ([], " it ís.", "text"),
+]
+
+
+@pytest.mark.parametrize("synced", range(len(FAR_PIECES) + 1))
+def test_text_without_tokens_is_put_back_too(disk: Disk, synced: int) -> None:
+    """As another machine gives it."""
+    answer, journal = disk.begin()
+    disk.remember()
+    for number, piece in enumerate(FAR_PIECES, 1):
+        disk.write(answer, journal, piece)
+        if number == synced:
+            disk.remember()
+    disk.lose_power()
+    disk.journals.recover(disk.store)
+    message = disk.message(answer)
+    assert (message.reasoning, message.text) == ("I think so.", "Because it ís.")
+    assert (message.status, disk.store.token_ids(answer.id)) == ("interrupted", [])
+    disk.journals.recover(disk.store)
+    assert disk.message(answer) == message
+
+
+def test_text_without_tokens_that_was_lost_is_not_mixed_with_what_came_later(disk: Disk) -> None:
+    answer, journal = disk.begin()
+    disk.write(answer, journal, ([], "One", "text"))
+    journal.tokens([], " lost", "text")  # and the store's disk was full
+    journal.ended("failed", "error", None, None)
+    disk.store.end_turn(answer.id, status="failed", finish_reason="error")
+    journal.close(settled=True)
+    disk.remember()
+    journal = disk.go_on(answer.id)
+    disk.write(answer, journal, ([], " other", "text"), ([], " end", "text"))
+    disk.lose_power()
+    disk.journals.recover(disk.store)
+    assert disk.message(answer).text == "One other end"
+
+
 def test_a_journal_that_contradicts_the_store_changes_nothing(disk: Disk) -> None:
     answer, journal = disk.begin()
     journal.tokens([1], "One", "text")
