@@ -62,6 +62,8 @@ ORIGINS_HINT = (
     "Origins of web pages that may call the engine from a browser, one in each line; all others are refused. They need "
     "a key as well."
 )
+MOST_INTERFACES = 16
+INTERFACES_HINT = "Addresses of this machine, with commas between them; none: every network that it is in."
 NETWORK_QUESTION = "Serve the local network?"
 NETWORK_MEANING = (
     "Every machine in your network can then reach this one at the port below. Who has one of the network keys can ask "

@@ -159,7 +159,9 @@ def checked_words(checked: CheckedRemote, host: str) -> str:
     }[checked.whereabouts]
     if checked.features is None:
         return where
-    return f"{where} {features_words(checked.features)}. {models_words(checked.features.models)}"
+    features = checked.features
+    spent = f" Finding this out took {token_count(features.spent_tokens)}." if features.spent_tokens else ""
+    return f"{where} {features_words(features)}. {models_words(features.models)}{spent}"
 
 
 def key_words(*, has_key: bool, problem: str | None) -> str:

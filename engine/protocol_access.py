@@ -133,6 +133,8 @@ class NetworkDoor(Wire):
     port: int = 0
     addresses: list[str] = []
     """The URLs by which others reach it."""
+    interfaces: list[str] = []
+    """As they were chosen (`OpenNetwork`)."""
     fingerprint: str | None = None
     certificate: Literal["none", "generated", "own"] = "none"
     expires_at: float | None = None

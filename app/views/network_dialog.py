@@ -11,13 +11,14 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QGridLayout,
     QLabel,
+    QLineEdit,
     QRadioButton,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
-from app.access_words import NETWORK_MEANING, NETWORK_QUESTION
+from app.access_words import INTERFACES_HINT, MOST_INTERFACES, NETWORK_MEANING, NETWORK_QUESTION
 from app.views.elided_line import ElidedLine
 from app.views.path_choice import choice_button, choose_file
 from app.views.scrolled_form import scrolled_form
@@ -27,6 +28,8 @@ from engine.protocol_access import NetworkDoor, OpenNetwork
 
 CERTIFICATES = "Certificates and keys (*.pem *.crt *.cer *.key);;All files (*)"
 MOST_PORT = 65_535
+LONGEST_INTERFACES = 1000
+LONGEST_INTERFACE = 64
 
 
 class NetworkDialog(QDialog):
@@ -47,6 +50,9 @@ class NetworkDialog(QDialog):
         self.port.setSpecialValueText("The one before, or any that is free")
         self.port.lineEdit().setTextMargins(NUMBER_INDENT_PX, 0, 0, 0)
         self.port.setValue(door.port)
+        self.interfaces = QLineEdit(", ".join(door.interfaces))
+        self.interfaces.setPlaceholderText("All that this machine has")
+        self.interfaces.setMaxLength(LONGEST_INTERFACES)
         self.generated = QRadioButton("A certificate that &Seamount makes and keeps")
         self.own = QRadioButton("My &own certificate")
         (self.own if door.certificate == "own" else self.generated).setChecked(True)
@@ -103,8 +109,18 @@ class NetworkDialog(QDialog):
         self.port.setAccessibleName("Port")
         grid.addWidget(port, 0, 0)
         grid.addWidget(self.port, 0, 1, 1, 2)
-        grid.addWidget(self.generated, 1, 0, 1, 3)
-        grid.addWidget(self.own, 2, 0, 1, 3)
+        interfaces = QLabel("&Listen at")
+        interfaces.setBuddy(self.interfaces)
+        self.interfaces.setAccessibleName("Listen at")
+        hint = QLabel(INTERFACES_HINT)
+        hint.setWordWrap(True)
+        hint.setProperty("muted", True)
+        self.interfaces.setAccessibleDescription(INTERFACES_HINT)
+        grid.addWidget(interfaces, 1, 0)
+        grid.addWidget(self.interfaces, 1, 1, 1, 2)
+        grid.addWidget(hint, 2, 1, 1, 2)
+        grid.addWidget(self.generated, 3, 0, 1, 3)
+        grid.addWidget(self.own, 4, 0, 1, 3)
         self._captions = (QLabel("Certificate (PEM)"), QLabel("Private key (PEM)"))
         for row, (caption, line, button) in enumerate(
             zip(
@@ -113,7 +129,7 @@ class NetworkDialog(QDialog):
                 (self.choose_certificate, self.choose_key),
                 strict=True,
             ),
-            start=3,
+            start=5,
         ):
             grid.addWidget(caption, row, 0)
             grid.addWidget(line, row, 1)
@@ -137,6 +153,7 @@ class NetworkDialog(QDialog):
         return OpenNetwork(
             wanted=True,
             port=self.port.value(),
+            interfaces=self._interfaces(),
             certificate_path=self._chosen["certificate"] or None if own else None,
             key_path=self._chosen["key"] or None if own else None,
         )
@@ -158,7 +175,17 @@ class NetworkDialog(QDialog):
         both = bool(self._chosen["certificate"]) and bool(self._chosen["key"])
         self.open_button.setEnabled(not own or both)
 
+    def _interfaces(self) -> list[str]:
+        return self.interfaces.text().replace(",", " ").split()
+
     def _ask(self) -> None:
+        wanted = self._interfaces()
+        if len(wanted) > MOST_INTERFACES or any(len(each) > LONGEST_INTERFACE for each in wanted):
+            self.refuse(
+                f"It cannot listen there: at most {MOST_INTERFACES} addresses of this machine can be named; leave some "
+                "out, or all to listen everywhere."
+            )
+            return
         self.message.hide()
         self.open_button.setEnabled(False)
         self.asked.emit(self.wanted())

@@ -84,6 +84,7 @@ class NetworkSocket:
             is_open=listening is not None,
             port=port,
             addresses=[f"https://{name}:{port}/v1" for name in self._reachable()] if listening else [],
+            interfaces=wanted.interfaces,
             fingerprint=shown.fingerprint if shown else None,
             certificate=shown.kind if shown else "none",
             expires_at=shown.expires_at if shown else None,

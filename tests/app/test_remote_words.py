@@ -106,6 +106,9 @@ def test_a_check_says_what_it_found_or_why_nothing() -> None:
     words = remote_words.checked_words(CheckedRemote(whereabouts="local network", features=many), "node7")
     assert words.startswith("What is said to it goes to node7, in your local network. vLLM.")
     assert words.endswith("Its models: m0, m1, m2, m3 and 5 more.")
+    spent = many.model_copy(update={"spent_tokens": 41})
+    told = remote_words.checked_words(CheckedRemote(whereabouts="local network", features=spent), "node7")
+    assert told.endswith("Finding this out took 41 tokens.")
     assert "names no models" in remote_words.models_words([])
 
 

@@ -230,8 +230,15 @@ def test_the_network_is_opened_by_an_answer_to_a_question_only(
     page.network.open_button.click()
     form = dialog(window, qtbot, NetworkDialog)
     form.port.setValue(9001)
+    form.interfaces.setText("1 " * 17)
+    form.open_button.click()
+    assert "at most 16 addresses" in form.message.text()
+    assert not fake_engine.asked("PUT", "/api/access/network")
+    form.interfaces.setText("192.168.1.20, fd00::1")
     form.open_button.click()
     qtbot.waitUntil(lambda: page.network.state.text() == "Open at port 9001, encrypted.")
+    [asked] = fake_engine.asked("PUT", "/api/access/network")
+    assert asked["interfaces"] == ["192.168.1.20", "fd00::1"]
     page.network.close_button.click()
     qtbot.waitUntil(lambda: page.network.state.text().startswith("Closed."))
 
