@@ -7,7 +7,7 @@ wanted, and the form stays open until it is told the outcome.
 
 from typing import cast
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import (
     QComboBox,
@@ -174,11 +174,7 @@ class RemoteDialog(QDialog):
                 grid.addWidget(hint, row + 1, 1)
             grid.setRowMinimumHeight(row + 2, 4)
             row += 3
-        check = QHBoxLayout()
-        check.setSpacing(16)
-        check.addWidget(self.check_button, 0, Qt.AlignmentFlag.AlignTop)
-        check.addWidget(self.found, 1)
-        grid.addLayout(check, row, 0, 1, 2)
+        grid.addWidget(self.found, row, 0, 1, 2)
         grid.addWidget(self.fingerprint.caption, row + 1, 0, 1, 2)
         grid.addWidget(self.fingerprint, row + 2, 0, 1, 2)
         trust = QHBoxLayout()
@@ -191,7 +187,10 @@ class RemoteDialog(QDialog):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(24, 20, 24, 20)
         outer.setSpacing(12)
-        outer.addWidget(scrolled_form(form), 1)
+        # In sight however large the text is, as is what it found: `show_checked` scrolls there.
+        buttons.addButton(self.check_button, QDialogButtonBox.ButtonRole.ActionRole)
+        self._area = scrolled_form(form)
+        outer.addWidget(self._area, 1)
         outer.addWidget(self.message)
         outer.addWidget(buttons)
 
@@ -264,6 +263,9 @@ class RemoteDialog(QDialog):
         trusted = self._trusted.get(urls[0]) if urls else None
         unknown = checked.fingerprint if checked.fingerprint != trusted else None
         self._show_fingerprint(unknown or "")
+        # What has grown has its place a turn of the event loop later.
+        last = self.trust_button if unknown else self.found
+        QTimer.singleShot(0, self, lambda: self._area.ensureWidgetVisible(last))
         if checked.features is not None:
             typed = self.model.currentText()
             self.model.clear()

@@ -195,7 +195,11 @@ def _remotes(scene: Any, engine: FakeEngine, take: Callable[..., None]) -> None:
         window.actions_by_id["zoom_in"].trigger()
     take("a23-leaves-this-machine-200-percent")
     window.actions_by_id["add_remote"].trigger()
-    _open(scene, RemoteDialog)
+    form = _open(scene, RemoteDialog)
+    form.addresses.setPlainText("https://node7.lab.example.org:8000/v1")
+    engine.checked = {"whereabouts": "local network", "fingerprint": FINGERPRINT}
+    form.check_button.click()
+    scene.wait(form.trust_button.isVisible)
     scene.dialog(take, "a24-remote-200-percent")
     window.actions_by_id["zoom_reset"].trigger()
     engine.remotes[1]["change"] = (
