@@ -1,6 +1,9 @@
 """Other programs and other machines, with the real window and real engines: a key that is made in the window opens the
 address, the window shows who asks and ends it, and a conversation is had with a model that another engine computes."""
 
+import hashlib
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ from PySide6.QtWidgets import QDialog, QPushButton
 
 from app.views.access_page import AccessPage
 from app.views.make_key_dialog import MakeKeyDialog
+from app.views.network_dialog import NetworkDialog
 from app.views.remote_dialog import RemoteDialog
 from tests.end_to_end.conftest import OpenWindow
 from tests.end_to_end.live_window import LiveWindow
@@ -102,6 +106,27 @@ def test_a_key_made_here_opens_the_address_and_what_runs_for_it_is_seen_and_ende
     window.wait(lambda: not page.keys.cards)
     assert program.models().status_code == 401
     program.client.close()
+    serve_the_network(window, page)
+
+
+def serve_the_network(window: LiveWindow, page: AccessPage) -> None:
+    """The door is open with the certificate whose fingerprint is shown, and closed again."""
+    page.network.open_button.click()
+    form: NetworkDialog = dialog(window, NetworkDialog)
+    form.open_button.click()
+    window.wait(lambda: page.network.state.text().startswith("Open at port") or form.message.isVisible())
+    assert page.network.close_button.isVisible(), form.message.text()
+    desk = window.desk.access.shelf
+    assert desk.access is not None
+    port = desk.access.network.port
+    certificate = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=20))
+    assert (
+        page.network.fingerprint.value().replace(":", "").lower() == hashlib.sha256(certificate).hexdigest()
+    )
+    page.network.close_button.click()
+    window.wait(lambda: page.network.state.text().startswith("Closed."))
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), timeout=20)
 
 
 @pytest.fixture
