@@ -487,6 +487,7 @@ def test_a_client_that_vanishes_in_the_middle_of_a_call_ends_it(engine: LiveEngi
     assert engine.post("/v1/chat/completions", {"model": V4_MODEL, "messages": [user("Hi")]})["choices"]
 
 
+@pytest.mark.slow
 def test_ten_megabytes_of_results(client: openai.OpenAI) -> None:
     call: Any = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
     with pytest.raises(openai.APIStatusError) as refused:
@@ -502,6 +503,7 @@ def test_ten_megabytes_of_results(client: openai.OpenAI) -> None:
     assert (refused.value.status_code, refused.value.code) == (413, "prompt_too_long")
 
 
+@pytest.mark.slow
 def test_two_at_once_are_answered_one_after_the_other(engine: LiveEngine) -> None:
     async def both() -> list[str | None]:
         async with async_sdk(engine) as client:
