@@ -191,7 +191,8 @@ class _Writing:
         return TokenBias(asked.logit_bias, frequency=asked.frequency_penalty, presence=asked.presence_penalty)
 
     def _generate(self, request: GenerationRequest, take: Callable[[str, list[int]], None]) -> Outcome:
-        groups, asking, limits = TextGroups(take), self._asking, self._limits
+        groups = TextGroups(take, longest_s=GROUP_S)
+        asking, limits = self._asking, self._limits
 
         def emit(event: "PrefillProgress | NewText | ExpertCost") -> None:
             if isinstance(event, NewText):
