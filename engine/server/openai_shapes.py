@@ -16,6 +16,8 @@ from engine.protocol import ToolCall
 from engine.token_chances import MOST_TOP
 
 MOST_STOPS = 16
+LONGEST_STOP = 1024
+"""Characters of a stop string: every token's text is looked at for what may begin one."""
 MOST_BIASED = 1024
 """Tokens that one `logit_bias` may name."""
 
@@ -23,7 +25,8 @@ Temperature = Annotated[float, Field(ge=0, le=10)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 LogitBias = Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MOST_BIASED)]
 TopLogprobs = Annotated[int, Field(ge=0, le=MOST_TOP)]
-Stop = str | Annotated[list[str], Field(max_length=MOST_STOPS)]
+StopString = Annotated[str, Field(max_length=LONGEST_STOP)]
+Stop = StopString | Annotated[list[StopString], Field(max_length=MOST_STOPS)]
 
 ENDED_BY_PERSON = "The answer was ended in Seamount before it was whole."
 
