@@ -448,6 +448,29 @@ def test_two_at_once_get_their_own(client: anthropic.Anthropic) -> None:
     assert [found[number] for number in range(6)] == ["one two three END four", "A plain answer."] * 3
 
 
+def test_a_key_that_has_enough_waiting_is_told_to_come_again(engine: LiveEngine) -> None:
+    made = engine.post("/api/access/keys", {"name": "an agent"})
+    change = {"limits": {"waiting": 1, "answer_tokens": 5}}
+    engine.client.patch(f"/api/access/keys/{made['key']['id']}", json=change).raise_for_status()
+    with anthropic.Anthropic(base_url=engine.address.url, api_key=made["secret"], max_retries=0) as agent:
+        # What a key may take of an answer counts, whatever the client asks for.
+        assert create(agent, user("Hi")).stop_reason == "max_tokens"
+        change["limits"]["answer_tokens"] = 0
+        engine.client.patch(f"/api/access/keys/{made['key']['id']}", json=change).raise_for_status()
+        with stream(agent, user("An endless call"), tools=TOOLS, thinking=THINKS) as events:
+            next(event for event in events if event.type == "thinking")
+            with pytest.raises(anthropic.RateLimitError) as caught:
+                create(agent, user("Hi"))
+            assert caught.value.type == "rate_limit_error"
+            assert int(caught.value.response.headers["retry-after"]) > 0
+            shown = engine.get("/api/access")["clients"]
+            running = [each for client in shown for each in client["requests"]]
+            assert [(each["dialect"], each["state"]) for each in running] == [("messages", "writing")]
+            # A person ends it: the stream is whole, and says so.
+            engine.client.delete(f"/api/access/requests/{running[0]['id']}").raise_for_status()
+            assert events.get_final_message().stop_reason == "end_turn"
+
+
 def test_an_error_in_the_middle_of_a_stream_is_raised_there(client: anthropic.Anthropic) -> None:
     heard: list[str] = []
     with (
