@@ -271,5 +271,5 @@ def _log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # What it says at this level is that it runs and that it waits for connections to close.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Below this it says that it runs, and a line for each request that is none, by which anybody could fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

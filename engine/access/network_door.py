@@ -8,6 +8,7 @@ served: it is handed what opens one. For the event loop's thread; files are read
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import ssl
 import time
@@ -211,11 +212,11 @@ class NetworkSocket:
         self._lacking = shown.lacks([str(each) for each in machine_names.addresses() if not each.is_loopback])
 
     def _reachable(self) -> list[str]:
-        """Where others find it: the chosen interfaces, else all addresses but loopback, then the names."""
-        chosen = self._memory.network.interfaces
+        """Where others find it: at the chosen interfaces, else at all addresses but loopback, and by name."""
+        if chosen := self._memory.network.interfaces:
+            return [machine_names.in_url(ipaddress.ip_address(each)) for each in chosen]
         own = [each for each in machine_names.addresses() if not each.is_loopback]
-        listed = [each for each in own if not chosen or str(each) in chosen]
-        return [*(machine_names.in_url(each) for each in listed), *machine_names.names()]
+        return [*(machine_names.in_url(each) for each in own), *machine_names.names()]
 
     def _notice(self) -> str | None:
         if self._new_certificate:

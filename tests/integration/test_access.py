@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from engine import own_program
+from engine.launch import child_environment
 from tests.integration.conftest import StartEngine
 from tests.integration.live_engine import LONG_TOKENS, SCRIPT_MODEL, LiveEngine, in_thread, read_events
 
@@ -288,6 +291,36 @@ def test_a_door_that_cannot_be_opened_says_why(engine: LiveEngine, tmp_path: Pat
     refused = engine.client.put("/api/access/network", content=json.dumps({**asked, "key_path": None}))
     assert refused.status_code == 400
     assert engine.put("/api/access/network", {"wanted": False})["problem"] is None
+
+
+@pytest.mark.slow
+def test_keys_and_the_network_by_commands(start_engine: StartEngine, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    engine = start_engine(root=root)
+
+    def seamount(*words: str) -> str:
+        done = subprocess.run(
+            own_program.command("--data", str(root), *words),
+            capture_output=True,
+            text=True,
+            env=child_environment(),
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = seamount("keys", "make", "my editor", "--once")
+    (secret,) = [line.strip() for line in said.splitlines() if line.strip().startswith("sm-")]
+    assert f"{engine.address.url}/v1" in said
+    with as_client(engine, secret) as client:
+        assert client.get("/v1/models").status_code == 200
+    assert "my editor: for this machine" in seamount("keys")
+    opened = seamount("network", "open", "--at", "127.0.0.1")
+    assert access(engine)["network"]["fingerprint"] in opened
+    assert "is closed" in seamount("network", "close")
+    seamount("keys", "revoke", "my editor")
+    with as_client(engine, secret) as client:
+        assert client.get("/v1/models").status_code == 401
 
 
 # --- the port, and files that are not in order -------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_chosen_interfaces_and_ports_are_kept(desk: Desk) -> None:
     async def story(door: NetworkSocket) -> None:
         state = await door.change(OpenNetwork(wanted=True, port=8643, interfaces=["192.168.1.5"]))
         assert desk.sockets.open == [(("192.168.1.5",), 8643)]
-        assert state.addresses[0] == "https://192.168.1.5:8643/v1"
+        assert state.addresses == ["https://192.168.1.5:8643/v1"]
 
     run(desk, story)
 

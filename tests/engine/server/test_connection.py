@@ -93,6 +93,16 @@ def test_requests_are_answered_one_after_the_other_on_one_connection() -> None:
     run(story)
 
 
+def test_older_clients_are_answered_and_their_connection_ends() -> None:
+    async def story(talk: Talk) -> None:
+        older = b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        answer = await talk.say(older + b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        assert answer.endswith(b"3")
+        assert answer.count(b"HTTP/1.1 200") == 1
+
+    run(story)
+
+
 def test_the_second_request_of_a_connection_is_looked_at_as_the_first() -> None:
     async def story(talk: Talk) -> None:
         smuggled = b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n"
