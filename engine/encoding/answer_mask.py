@@ -151,16 +151,16 @@ def _named(form: AnswerForm, functions: Functions) -> Functions:
     return [function for function in functions if function.get("name") in form.call_names]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def _callable(all_strict: bool, told: str) -> tuple[Function, ...]:
     """The functions in the JSON text `told` as calls of them can be enforced. Raises FormRefused.
 
     One that is not strict and whose schema cannot be followed takes any arguments: they are looked at when it is
     called, as always.
     """
-    shapes: list[dict[str, Any]] = json.loads(told)
     if len(told) > LARGEST_BYTES:
         raise refusal(_WHAT, f"its functions take more than {LARGEST_BYTES:,} bytes", "declare fewer")
+    shapes: list[dict[str, Any]] = json.loads(told)
     strict = [all_strict or shape.get("strict") is True for shape in shapes]
     found: list[Function] = []
     for shape, is_strict in zip(shapes, strict, strict=True):
