@@ -43,7 +43,7 @@ ALIKE_TRIED = 4
 LEAST_REREAD = 256
 """Tokens that have to be read again for a line's sake before anybody is asked about it."""
 LEAST_TIMES = 2
-"""The same for how often: once may be midnight."""
+"""The same for how often, whichever line it was: once may be midnight."""
 SHOWN_CHARACTERS = 200
 SHOWN_LINES = 16
 _SEAM = "\0\0"
@@ -189,8 +189,8 @@ class PrefixWatch:
     def offers(self) -> list[SteadyOffer]:
         """What a person may agree to, the dearest first."""
         with self._lock:
-            found = [each for key in self._keys.values() for each in key.offers.values()]
-        wanted = [each for each in found if each.times >= LEAST_TIMES]
+            keys = [list(key.offers.values()) for key in self._keys.values()]
+        wanted = [each for of in keys if sum(one.times for one in of) >= LEAST_TIMES for each in of]
         return sorted(wanted, key=lambda each: (-each.reread_tokens, each.key_id, each.suggestion))
 
     def agreed(self, key_id: str, rules: SteadyRules) -> None:

@@ -11,7 +11,7 @@ import psutil
 BENCHMARKS = (
     "window",
     "streaming",
-    "dialects",
+    "clients",
     "encoding",
     "structured",
     "formats",

@@ -89,6 +89,14 @@ def test_what_differs_in_more_than_figures_is_offered_to_be_moved() -> None:
     assert (offer.suggestion, offer.line) == ("move", " M d.py")
 
 
+def test_lines_that_change_in_turn_are_counted_together() -> None:
+    watch = PrefixWatch()
+    for turn in range(3):
+        head = system(turn, " M a.py" if turn < 2 else "?? new.py")
+        read(watch, asked(watch, caller(), head, turn), 5000, 10)
+    assert [(each.suggestion, each.times) for each in watch.offers()] == [("move", 1), ("pin", 1)]
+
+
 def test_pinned_lines_stand_as_they_stood_at_first_and_the_reply_says_so() -> None:
     watch = PrefixWatch()
     first = asked(watch, caller(PIN), system(0), 0)

@@ -49,7 +49,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def system(turn: int, beginning: str) -> str:
     """Its first and its last lines, which have all that changes."""
     whole = system_at(turn)
-    return f"{beginning}\n{whole[:SYSTEM_CHARACTERS]}\n{whole[-600:]}"
+    last = "\n".join(whole.split("\n")[-7:])
+    return f"{beginning}\n{whole[:SYSTEM_CHARACTERS]}\n{last}"
 
 
 class Replay:
