@@ -41,7 +41,10 @@ def add_arguments(add: Callable[..., argparse.ArgumentParser]) -> None:
     agree.add_argument("--fingerprint", help="the new certificate's SHA-256, where that has changed")
     remove = actions.add_parser("remove", help="forget one, and its key")
     remove.add_argument("remote", metavar="ID", help="its id, or its name")
-    actions.add_parser("port", help="the port of the Seamount that runs here, for one that comes by ssh")
+    port = actions.add_parser(
+        "port", help="the port of the Seamount that runs here, for one that comes by ssh"
+    )
+    port.add_argument("--hold", action="store_true", help="then wait for the end of the standard input")
 
 
 def run(options: argparse.Namespace, folder: DataFolder) -> int:
@@ -64,5 +67,5 @@ def run(options: argparse.Namespace, folder: DataFolder) -> int:
     if options.action == "remove":
         return commands.remove(folder, options.remote)
     if options.action == "port":
-        return commands.port(folder)
+        return commands.port(folder, holds=options.hold)
     return commands.list_remotes(folder)

@@ -144,14 +144,17 @@ def remove(folder: DataFolder, named: str) -> int:
     return 0
 
 
-def port(folder: DataFolder) -> int:
-    """Print the port of the engine that runs here and nothing else; exit status 0. Raises EngineUnreachable."""
+def port(folder: DataFolder, *, holds: bool) -> int:
+    """Print the port of the engine that runs here and nothing else; exit status 0. Raises EngineUnreachable. `holds`:
+    then wait for the end of the standard input, so that an ssh that forwards to it ends with who began it."""
     address = running_engine(folder)
     if address is None:
         raise EngineUnreachable(
             "There is no port to tell", "no engine runs here", "start it: `seamount serve`"
         )
-    print(address.url.rpartition(":")[2])
+    print(address.url.rpartition(":")[2], flush=True)
+    while holds and sys.stdin.buffer.read(1):
+        pass
     return 0
 
 

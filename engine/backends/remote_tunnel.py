@@ -27,7 +27,9 @@ ASK_S = 30.0
 """How long the other machine may take to say its port."""
 OPEN_S = 20.0
 REMOTE_COMMAND = "seamount remotes port"
-"""What is run on the other machine. Its shell reads it, and nothing in it comes from anybody."""
+HOLDING_COMMAND = "seamount remotes port --hold"
+"""What is run on the other machine. Its shell reads it, and nothing in it comes from anybody. The second one waits for
+the end of its input, which is the end of this engine, however it ends: no ssh outlives it."""
 _POLL_S = 0.02
 _MOST_BYTES = 4096
 _END_S = 3.0
@@ -61,6 +63,8 @@ class _Tunnel:
         return str(self.folder / "s") if _HAS_SOCKET_FILES else None
 
     def close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         self.process.terminate()
         try:
             self.process.wait(_END_S)
@@ -119,12 +123,13 @@ class Tunnels:
         folder = Path(tempfile.mkdtemp(prefix="seamount-"))  # its mode is 0700
         local_port = 0 if _HAS_SOCKET_FILES else _free_port()
         from_here = str(folder / "s") if _HAS_SOCKET_FILES else f"127.0.0.1:{local_port}"
-        command = [*_ssh(program, address), "-N", "-L", f"{from_here}:127.0.0.1:{port}", "--", address.host]
+        forward = ["-L", f"{from_here}:127.0.0.1:{port}"]
+        command = [*_ssh(program, address), *forward, "--", address.host, HOLDING_COMMAND]
         try:
             # Not read before it has ended, so it must not be able to fill a pipe.
             with (folder / "said").open("wb") as said:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+                    command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
                 )
             tunnel = _Tunnel(process, port, folder, local_port)
             _wait_open(tunnel, address)

@@ -21,6 +21,13 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
+def end_with_input() -> None:
+    """As the command on the other machine does, and ssh with it."""
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
 def main() -> int:
     folder = Path(os.environ["STAND_IN_SSH"])
     arguments = sys.argv[1:]
@@ -29,13 +36,14 @@ def main() -> int:
     if not (folder / "port").exists():
         print("Host key verification failed.", file=sys.stderr)
         return 255
-    if "-N" not in arguments:
+    if "-L" not in arguments:
         print("Welcome to the other machine\n" + (folder / "port").read_text())
         return 0
     here, _, there = arguments[arguments.index("-L") + 1].partition(":127.0.0.1:")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(here)
     listener.listen()
+    threading.Thread(target=end_with_input, daemon=True).start()
     while True:
         near, _ = listener.accept()
         far = socket.create_connection(("127.0.0.1", int(there)))

@@ -1,10 +1,14 @@
 """Another machine's Seamount through ssh; a stand-in takes ssh's place, and notes how it is called."""
 
+import contextlib
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.backends.remote import RemoteModel, RemotePoint
@@ -12,7 +16,7 @@ from engine.backends.remote_address import Address, read_address
 from engine.backends.remote_faults import LIMITS
 from engine.backends.remote_request import RemoteRequest
 from engine.backends.remote_stream import Piece, TextPiece
-from engine.backends.remote_tunnel import REMOTE_COMMAND, Tunnels
+from engine.backends.remote_tunnel import HOLDING_COMMAND, REMOTE_COMMAND, Tunnels
 from engine.conversation import Message
 from engine.errors import RemoteBrokeOff, RemoteUnreachable
 from tests.support import hostile_server
@@ -59,7 +63,7 @@ def test_questions_go_through_it_with_their_key(folder: Path, tunnels: Tunnels) 
         assert server.paths == ["/v1/chat/completions"] * 2
     asked, forwarded = calls(folder)
     assert asked[-3:] == ["--", "box.example.com", REMOTE_COMMAND]
-    assert forwarded[-2:] == ["--", "box.example.com"] and "-N" in forwarded
+    assert forwarded[-3:] == ["--", "box.example.com", HOLDING_COMMAND] and "-L" in forwarded
     for each in (asked, forwarded):
         assert "BatchMode=yes" in each and "StrictHostKeyChecking=yes" in each
         assert each[each.index("-p") + 1] == "2222" and each[each.index("-l") + 1] == "me"
@@ -108,3 +112,24 @@ def test_a_way_that_cannot_be_had_is_one_sentence(
     monkeypatch.setenv("PATH", str(folder / "nothing"))
     with pytest.raises(RemoteUnreachable, match="no ssh"):
         tunnels.target(ADDRESS, None, LIMITS)
+
+
+def test_it_ends_with_the_engine_however_that_ends(folder: Path) -> None:
+    (folder / "port").write_text("4321")
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from engine.backends.remote_address import read_address\n"
+        "from engine.backends.remote_faults import LIMITS\n"
+        "from engine.backends.remote_tunnel import Tunnels\n"
+        "tunnels = Tunnels(); address = read_address('ssh://box')\n"
+        "target = tunnels.target(address, None, LIMITS)\n"
+        "print(tunnels._open[address].process.pid, target.socket_path, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(STAND_IN.parents[2])], capture_output=True, text=True, timeout=60
+    )
+    pid, path = done.stdout.split()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(pid)).wait(20)
+    shutil.rmtree(Path(path).parent)
