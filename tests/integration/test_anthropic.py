@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import anthropic
@@ -345,6 +346,26 @@ def test_tokens_are_counted_while_the_model_writes(client: anthropic.Anthropic) 
         assert (
             client.messages.count_tokens(model=V4_MODEL, messages=[cast(Any, user("Hi"))]).input_tokens == 6
         )
+
+
+@pytest.mark.slow
+def test_while_a_model_is_loaded_an_answer_waits_and_a_count_does_not(tmp_path: Path) -> None:
+    write_script(DataFolder(tmp_path), {**SCRIPT, "load_delay_s": 6}, "v4")
+    live = LiveEngine(tmp_path, "--model", V4_MODEL)
+    try:
+        live.wait_status(lambda status: status["loading_model_id"] == V4_MODEL)
+        with anthropic.Anthropic(
+            base_url=live.address.url, auth_token=live.address.key, max_retries=0
+        ) as early:
+            with pytest.raises(anthropic.OverloadedError) as caught:
+                early.messages.count_tokens(model=V4_MODEL, messages=[cast(Any, user("Hi"))])
+            assert caught.value.type == "overloaded_error" and "still being loaded" in str(caught.value)
+            assert early.models.retrieve(V4_MODEL).max_input_tokens is None
+            assert create(early, user("Hi")).stop_reason == "end_turn"
+            counted = early.messages.count_tokens(model=V4_MODEL, messages=[cast(Any, user("Hi"))])
+            assert counted.input_tokens == 6
+    finally:
+        live.close()
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------
