@@ -112,6 +112,8 @@ class Holdings:
             movable=entry.source != "starter",
             problem=entry.problem,
         )
+        if entry.source == "remote":
+            raise ValueError("what lies here is of this machine")
         return Holding(item, tuple(takes), entry.source, facts.release_names, fetched_in)
 
     def _exactness(self, files: Sequence[HeldModel]) -> Exactness | None:

@@ -258,7 +258,8 @@ def test_what_is_no_answer_is_one_sentence(
     server: HostileServer, answer: Callable[[Exchange], None], word: str
 ) -> None:
     server.answer = answer
-    error = failing(model_at(server.url, limits=replace(SHORT, stream_bytes=5 << 20)))
+    most = 5 << 20 if answer is one_line else 1 << 20
+    error = failing(model_at(server.url, limits=replace(SHORT, stream_bytes=most)))
     assert isinstance(error, RemoteError) and word in error.text
     assert error.text.isprintable() and len(error.text) < 700
     assert len(server.chats) == 1
