@@ -246,3 +246,29 @@ def test_the_dialects_through_it(here: LiveEngine) -> None:
         "/v1/chat/completions", json={"model": model, "messages": hello, "logprobs": True}
     )
     assert refused.status_code == 400 and "another machine" in refused.text
+
+
+def test_over_the_networks_own_door(here: LiveEngine, there: LiveEngine) -> None:
+    """TLS with the certificate that the other one made, a key of its own, and nothing once that is revoked."""
+    door = there.put("/api/access/network", {"wanted": True})
+    if not door["is_open"] or not door["addresses"]:
+        pytest.skip("this machine has no network that the other engine could be reached by")
+    made = there.post("/api/access/keys", {"name": "far", "is_network": True})
+    url = f"{door['addresses'][0].removesuffix('/v1')}/v1"
+    asked = remote_of(there, name="By TLS", key=made["secret"], addresses=[{"url": url}])
+    before = here.get("/api/status")["model"]["id"]
+    try:
+        unknown = here.post("/api/remotes/check", {"remote": asked})
+        assert unknown["fingerprint"] == door["fingerprint"] and unknown["features"] is None
+        asked["addresses"] = [{"url": url, "fingerprint": unknown["fingerprint"]}]
+        remote = here.post("/api/remotes", asked)
+        assert remote["problem"] is None and remote["features"]["software"] == "Seamount"
+        load(here, remote["id"])
+        assert here.answer("Hello?", mode="high")["text"] == "Then I answer."
+        there.client.delete(f"/api/access/keys/{made['key']['id']}").raise_for_status()
+        failed = here.finish(here.ask("Hello?")["id"])
+        assert failed["kind"] == "error" and failed["error"]["code"] == "remote_key"
+        assert made["secret"] not in str(failed)
+    finally:
+        load(here, before)
+        there.put("/api/access/network", {"wanted": False})
