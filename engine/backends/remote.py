@@ -98,7 +98,8 @@ class RemoteModel:
         try:
             outcome = remote_wire.run(asking.answered(), cancelled)
         except RemoteCancelled:
-            self.settled(asking.point, None)
+            if asking.was_taken:
+                self.settled(asking.point, None)
             return asking.cancelled()
         except RemoteError as error:
             self.settled(None, error)
@@ -176,6 +177,8 @@ class _Asking:
         begun: Callable[[int], None],
     ) -> None:
         self.point = 0
+        self.was_taken = False
+        """An address has taken the question."""
         self._model = model
         self._asked = asked
         self._take = take
@@ -224,7 +227,7 @@ class _Asking:
             thinks=bool(model.features and model.features.thinks_untold and not self._asked.so_far),
         )
         async with remote_wire.streamed(target, url, body.content) as pieces:
-            self.point = point
+            self.point, self.was_taken = point, True
             self._begun(point)
             if failed:
                 others = "; ".join(dict.fromkeys(f"{each.what}: {each.why}" for each in failed.values()))

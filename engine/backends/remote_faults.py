@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from engine.backends.remote_address import Address
@@ -24,6 +24,7 @@ from engine.errors import (
 )
 
 LONGEST_QUOTE = 300
+_ERROR_NAMES = ("error", "message", "detail", "msg", "text")
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,13 @@ def quoted(target: Target, reply: Reply) -> str:
 
 def words_of(found: Any, key: str | None) -> str:
     """The message of an error in any of the usual shapes, on one line; "" where there is none."""
-    for _ in range(3):
+    for _ in range(4):
+        if isinstance(found, list):
+            found = next(iter(cast("list[Any]", found)), None)
         if not isinstance(found, dict):
             break
-        fields: dict[str, Any] = found  # pyright: ignore[reportUnknownVariableType]
-        found = next(
-            (fields[name] for name in ("error", "message", "detail", "text") if fields.get(name)), None
-        )
+        fields = cast("dict[str, Any]", found)
+        found = next((fields[name] for name in _ERROR_NAMES if fields.get(name)), None)
     if not isinstance(found, str):
         return ""
     if key:

@@ -102,11 +102,14 @@ async def _pieces(target: Target, reply: "httpx.Response") -> AsyncGenerator[byt
     pieces = reply.aiter_raw()
     try:
         while True:
+            pause_s = limits.idle_s if size else limits.first_byte_s
             try:
-                async with asyncio.timeout(limits.idle_s if size else limits.first_byte_s):
+                async with asyncio.timeout(pause_s):
                     piece = await anext(pieces)
             except StopAsyncIteration:
                 return
+            except TimeoutError as error:
+                raise broke_off(target, f"it was silent for {pause_s:g} s") from error
             size += len(piece)
             if size > limits.stream_bytes:
                 raise RemoteBrokeOff(
@@ -115,8 +118,6 @@ async def _pieces(target: Target, reply: "httpx.Response") -> AsyncGenerator[byt
                     "ask for a shorter one",
                 )
             yield piece
-    except TimeoutError as error:
-        raise broke_off(target, f"it was silent for {limits.idle_s:.0f} s") from error
     except (httpx.HTTPError, httpx.StreamError, OSError) as error:
         raise broke_off(target, "the connection broke") from error
 
@@ -222,7 +223,8 @@ async def _in_private(target: Target, url: str, headers: dict[str, str]) -> tupl
     address = target.address
     port = address.port or 80
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(address.host, port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(target.limits.connect_s):
+            found = await asyncio.get_running_loop().getaddrinfo(address.host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise unreachable(target, error) from error
     numbers = list(dict.fromkeys(str(each[4][0]) for each in found))

@@ -207,8 +207,11 @@ def test_a_silent_server_is_given_up_when_nobody_waits(server: HostileServer) ->
         server.release.wait(20)
 
     server.answer = answer
-    outcome = model_at(server.url, limits=Limits()).answer(ASKED, lambda _piece: None, asked.is_set)
+    settled: list[Any] = []
+    model = replace(model_at(server.url, limits=Limits()), settled=lambda *given: settled.append(given))
+    outcome = model.answer(ASKED, lambda _piece: None, asked.is_set)
     assert outcome.reason == "cancelled" and len(server.chats) == 1
+    assert settled == []
 
 
 # --- what is no answer --------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ def one_line(exchange: Exchange) -> None:
         (streaming(chunk({}, None, error={"message": "out of memory"})), "out of memory"),
         (replying(200, {"error": {"message": "wrong path"}}), "wrong path"),
         (replying(400, {"object": "error", "message": "bad\n\x1b[31mthing"}), "bad"),
-        (replying(422, {"detail": "no"}), "422"),
+        (replying(422, {"detail": [{"loc": ["body"], "msg": "extra field"}]}), "extra field"),
         (replying(404, {"error": {"message": "no model m"}}), "no model m"),
     ],
 )
