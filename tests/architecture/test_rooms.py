@@ -2,10 +2,10 @@
 
 import ast
 import importlib.util
-import os
 import subprocess
 import sys
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -119,6 +119,12 @@ def importable() -> list[Path]:
 def dotted(module: Path) -> str:
     """`engine/store/__init__.py` → `engine.store`."""
     return ".".join(module.with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def by_name() -> dict[str, Path]:
+    """Every module by its dotted name."""
+    return {dotted(module): module for module in modules()}
 
 
 @cache
@@ -242,27 +248,33 @@ def test_a_fresh_interpreter_imports_modules_without_loading_what_is_heavy(right
     assert done.returncode == 0, done.stderr.strip().rpartition("\n")[2]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork, which makes it quick")
-def test_each_module_can_be_imported_first() -> None:
-    """None of ours needs another one to have been imported before. Libraries are loaded once, then forked."""
-    names = [dotted(module) for module in importable()]
-    program = (
-        f"import importlib, os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "import fastapi, jinja2, llama_cpp, numpy, pydantic, PySide6.QtWidgets, tokenizers, uvicorn\n"
-        "import contextlib, platformdirs, psutil, tomllib\n"
-        "with contextlib.suppress(ImportError):\n    import torch\n"
-        f"for name in {names!r}:\n"
-        "    if (child := os.fork()) == 0:\n"
-        "        try:\n"
-        "            importlib.import_module(name)\n"
-        "        except BaseException as error:\n"
-        "            print(f'{name}: {error!r}', flush=True)\n"
-        "        os._exit(0)\n"
-        "    os.waitpid(child, 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("", 0), done.stderr[-500:]
+def loaded_with(module: Path) -> set[Path]:
+    """Those of ours that are loaded when a module is: imports that stand in no function and not for types alone."""
+    named: set[str] = set()
+
+    def look(statements: list[ast.stmt]) -> None:
+        for each in statements:
+            if isinstance(each, ast.Import):
+                named.update(alias.name for alias in each.names)
+            elif isinstance(each, ast.ImportFrom) and each.module:
+                named.add(each.module)
+                named.update(f"{each.module}.{alias.name}" for alias in each.names)
+            elif isinstance(each, ast.If):
+                look([] if "TYPE_CHECKING" in ast.dump(each.test) else each.body)
+                look(each.orelse)
+            elif isinstance(each, ast.Try):
+                handled = [statement for handler in each.handlers for statement in handler.body]
+                look([*each.body, *handled, *each.orelse, *each.finalbody])
+            elif isinstance(each, ast.With | ast.ClassDef):
+                look(each.body)
+
+    look(ast.parse((ROOT / module).read_text("utf-8")).body)
+    return {by_name()[name] for name in named & by_name().keys()} - {module}
+
+
+def test_modules_are_loaded_in_no_circle() -> None:
+    """So each can be imported first. A folder's `__init__` is a docstring, and loads nothing."""
+    TopologicalSorter({module: loaded_with(module) for module in modules()}).prepare()
 
 
 def test_the_tests_mirror_the_tree() -> None:
