@@ -19,6 +19,13 @@ def require_values(whole: Schema, what: str) -> None:
     `{"next": …}` that must have a `next` has no end. The least fixed point over all that is referred to tells: at
     first nothing is known to end, and what ends when its parts do is added until nothing changes.
     """
+    try:
+        _require_values(whole, what)
+    except RecursionError:
+        raise refusal(what, "its references lead too far", "refer to less through one another") from None
+
+
+def _require_values(whole: Schema, what: str) -> None:
     known = list(schemas_in(whole))
     places = set(map(id, known))
     targets = {each["$ref"]: target_of(each["$ref"], whole, what) for each in known if "$ref" in each}
@@ -46,6 +53,41 @@ def require_values(whole: Schema, what: str) -> None:
             "no value that ends can follow it: it requires itself within itself",
             "make a property optional",
         )
+    _Circles(targets, what).require_none(known)
+
+
+class _Circles:
+    """Finds schemas that say of a value that it follows themselves: there is no telling what that would mean."""
+
+    def __init__(self, targets: Mapping[str, object], what: str) -> None:
+        self._targets = targets
+        self._what = what
+        self._open: set[int] = set()
+        self._done: set[int] = set()
+
+    def require_none(self, known: Sequence[Schema]) -> None:
+        """Raises FormRefused where there is one."""
+        for each in known:
+            self._look_at(each)
+
+    def _look_at(self, schema: object) -> None:
+        if not isinstance(schema, dict) or id(cast(object, schema)) in self._done:
+            return
+        fields = cast(Schema, schema)
+        if id(fields) in self._open:
+            raise refusal(
+                self._what,
+                "a `$ref` leads back to itself with nothing in between",
+                "refer to it within a property or items, or leave it out",
+            )
+        self._open.add(id(fields))
+        for name in ("allOf", "anyOf", "oneOf"):
+            for part in fields.get(name, ()):
+                self._look_at(part)
+        if "$ref" in fields:
+            self._look_at(self._targets[fields["$ref"]])
+        self._open.remove(id(fields))
+        self._done.add(id(fields))
 
 
 class _Ways:

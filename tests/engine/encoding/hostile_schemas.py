@@ -75,6 +75,11 @@ HOSTILE: dict[str, Any] = {
         "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
         "$ref": "#/$defs/a",
     },
+    "itself or a text": {"anyOf": [{"$ref": "#"}, {"type": "string"}]},
+    "references through references": {
+        "$defs": {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(1_500)},
+        "$ref": "#/$defs/d0",
+    },
     "no end": {"type": "object", "properties": {"x": {"$ref": "#"}}, "required": ["x"]},
     "no end by items": {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
     "no end either way": {

@@ -65,6 +65,51 @@ def schemas(names: st.SearchStrategy[str] = ODD_NAMES) -> st.SearchStrategy[Any]
     )  # fmt: skip
 
 
+def any_schemas() -> st.SearchStrategy[Any]:
+    """Of every keyword that is enforced, whether or not anything can follow them all."""
+    number = st.one_of(st.integers(-50, 50), st.sampled_from([0.5, -1.25, 3.75, 10.1]))
+    kinds = st.sampled_from(["integer", "number"])
+    formats = ("date", "time", "date-time", "uuid", "ipv4", "email", "hostname", "duration", "uri", "ipv6")
+    patterns = st.sampled_from(["^a", "b$", "[0-9]", "^\\d{2,3}$", "a|b", "^(x|y)+z?$", "\\w", "\\.", "ß"])
+    plain = st.one_of(
+        plain_schemas(),
+        st.builds(lambda a, b: {"type": "number", "minimum": a, "maximum": b}, number, number),
+        st.builds(lambda a, b: {"type": "number", "exclusiveMinimum": a, "exclusiveMaximum": b}, number, number),
+        st.builds(lambda step, kind: {"type": kind, "multipleOf": step},
+                  st.sampled_from([1, 2, 5, 0.5, 0.25, 100]), kinds),
+        st.builds(lambda name: {"type": "string", "format": name}, st.sampled_from(formats)),
+        st.builds(lambda pattern, most: {"type": "string", "pattern": pattern, "maxLength": most},
+                  patterns, st.integers(1, 6)),
+    )  # fmt: skip
+    keys = st.sampled_from(["^a", "^x-", "[0-9]$"])
+    whole = st.recursive(
+        plain,
+        lambda inner: st.one_of(
+            objects(inner, ODD_NAMES),
+            st.builds(lambda named, by_pattern: {"type": "object", "properties": named, "required": sorted(named),
+                                                 "patternProperties": by_pattern},
+                      st.dictionaries(NAMES, inner, max_size=2), st.dictionaries(keys, inner, max_size=1)),
+            st.builds(lambda first, items, least: {"type": "array", "prefixItems": first, "items": items,
+                                                   "minItems": least},
+                      st.lists(inner, min_size=1, max_size=2), st.one_of(st.booleans(), inner), st.integers(0, 3)),
+            st.builds(lambda parts: {"allOf": parts}, st.lists(inner, min_size=1, max_size=2)),
+            st.builds(lambda ways: {"oneOf": ways}, st.lists(inner, min_size=1, max_size=2)),
+            st.builds(lambda schema, way: {**schema, "anyOf": [way]}, inner, inner),
+        ),
+        max_leaves=5,
+    )  # fmt: skip
+    referring = st.builds(
+        lambda part, other: {
+            "$defs": {"part": part},
+            "type": "object",
+            "properties": {"p": {"$ref": "#/$defs/part"}, "q": other, "again": {"$ref": "#"}},
+            "required": ["p", "q"],
+        },
+        whole, whole,
+    )  # fmt: skip
+    return st.one_of(whole, referring)
+
+
 @st.composite
 def objects(
     draw_from: st.DrawFn, values: st.SearchStrategy[Any], names: st.SearchStrategy[str]

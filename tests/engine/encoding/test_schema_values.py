@@ -49,6 +49,29 @@ def test_what_cannot_end_is_refused(schema: Any) -> None:
 @pytest.mark.parametrize(
     "schema",
     [
+        {"anyOf": [{"$ref": "#"}, {"type": "string"}]},
+        {"properties": {"a": {"oneOf": [{"type": "null"}, {"$ref": "#/properties/a"}]}}},
+        {
+            "$defs": {"a": {"anyOf": [{"type": "null"}, {"allOf": [{"$ref": "#/$defs/a"}]}]}},
+            "$ref": "#/$defs/a",
+        },
+    ],
+)
+def test_what_is_itself_is_refused(schema: Any) -> None:
+    with pytest.raises(FormRefused, match="back to itself"):
+        require_values(schema, "It")
+
+
+def test_a_chain_of_references_longer_than_can_be_followed_is_refused() -> None:
+    definitions: dict[str, Any] = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(3_000)}
+    whole = {"$defs": {**definitions, "d3000": {"type": "string"}}, "$ref": "#/$defs/d0"}
+    with pytest.raises(FormRefused, match="lead too far"):
+        require_values(whole, "It")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
         multiplied(9),
         multiplied_within(9),
         {"anyOf": [{"const": number} for number in range(MOST_WAYS + 1)]},
