@@ -14,7 +14,7 @@ from engine.completion_news import CompletionEnd, LoggedText, LoggedToken, Reaso
 from engine.errors import SeamountError
 from engine.protocol import ToolCall
 from engine.server.openai_items import kept_reasoning
-from engine.server.openai_shapes import logprob_shapes, notices_of
+from engine.server.openai_shapes import additions_of, logprob_shapes
 
 
 class ResponseHead:
@@ -56,8 +56,8 @@ class ResponseHead:
             "output": list(output),
             "usage": _usage(end),
         }
-        if notices := notices_of(end):
-            response["seamount"] = {"notices": notices}
+        if additions := additions_of(end):
+            response["seamount"] = additions
         return response
 
     def failed(self, output: Sequence[Mapping[str, Any]], error: SeamountError, text: str) -> dict[str, Any]:

@@ -114,7 +114,8 @@ async def responses(
     if answer is None:
         return answers.nobody_reads()
     items = items_of(head, answer.reasoning, answer.text, answer.tokens, answer.end)
-    return Response(json.dumps(head.ended(items, answer.end)), media_type="application/json")
+    body = json.dumps(head.ended(items, answer.end))
+    return Response(body, media_type="application/json", headers=answer.headers)
 
 
 def _top_logprobs(asked: ResponseRequest) -> int | None:

@@ -248,6 +248,42 @@ def test_a_request_that_is_cancelled_costs_nothing_afterwards(engine: LiveEngine
     assert agent.last.cached >= before.prompt
 
 
+def test_streams_and_responses_say_what_was_put_otherwise(engine: LiveEngine) -> None:
+    _, headers = key(engine, "Told", SteadyRules(pin=True))
+    rules = "\n".join(f"Rule {number}: say what you did." for number in "abcdefgh")
+
+    def head(minute: int) -> str:
+        return f"It is 14:{minute:02}.\n{rules}"
+
+    talk = [
+        {"role": "user", "content": "Name a sea."},
+        {"role": "assistant", "content": "The North Sea."},
+        {"role": "user", "content": "Another."},
+    ]
+
+    def stream(path: str, body: dict[str, Any]) -> tuple[Any, list[Any]]:
+        reply = engine.client.post(path, json={"model": MODEL, "stream": True, **body}, headers=headers)
+        assert reply.status_code == 200, reply.text
+        lines = [
+            line.removeprefix("data: ") for line in reply.text.splitlines() if line.startswith("data: {")
+        ]
+        return reply.headers, [json.loads(line) for line in lines]
+
+    told = {"pinned": ["It is 14:01."]}
+    for minute, messages in ((0, talk[:1]), (1, talk)):
+        body = {"messages": [{"role": "system", "content": head(minute)}, *messages]}
+        got, chunks = stream("/v1/chat/completions", body)
+    assert got["seamount-steady"] == "pinned=1"
+    assert chunks[-1]["seamount"]["steady"] == told
+    for minute, messages in ((0, talk[:1]), (1, talk)):
+        body = {"instructions": head(minute), "input": messages, "store": False}
+        got, chunks = stream("/v1/responses", body)
+    assert got["seamount-steady"] == "pinned=1"
+    assert chunks[-1]["response"]["seamount"]["steady"] == told
+    whole = engine.client.post("/v1/responses", json={"model": MODEL, **body}, headers=headers)
+    assert (whole.headers["seamount-steady"], whole.json()["seamount"]["steady"]) == ("pinned=1", told)
+
+
 @pytest.mark.slow
 def test_all_of_it_holds_behind_a_new_start_of_the_engine(engine: LiveEngine, root: Any) -> None:
     """The last of the tests: what was read and what calls were made of comes from the disk."""
