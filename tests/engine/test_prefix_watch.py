@@ -282,7 +282,7 @@ STATUS = st.lists(
 REQUEST = st.tuples(st.integers(0, 59), STATUS.map("\n".join))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(REQUEST, min_size=1, max_size=8), st.sampled_from([PIN, MOVE, BOTH, SteadyRules()]))
 def test_nothing_else_changes_nothing_is_kept_back_and_the_beginning_stays(
     requests: list[tuple[int, str]], rules: SteadyRules

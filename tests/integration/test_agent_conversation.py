@@ -107,7 +107,11 @@ def test_without_a_rule_all_is_read_again_and_an_offer_is_made(
 @LENGTHS
 @DIALECTS
 @pytest.mark.parametrize(
-    "rules", [SteadyRules(move=True), SteadyRules(pin=True, move=True)], ids=["move", "both"]
+    "rules",
+    [
+        pytest.param(SteadyRules(move=True), id="move"),
+        pytest.param(SteadyRules(pin=True, move=True), id="both", marks=pytest.mark.slow),
+    ],
 )
 def test_a_header_that_changes_is_told_at_the_end(
     engine: LiveEngine, dialect: type[OpenAI | Anthropic], rules: SteadyRules, turns: int
