@@ -163,6 +163,8 @@ def test_a_status_that_changes_is_offered_to_be_moved_where_figures_are_pinned(e
     (offer,) = offers(engine, key_id)
     assert (offer["suggestion"], offer["times"]) == ("move", len(changed))
     assert offer["line"] in RECORD["requests"][changed[-1]]["status"]
+    assert engine.client.delete(f"/api/access/keys/{key_id}").status_code == 204
+    assert offers(engine, key_id) == []
 
 
 @pytest.mark.slow
