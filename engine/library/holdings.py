@@ -86,8 +86,6 @@ class Holdings:
         self, held: HeldModel, draft: HeldModel | None, used_at: float | None, in_use: InUse
     ) -> Holding:
         entry, facts = held.entry, held.facts
-        if entry.source == "remote":
-            raise ValueError(f"{entry.id} is held by another machine")
         takes = _files_of(held.path)
         size_bytes = entry.size_bytes
         if draft is not None:
