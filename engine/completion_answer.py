@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-GROUP_S = 0.03
+GROUP_S = 0.05
 """A client of a dialect is told of text this far apart, at least, while it is written faster: a fast model does not pay
 for every telling then, and a slow one's tokens still go out one by one."""
 
