@@ -164,7 +164,8 @@ class PrefixWatch:
     def ended(self, steadied: Steadied, usage: Usage) -> None:
         """The request has been answered: what was read for it tells what a line cost."""
         conversation, noticed = steadied.conversation, steadied.noticed
-        if conversation is None:
+        # One that was ended before its first token may not have been read whole.
+        if conversation is None or not usage.generated_tokens:
             return
         reread = min(usage.prompt_tokens, conversation.held_tokens) - usage.reused_tokens
         conversation.held_tokens = usage.prompt_tokens + usage.generated_tokens

@@ -18,7 +18,7 @@ BODY = "\n".join(f"Rule {word}: say what you did, and ask when in doubt." for wo
 PIN, MOVE = SteadyRules(pin=True), SteadyRules(move=True)
 BOTH = SteadyRules(pin=True, move=True)
 USAGE = Usage(
-    prompt_tokens=0, reused_tokens=0, generated_tokens=0, context_tokens=65_536, first_token_s=0.0,
+    prompt_tokens=0, reused_tokens=0, generated_tokens=1, context_tokens=65_536, first_token_s=0.0,
     prefill_rate=0.0, generation_rate=0.0, seed=0,
 )  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_without_a_rule_nothing_changes_and_an_offer_is_made() -> None:
     (offer,) = watch.offers()
     assert (offer.key_id, offer.program, offer.suggestion) == ("k1", "agent/1.0", "pin")
     assert (offer.line, offer.times) == ("Now it is 14:03.", 3)
-    assert offer.reread_tokens == 5200 - 10  # what was there before, and not what is new
+    assert offer.reread_tokens == 5201 - 10  # what was there before, and not what is new
     assert told
 
 
@@ -87,6 +87,14 @@ def test_what_differs_in_more_than_figures_is_offered_to_be_moved() -> None:
         read(watch, asked(watch, caller(), head, turn), 5000, 10)
     (offer,) = watch.offers()
     assert (offer.suggestion, offer.line) == ("move", " M d.py")
+
+
+def test_requests_that_were_ended_early_cost_nothing() -> None:
+    watch = PrefixWatch()
+    for turn in range(4):
+        steadied = asked(watch, caller(), system(turn), turn)
+        watch.ended(steadied, USAGE.model_copy(update={"prompt_tokens": 5000, "generated_tokens": 0}))
+    assert watch.offers() == []
 
 
 def test_lines_that_change_in_turn_are_counted_together() -> None:
