@@ -155,7 +155,7 @@ class Remotes:
         if same and asked.key is None and before.features and fresh.model in ("", before.model):
             fresh = before.model_copy(update={"name": fresh.name, "price": fresh.price})
         else:
-            key = self._keys.find(remote_id).secret if asked.key is None else asked.key
+            key = self._key_for(before, fresh) if asked.key is None else asked.key
             fresh = self._looked_at(fresh, asked, key)
         with_key = before.with_key if asked.key is None else bool(asked.key.strip())
         fresh = fresh.model_copy(update={"with_key": with_key})
@@ -179,11 +179,9 @@ class Remotes:
         from engine.backends.remote_faults import CertificateChanged, CertificateUnknown, Target
         from engine.backends.remote_tls import shown_certificate
 
-        key = asked.remote.key
+        kept, key = self._read(asked.id or REMOTE_PREFIX, asked.remote), asked.remote.key
         if key is None and asked.id is not None:
-            self._one(asked.id)
-            key = self._keys.find(asked.id).secret
-        kept = self._read(asked.id or REMOTE_PREFIX, asked.remote)
+            key = self._key_for(self._one(asked.id), kept)
         place = kept.places[0]
         try:
             features, _ = self._discovery.of(kept, key)
@@ -327,6 +325,21 @@ class Remotes:
         if not found.looked:
             why, remedy = "the keyring has not answered yet", "unlock it, and ask again"
         raise RemoteKeyRefused(f"{kept.name} was not asked", why, remedy)
+
+    def _key_for(self, before: KeptRemote, fresh: KeptRemote) -> str | None:
+        """The key that one has, for the addresses that it is to have: one that was given for a machine is not sent to
+        another. Raises BadRequest."""
+        found = self._keys.find(before.id).secret
+        known = {each.origin for each in before.places}
+        other = next((each for each in fresh.places if each.origin not in known), None)
+        if other is not None and (found is not None or before.with_key):
+            raise BadRequest(
+                "Nothing was done",
+                f"the key that is kept was given for {before.places[0].place}, and is not sent to "
+                f"{other.place} unasked",
+                "give the key that the new address is to have; for one without a key set it up as another model",
+            )
+        return found
 
     def _note_certificate(self, remote_id: str, place: str, fingerprint: str) -> None:
         kept = self._one(remote_id)

@@ -25,6 +25,8 @@ _LOCAL_NETWORKS = tuple(
 """RFC 1918, RFC 3927, RFC 4193, RFC 4291."""
 _SSH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,253}", re.ASCII)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,252})", re.ASCII)
+_ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._]{0,30}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _DIALECT_TAILS = ("/chat/completions", "/completions", "/models")
 
@@ -55,6 +57,12 @@ class Address:
         """Host and, where one is written, port: as a person is told it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> tuple[str, str, int, str]:
+        """Who is spoken to there; paths of one server are one."""
+        usual = {"https": 443, "http": 80, "ssh": 22}
+        return self.scheme, self.host, self.port or usual[self.scheme], self.user
 
     @property
     def whereabouts(self) -> Whereabouts:
@@ -138,11 +146,15 @@ def shown_fingerprint(digest: bytes) -> str:
 
 
 def _is_host(host: str) -> bool:
+    bare, has_zone, zone = host.partition("%")
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        number = ipaddress.ip_address(bare)
     except ValueError:
-        return bool(_HOST.fullmatch(host)) and ".." not in host
-    return True
+        # What ends in a number is one to the network (134744072 is 8.8.8.8), whatever it looks like to people.
+        is_name = not _NUMBER.fullmatch(host.rpartition(".")[2])
+        return is_name and bool(_HOST.fullmatch(host)) and ".." not in host
+    # RFC 4007; a user's own configuration of ssh may hand the host to a shell.
+    return not has_zone or (number.version == 6 and bool(_ZONE.fullmatch(zone)))
 
 
 def _refused(why: str, remedy: str) -> BadRequest:

@@ -218,7 +218,7 @@ def test_the_address_that_answers_is_used_first(server: HostileServer, path: Pat
     first = remotes.add(setting(server, addresses=[RemoteAddress(url=server.url), nobody]))
     with hostile() as other:
         made = remotes.change(
-            first.id, setting(server, addresses=[nobody, RemoteAddress(url=other.url)], model="m", key=None)
+            first.id, setting(server, addresses=[nobody, RemoteAddress(url=other.url)], model="m")
         )
         assert made.problem is not None and made.has_key
         outcome = ask(remotes, made.id)
@@ -300,3 +300,34 @@ def test_a_file_that_cannot_be_read_stays_as_it_is(server: HostileServer, path: 
     with pytest.raises(DataFolderError, match=r"remotes\.json"):
         remotes.add(setting(server))
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_key_is_not_sent_to_another_machine_unasked(
+    server: HostileServer, path: Path, *, more: bool
+) -> None:
+    remotes = Remotes(path)
+    made = remotes.add(setting(server))
+    with hostile() as other:
+        urls = [server.url, other.url] if more else [other.url]
+        moved = setting(server, addresses=[RemoteAddress(url=url) for url in urls], key=None)
+        for act in (
+            lambda: remotes.change(made.id, moved),
+            lambda: remotes.check(CheckRemote(remote=moved, id=made.id)),
+        ):
+            with pytest.raises(BadRequest, match="is not sent to") as caught:
+                act()
+            assert KEY not in caught.value.text
+        assert other.paths == []
+        assert remotes.told(made.id).addresses == made.addresses
+        # Another path, or the usual port written out, is the same machine.
+        near = [RemoteAddress(url=f"{server.url}/chat/completions")]
+        assert remotes.change(made.id, setting(server, addresses=near, key=None)).has_key
+        remotes.change(made.id, moved.model_copy(update={"key": "sk-another"}))
+        assert KEY not in str(other.keys)
+
+
+def test_nor_after_a_restart_without_its_key(server: HostileServer, path: Path) -> None:
+    made = Remotes(path).add(setting(server))
+    with hostile() as other, pytest.raises(BadRequest, match="is not sent to"):
+        Remotes(path).change(made.id, setting(other, key=None))

@@ -17,6 +17,7 @@ from engine.protocol_remote import Whereabouts
         ("http://[fd00::1]:80/v1", Address("http", "fd00::1", 80, "/v1")),
         ("ssh://me@box.example.com:2222", Address("ssh", "box.example.com", 2222, "", "me")),
         ("ssh://box", Address("ssh", "box", None)),
+        ("http://[fe80::1%eth0]/v1", Address("http", "fe80::1%eth0", None, "/v1")),
     ],
 )
 def test_addresses(url: str, address: Address) -> None:
@@ -51,6 +52,15 @@ def test_addresses(url: str, address: Address) -> None:
         "ssh://me;id@box",
         "ssh://me:secret@box",
         "ssh://me@box/path",
+        "ssh://me@10.0.0.1%$(touch)",
+        "ssh://me@[fe80::1%$(touch)]",
+        "ssh://me@[fe80::1%eth0;id]",
+        # A name that looks near and is not, and numbers that do not look like what they are.
+        "https://127.0.0.1%.example.com/v1",
+        "https://134744072/v1",
+        "https://0x08080808/v1",
+        "https://8.8.2056/v1",
+        "https://010.8.8.8/v1",
     ],
 )
 def test_what_is_no_address_is_one_sentence(url: str) -> None:
