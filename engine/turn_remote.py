@@ -30,14 +30,15 @@ class RemoteTurn:
 
     request: RemoteRequest
     continuing: Continuing | None
-    leaves: bool
-    """No answer above it was written there: from here on the conversation is elsewhere too."""
+    said: frozenset[str]
+    """The notices of the answers above it: whether it was said already that the conversation goes there."""
 
     def notices(self, place: str, whereabouts: str) -> list[str]:
         """What is kept with the answer once `place` has taken the question."""
         told: list[str] = []
-        if self.leaves and whereabouts != "this machine":
-            told.append(f"This answer was written by {place}; the conversation was sent there.")
+        leaves = f"This answer was written by {place}; the conversation was sent there."
+        if whereabouts != "this machine" and leaves not in self.said:
+            told.append(leaves)
         if self.continuing == "prefix":
             told.append(f"{place} was given the beginning of this answer and went on with it.")
         elif self.continuing == "asked":
@@ -80,7 +81,7 @@ def turn_of(
     return RemoteTurn(
         request,
         remote.body(request).continuing if goes_on else None,
-        leaves=not any(each.role == "assistant" and each.model_id == remote.id for each in branch),
+        said=frozenset(notice for each in branch for notice in each.notices),
     )
 
 

@@ -41,11 +41,15 @@ def turn(remote: RemoteModel, answer: Message, branch: list[Message], tools: lis
 def test_the_first_turn_that_leaves_the_machine_is_marked(remote: RemoteModel) -> None:
     asked = [message("user", text="One")]
     local = [*asked, message(text="1", model_id="starter"), message("user", text="Two")]
-    far = [*asked, message(text="1", model_id="remote:a"), message("user", text="Two")]
     sentence = "This answer was written by api.example.com; the conversation was sent there."
-    for branch in (asked, local):
+    far = [*asked, message(text="1", model_id="remote:a", notices=[sentence]), message("user", text="Two")]
+    refused = [*asked, message(model_id="remote:a", status="failed"), message("user", text="Two")]
+    for branch in (asked, local, refused):
         assert turn(remote, message(), branch).notices("api.example.com", "elsewhere") == [sentence]
     assert turn(remote, message(), far).notices("api.example.com", "elsewhere") == []
+    assert (
+        "another.example.com" in turn(remote, message(), far).notices("another.example.com", "elsewhere")[0]
+    )
     assert turn(remote, message(), local).notices("127.0.0.1", "this machine") == []
 
 
