@@ -242,7 +242,9 @@ class _Asking:
                 stream.require_whole()
             except RemoteBrokeOff:
                 self._give(stream.held_back())
-                raise
+                if stream.finish is None:
+                    raise
+                # It had said that the answer ends: what was missing is the end of the stream.
         return self._outcome(stream, target.place, point)
 
     def cancelled(self) -> RemoteOutcome:

@@ -234,7 +234,7 @@ def broke_off(target: Target, why: str) -> RemoteBrokeOff:
 
 def _host_of(location: str) -> str:
     try:
-        host = urlsplit(location).netloc
+        host = urlsplit(location).netloc.rpartition("@")[2]
     except ValueError:
         return ""
     return f" ({clean_text(host)[0][:100]})" if host and host.isascii() and host.isprintable() else ""

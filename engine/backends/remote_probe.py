@@ -263,8 +263,10 @@ def _served(fields: dict[str, Any]) -> ServedModel:
     named, root, owner = fields.get("id"), fields.get("root"), fields.get("owned_by")
     meta = _fields(fields.get("meta"))
     sizes = [_size(fields.get(name)) for name in _CONTEXT_NAMES] + [_size(meta.get("n_ctx"))]
+    name = named if isinstance(named, str) and named.isprintable() and len(named) <= _LONGEST_NAME else ""
     return ServedModel(
-        id=clean_text(named)[0][:_LONGEST_NAME] if isinstance(named, str) else "",
+        # Another name than its own would not be understood there.
+        id=clean_text(name)[0],
         root=clean_text(root)[0][:_LONGEST_NAME] if isinstance(root, str) else None,
         context_tokens=next((each for each in sizes if each), None),
         owner=clean_text(owner)[0][:40] if isinstance(owner, str) else "",

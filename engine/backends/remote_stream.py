@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from engine.backends.remote_faults import words_of
-from engine.conversation import clean_text
+from engine.conversation import REPLACEMENT, clean_text
 from engine.errors import RemoteBrokeOff, RemoteError
 
 LONGEST_LINE_BYTES = 4 << 20
@@ -75,7 +75,7 @@ class AnswerStream:
         """The stream has said that nothing more comes."""
         self._place = place
         self._key = key
-        self._rest = b""
+        self._rest = bytearray()
         self._data: list[str] = []
         self._waiting = 0
         self._left = MOST_CHARACTERS
@@ -85,13 +85,16 @@ class AnswerStream:
     def feed(self, data: bytes) -> list[Piece]:
         """The pieces in the bytes that came. Raises RemoteError and its kinds."""
         pieces: list[Piece] = []
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest += data
+        lines: list[bytearray] = []
+        if b"\n" in data:  # else nothing is looked through again, however small the bits are that come
+            *lines, self._rest = self._rest.split(b"\n")
         if max(map(len, [*lines, self._rest])) > LONGEST_LINE_BYTES:
             raise self._refused(f"it sent a line of more than {LONGEST_LINE_BYTES:,} bytes")
         for line in lines:
             if self.is_done:
                 break
-            self._line(line.removesuffix(b"\r"), pieces)
+            self._line(bytes(line).removesuffix(b"\r"), pieces)
         return _joined(pieces)
 
     def end(self) -> list[Piece]:
@@ -100,7 +103,7 @@ class AnswerStream:
         if (self._rest or self._data) and not self.is_done:
             # The last event of some has no empty line behind it; of a stream that broke off it is no event.
             with contextlib.suppress(RemoteBrokeOff):
-                self._line(self._rest.removesuffix(b"\r"), pieces)
+                self._line(bytes(self._rest).removesuffix(b"\r"), pieces)
                 self._line(b"", pieces)
         return _joined([*pieces, *self._tags.end()])
 
@@ -125,7 +128,7 @@ class AnswerStream:
                     self._data.append(value.removeprefix(b" ").decode())
                 except UnicodeDecodeError as error:
                     raise self._refused("what it sent is not UTF-8") from error
-                self._waiting += len(self._data[-1])
+                self._waiting += len(self._data[-1]) + 1
                 if self._waiting > LONGEST_LINE_BYTES:
                     raise self._refused(f"it sent an event of more than {LONGEST_LINE_BYTES:,} characters")
             return
@@ -169,7 +172,7 @@ class AnswerStream:
         for each in cast("list[Any]", calls) if isinstance(calls, list) else []:
             self._call(_fields(each), pieces)
         if isinstance(reason := choice.get("finish_reason"), str) and reason:
-            self.finish = clean_text(reason)[0][:60]
+            self.finish = _printable(reason[:60])
 
     def _call(self, call: Mapping[str, Any], pieces: list[Piece]) -> None:
         given, function = call.get("index"), _fields(call.get("function"))
@@ -183,12 +186,17 @@ class AnswerStream:
             raise self._refused(f"it makes more than {MOST_CALLS} calls at once")
         index = self._calls.setdefault(given, len(self._calls))
         if not isinstance(arguments, str):
-            arguments = "" if arguments is None else json.dumps(arguments)
+            try:
+                arguments = "" if arguments is None else json.dumps(arguments)
+            except RecursionError as error:
+                raise self._refused("the arguments of its call are nested too deeply") from error
+        if not (is_new or arguments):
+            return  # a name and an id that are told again
         pieces.append(
             CallPiece(
                 index,
-                clean_text(named)[0][:LONGEST_NAME] if is_new and isinstance(named, str) else "",
-                clean_text(name)[0][:LONGEST_NAME] if is_new and isinstance(name, str) else "",
+                _printable(named[:LONGEST_NAME]) if is_new and isinstance(named, str) else "",
+                _printable(name[:LONGEST_NAME]) if is_new and isinstance(name, str) else "",
                 self._taken(arguments),
             )
         )
@@ -279,6 +287,11 @@ def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         return 0
     return min(max(value, 0), _MOST_TOKENS)
+
+
+def _printable(text: str) -> str:
+    """On one line, with nothing in it that acts on a terminal."""
+    return "".join(each if each.isprintable() else REPLACEMENT for each in clean_text(text)[0])
 
 
 def _fields(shape: Any) -> dict[str, Any]:

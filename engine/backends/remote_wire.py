@@ -155,7 +155,9 @@ async def _sent(target: Target, method: str, url: str, body: Any) -> AsyncGenera
                 content=content,
                 extensions=extensions | {"timeout": timeout.as_dict()},
             )
-            reply = await client.send(request, stream=True)
+            # The limits of httpx are those of each read: a head that comes byte by byte would never end.
+            async with asyncio.timeout(limits.connect_s + limits.first_byte_s):
+                reply = await client.send(request, stream=True)
             try:
                 _require_plain(target, reply)
                 yield reply
@@ -168,8 +170,10 @@ async def _sent(target: Target, method: str, url: str, body: Any) -> AsyncGenera
     except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
         if not steps.sending:
             raise unreachable(target, error) from error
-        if isinstance(error, httpx.TimeoutException):
-            raise broke_off(target, f"nothing came for {time.monotonic() - began_s:.0f} s") from error
+        if isinstance(error, httpx.TimeoutException | TimeoutError):
+            raise broke_off(
+                target, f"no answer had begun after {time.monotonic() - began_s:.0f} s"
+            ) from error
         if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
             raise RemoteError(
                 f"{target.place} gave no answer", "what it sent is not HTTP", "check the address and its port"
@@ -253,18 +257,18 @@ def _require_plain(target: Target, reply: "httpx.Response") -> None:
 
 
 async def _whole(target: Target, reply: "httpx.Response", most_bytes: int, *, cut: bool = False) -> bytes:
-    content = b""
+    content = bytearray()
     async for piece in reply.aiter_raw():
         content += piece
         if len(content) > most_bytes:
             if cut:
-                return content[:most_bytes]
+                return bytes(content[:most_bytes])
             raise RemoteError(
                 f"{target.place} was stopped",
                 f"its reply is larger than {most_bytes:,} bytes",
                 "check the address",
             )
-    return content
+    return bytes(content)
 
 
 async def _replied(target: Target, reply: "httpx.Response") -> Reply:

@@ -186,6 +186,31 @@ def test_silence_after_the_question_is_told(server: HostileServer) -> None:
     assert len(server.chats) == 1
 
 
+def test_a_head_that_never_ends_is_told(server: HostileServer) -> None:
+    """Each of its lines comes in time."""
+
+    def answer(exchange: Exchange) -> None:
+        while not server.release.wait(0.01):
+            exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    server.answer = answer
+    error = failing(model_at(server.url, limits=replace(SHORT, connect_s=0.2, first_byte_s=0.2)))
+    assert isinstance(error, RemoteBrokeOff) and "had begun" in error.text
+    assert len(server.chats) == 1
+
+
+def test_an_answer_is_whole_when_its_server_has_said_that_it_ends(server: HostileServer) -> None:
+    def answer(exchange: Exchange) -> None:
+        exchange.head(Transfer_Encoding="chunked")
+        data = b"".join(GOOD[:-2])
+        exchange.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    server.answer = answer
+    pieces: list[Piece] = []
+    outcome = ask(model_at(server.url), pieces)
+    assert (outcome.reason, text_of(pieces)) == ("stop", "Hello there.")
+
+
 def test_silence_in_the_middle_is_told(server: HostileServer) -> None:
     def answer(exchange: Exchange) -> None:
         exchange.head()

@@ -1,6 +1,7 @@
 """Bytes of a stream into pieces of an answer, in the shapes that servers give them."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -164,3 +165,28 @@ def test_a_stream_that_ends_without_its_end() -> None:
         stream.require_whole()
     _, stream = read(chunk({"content": "Whole"}), chunk({}, "stop")[:-1])
     stream.require_whole()
+
+
+def test_a_line_in_many_small_pieces_is_read_once() -> None:
+    """What is looked through again with each piece takes minutes for a line of some megabytes."""
+    stream = AnswerStream("h")
+    began_s = time.process_time()
+    for _ in range(300_000):
+        stream.feed(b"xxxxxxxxxx")
+    assert time.process_time() - began_s < 20
+
+
+def test_empty_lines_of_an_event_count_too() -> None:
+    stream = AnswerStream("h")
+    with pytest.raises(RemoteBrokeOff, match="event of more than"):
+        for _ in range(100):
+            stream.feed(b"data:\n" * 50_000)
+
+
+def test_nothing_in_a_name_acts_on_a_terminal() -> None:
+    call = {"index": 0, "id": "a\x1b[2J", "function": {"name": "f\x1b]0;x\x07", "arguments": "{}"}}
+    stream = AnswerStream("h")
+    (piece,) = stream.feed(chunk({"tool_calls": [call]}, "st\x1bop\nx"))
+    assert isinstance(piece, CallPiece)
+    assert piece.id.isprintable() and piece.name.isprintable() and (stream.finish or "").isprintable()
+    assert stream.feed(chunk({"tool_calls": [call | {"function": {"name": "f", "arguments": ""}}]})) == []
