@@ -69,6 +69,7 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
             f"{remote.place} is not known to take the beginning of an answer",
             "send the conversation without it",
         )
+    limits.check_length(_length(remote, request))
     keeper = _Keeper(asking)
     answer = RemoteAnswer(keeper, functions=asked.tools, stored=_NOTHING_YET)
     outcome = remote.answer(request, answer.take, asking.cancelled.is_set)
@@ -94,12 +95,20 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
             calls,
             (
                 *outcome.notices,
+                *limits.counted(remote.place, outcome.usage.prompt_tokens if outcome.usage else 0),
                 *problems,
                 *_form_notices(remote.place, asked.form, keeper.texts, calls, end.reason),
             ),
             reasoning_tokens=outcome.reasoning_tokens,
         )
     )
+
+
+def _length(remote: "RemoteModel", request: RemoteRequest) -> int:
+    """How much is read there, in bytes of UTF-8."""
+    content = remote.body(request).content
+    read = [content[name] for name in ("messages", "tools", "prompt") if name in content]
+    return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _require_passable(asking: "Asking") -> None:

@@ -20,7 +20,7 @@ from engine.conversation import Message
 from engine.errors import EngineUnreachable, SeamountError
 from engine.generation_thread import Job, unforeseen
 from engine.prefix_watch import PrefixWatch, Steadied
-from engine.protocol import Sampling, Settings
+from engine.protocol import RemotePlace, Sampling, Settings
 
 if TYPE_CHECKING:
     from engine.backends.remote import RemoteModel
@@ -99,6 +99,8 @@ class Completion(Job):
         self.settings = settings
         self.progress = Progress()
         """What it does now."""
+        self.goes_to: RemotePlace | None = None
+        """Where the request goes, if another machine answers it."""
         self.generated_tokens = 0
         self._loop = loop
         self._bell = Bell()

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from engine.errors import PromptTooLong
 from engine.protocol_access import KeyLimits
 
+BYTES_A_TOKEN = 4
+"""About so much text is a token to the models of today; each counts otherwise."""
+
 
 class AnswerLimits:
     """The limits of one answer; its time begins with the first look, when it is its turn."""
@@ -37,6 +40,23 @@ class AnswerLimits:
                 f"its prompt has {tokens:,} tokens, and its key may send {most:,}",
                 "send less, or give the key more in Seamount",
             )
+
+    def check_length(self, size_bytes: int) -> None:
+        """The same of a prompt that another machine counts: by its length in UTF-8. Raises PromptTooLong."""
+        tokens, most = size_bytes // BYTES_A_TOKEN, self._limits.prompt_tokens
+        if most and tokens > most:
+            raise PromptTooLong(
+                "The request was refused",
+                f"its prompt has about {tokens:,} tokens by its length, and its key may send {most:,}",
+                "send less, or give the key more in Seamount",
+            )
+
+    def counted(self, place: str, tokens: int) -> list[str]:
+        """What its client is told where another machine counted more than the key may send."""
+        most = self._limits.prompt_tokens
+        if not most or tokens <= most:
+            return []
+        return [f"{place} counted {tokens:,} tokens in the prompt, and its key may send {most:,}."]
 
     def begin(self) -> None:
         """Its turn has come: its time runs."""

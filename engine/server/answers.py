@@ -105,13 +105,22 @@ async def sampling_of(
 
 
 def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect: Dialect) -> Completion:
-    """Put the request at the end of the queue that the window's turns wait in too."""
-    del dialect  # of no matter to the queue
+    """Put the request at the end of the queue that the window's turns wait in too.
+
+    Raises TooManyRequests where the caller's key has as many there as it may, Busy, EngineUnreachable.
+    """
+    is_remote = model_id.startswith(REMOTE)
     # What a remote server reads again is its own affair.
-    watch = None if model_id.startswith(REMOTE) else engine.prefix_watch
+    watch = None if is_remote else engine.prefix_watch
     loop = asyncio.get_running_loop()
     completion = Completion(model_id, asked, loop, engine.store, engine.settings, watch)
-    engine.thread.submit(completion)
+    completion.goes_to = engine.remotes.entry(model_id).remote if is_remote else None
+    engine.clients.begin(completion, asked.caller, dialect, model_id)
+    try:
+        engine.thread.submit(completion)
+    except SeamountError:
+        engine.clients.drop(completion)
+        raise
     return completion
 
 
@@ -136,14 +145,18 @@ async def streamed(engine: Engine, completion: Completion, frames: Frames) -> Ev
     return EventStream(
         frames(opening.items()),
         on_close=lambda: engine.thread.cancel(completion),
-        headers=steady_header(completion),
+        headers=reply_headers(completion),
     )
 
 
-def steady_header(completion: Completion) -> dict[str, str]:
-    """What a reply's headers say of a request that was put otherwise than it came, as a person had agreed to."""
-    said = completion.steadied.header
-    return {"Seamount-Steady": said} if said else {}
+def reply_headers(completion: Completion) -> dict[str, str]:
+    """What a reply's headers say: that the request was put otherwise than it came, as a person had agreed to, and to
+    which machines it goes."""
+    said, place = completion.steadied.header, completion.goes_to
+    headers = {"Seamount-Steady": said} if said else {}
+    if place is not None:
+        headers["Seamount-Sent-To"] = f"{place.host}; {place.whereabouts}"
+    return headers
 
 
 class _Opening:
@@ -219,7 +232,7 @@ async def _collect(completion: Completion) -> WholeAnswer:
     tokens: list[LoggedToken] = []
     async for item in completion.follow():
         if isinstance(item, CompletionEnd):
-            headers = steady_header(completion)
+            headers = reply_headers(completion)
             return WholeAnswer("".join(texts), "".join(reasoning), item, tuple(tokens), headers)
         if isinstance(item, Reasoning):
             reasoning.append(item.text)

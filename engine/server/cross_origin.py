@@ -18,7 +18,7 @@ _ORIGIN = re.compile(
 )
 _NAMES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64})*")
 _METHODS = b"GET, POST, OPTIONS"
-_EXPOSED = b"request-id, x-request-id, retry-after, seamount-steady"
+_EXPOSED = b"request-id, x-request-id, retry-after, seamount-steady, seamount-sent-to"
 
 Headers = list[tuple[bytes, bytes]]
 

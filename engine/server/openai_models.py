@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header
 from fastapi.responses import JSONResponse, Response
 
 from engine.engine import Engine
-from engine.server.answers import UnknownModel
+from engine.server.answers import REMOTE, UnknownModel
 from engine.server.replies import ANTHROPIC_PATH, error_reply
 from engine.server.room import EngineOf
 
@@ -45,14 +45,15 @@ async def model(named: str, engine: EngineOf, anthropic_version: AnthropicVersio
 
 
 def _shape(engine: Engine, model_id: str) -> dict[str, Any]:
-    shape = {
+    shape: dict[str, Any] = {
         "id": model_id,
         "object": "model",
         "created": int(engine.status().started_at),
         "owned_by": "seamount",
     }
     loaded = engine.host.loaded
-    if loaded is not None and loaded.id == model_id:
+    shape |= _place(engine, model_id)
+    if loaded is not None and loaded.id == model_id and loaded.context_tokens:
         # As vLLM calls it; clients that know it need not be told how long a prompt may be.
         shape["max_model_len"] = loaded.context_tokens
     return shape
@@ -62,7 +63,7 @@ def _anthropics_shape(engine: Engine, model_id: str) -> dict[str, Any]:
     loaded = engine.host.loaded
     if loaded is not None and loaded.id != model_id:
         loaded = None
-    room = loaded.context_tokens if loaded else None
+    room = (loaded.context_tokens or None) if loaded else None
     since = datetime.fromtimestamp(int(engine.status().started_at), UTC)
     return {
         "type": "model",
@@ -72,4 +73,13 @@ def _anthropics_shape(engine: Engine, model_id: str) -> dict[str, Any]:
         "lifecycle": "active",
         "max_input_tokens": room,
         "max_tokens": room,
+        **_place(engine, model_id),
     }
+
+
+def _place(engine: Engine, model_id: str) -> dict[str, Any]:
+    """Where requests go, of a model that another machine computes."""
+    if not model_id.startswith(REMOTE):
+        return {}
+    place = engine.remotes.entry(model_id).remote
+    return {} if place is None else {"seamount": {"sent_to": place.host, "whereabouts": place.whereabouts}}

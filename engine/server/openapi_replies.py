@@ -74,7 +74,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Model": _object(
         {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT},
-        {"max_model_len": _COUNT},
+        {"max_model_len": _COUNT, **_TOLD},
     ),
     "MessagesModel": _object(
         {
@@ -84,7 +84,8 @@ SCHEMAS: dict[str, Schema] = {
             "created_at": _TEXT,
             "max_input_tokens": _or_null(_COUNT),
             "max_tokens": _or_null(_COUNT),
-        }
+        },
+        _TOLD,
     ),
     "ModelList": _object({"object": {"const": "list"}, "data": _list(_ref("Model"))}),
     "MessagesModelList": _object(

@@ -16,7 +16,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from engine.conversation import clean_text
-from engine.errors import BadRequest, PromptTooLong, SeamountError
+from engine.errors import (
+    BadRequest,
+    PromptTooLong,
+    RemoteBusy,
+    RemoteError,
+    RemoteUnreachable,
+    SeamountError,
+)
 
 Shape = TypeVar("Shape", bound=BaseModel)
 OPENAI_PATH = "/v1/"
@@ -95,7 +102,18 @@ def error_reply(path: str, error: SeamountError, status: int | None = None) -> R
     status = status or error.http_status
     body = error_body(path, error, status)
     retry_after_s = getattr(error, "retry_after_s", None)
-    headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    if isinstance(error, RemoteError) and not isinstance(error, RemoteUnreachable | RemoteBusy):
+        # It may have been computed and charged: the clients' libraries are not to ask again by themselves.
+        headers["x-should-retry"] = "false"
+    request_id = ""
+    if is_anthropic(path):
+        status = _ANTHROPIC_STATUS.get(error.code, status)
+        request_id = headers[REQUEST_ID] = new_request_id()
+        if status not in _WORTH_ANOTHER_TRY:
+            # Its clients would ask twice more by themselves where a status may mean something that passes.
+            headers["x-should-retry"] = "false"
+    body = error_body(path, error, status, request_id)
     return Response(json.dumps(body), status, headers, media_type="application/json")
 
 

@@ -15,7 +15,7 @@ from engine.completion_news import CompletionEnd, Reasoning
 from engine.completion_remote import answer_remotely
 from engine.completions import CompletionRequest
 from engine.conversation import Message, ToolCall
-from engine.errors import BadRequest
+from engine.errors import BadRequest, PromptTooLong
 from engine.protocol import Sampling, Settings
 from engine.protocol_access import KeyLimits
 from tests.support.hostile_server import DONE, HostileServer, chunk, hostile, streaming, usage
@@ -146,6 +146,21 @@ def test_the_limits_of_a_key_hold(server: HostileServer, monkeypatch: pytest.Mon
     server.answer = lambda _exchange: server.release.wait(20) and None
     end = run(server, Asking(caller=caller))
     assert end.reason == "length" and "ended after 1 s" in " ".join(end.notices)
+
+
+def test_a_prompt_longer_than_its_key_may_send(server: HostileServer) -> None:
+    """As far as it can be told here; what the other machine counted is told."""
+    caller = Caller(limits=KeyLimits(prompt_tokens=1000))
+    with pytest.raises(PromptTooLong, match="about 2,"):
+        run(server, Asking(caller=caller, messages=[Message("user", "word " * 1600)]))
+    with pytest.raises(PromptTooLong):
+        run(server, Asking(caller=caller, text="word " * 1600))
+    with pytest.raises(PromptTooLong):
+        run(server, Asking(caller=caller, tools=({**FUNCTION, "description": "word " * 1600},)))
+    assert server.paths == []
+    server.answer = streaming(chunk({"content": "Yes."}), chunk({}, "stop"), usage(1200, 1), DONE)
+    end = run(server, Asking(caller=caller))
+    assert "counted 1,200 tokens" in " ".join(end.notices)
 
 
 def test_reasoning_that_a_client_strips_goes_back(server: HostileServer) -> None:
