@@ -15,8 +15,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from engine.backends.remote_address import Address
 from engine.backends.remote_faults import Limits, Target
@@ -32,6 +34,8 @@ HOLDING_COMMAND = "seamount remotes port --hold"
 the end of its input, which is the end of this engine, however it ends: no ssh outlives it."""
 _POLL_S = 0.02
 _MOST_BYTES = 4096
+_MOST_SAID = 64 << 10
+"""A login may greet with much; what says more than this says no port."""
 _END_S = 3.0
 _HAS_SOCKET_FILES = sys.platform != "win32"
 _OPTIONS = (
@@ -76,12 +80,15 @@ class _Tunnel:
 
 class Tunnels:
     """Those of one engine. Questions to a machine go through the one that is open to it; one that has ended is opened
-    anew. Any thread; `target` waits for ssh. `close` ends all."""
+    anew. Any thread; `target` waits for ssh. `close` ends all, also what is being opened."""
 
     def __init__(self, program: str = "ssh") -> None:
         self._program = program
         self._lock = threading.Lock()
         self._open: dict[Address, _Tunnel] = {}
+        self._begun: list[subprocess.Popen[bytes]] = []
+        """Those that `target` waits for."""
+        self._closing = False
 
     def target(self, address: Address, key: str | None, limits: Limits) -> Target:
         """Where a request to the Seamount behind `address` is sent. Raises RemoteUnreachable."""
@@ -105,7 +112,11 @@ class Tunnels:
             tunnel.close()
 
     def close(self) -> None:
-        """End all."""
+        """End all, for good. Raises nothing."""
+        # Without the lock: who has it may be waiting for a machine that does not answer.
+        self._closing = True
+        for process in list(self._begun):
+            process.kill()
         with self._lock:
             found, self._open = list(self._open.values()), {}
         for each in found:
@@ -119,7 +130,7 @@ class Tunnels:
                 "there is no ssh on this machine",
                 "install OpenSSH's client (on Windows it is an optional feature of the system)",
             )
-        port = _asked_port(program, address)
+        port = self._asked_port(program, address)
         folder = Path(tempfile.mkdtemp(prefix="seamount-"))  # its mode is 0700
         local_port = 0 if _HAS_SOCKET_FILES else _free_port()
         from_here = str(folder / "s") if _HAS_SOCKET_FILES else f"127.0.0.1:{local_port}"
@@ -132,11 +143,92 @@ class Tunnels:
                     command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
                 )
             tunnel = _Tunnel(process, port, folder, local_port)
-            _wait_open(tunnel, address)
+            with self._waited_for(process):
+                _wait_open(tunnel, address)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return tunnel
+
+    @contextlib.contextmanager
+    def _waited_for(self, process: "subprocess.Popen[bytes]") -> Generator[None]:
+        """`close` ends it meanwhile."""
+        self._begun.append(process)
+        try:
+            if self._closing:
+                process.kill()
+            yield
+        finally:
+            self._begun.remove(process)
+
+    def _asked_port(self, program: str, address: Address) -> int:
+        """The port of the Seamount there. Raises RemoteUnreachable."""
+        what = f"{address.place} was not asked"
+        command = [*_ssh(program, address), "--", address.host, REMOTE_COMMAND]
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        except OSError as error:
+            why = f"ssh cannot be run ({error.strerror})"
+            raise RemoteUnreachable(what, why, "check it by hand") from error
+        with self._waited_for(process):
+            said, complained, in_time = _heard(process)
+        if not in_time:
+            raise RemoteUnreachable(
+                what, f"it did not answer within {ASK_S:.0f} s by ssh", "try `ssh` by hand"
+            )
+        if process.returncode == 0 and len(said) <= _MOST_SAID:
+            # A login may print something before it.
+            word = (said[-_MOST_BYTES:].split() or [b""])[-1]
+            if word.isdigit() and len(word) <= 5 and 0 < int(word) < 65536:
+                return int(word)
+        if process.returncode == 0 or len(said) > _MOST_SAID:
+            raise RemoteUnreachable(
+                what,
+                "what runs there does not say its port",
+                "install this version of Seamount there, or a newer one",
+            )
+        words = _words(complained)
+        if process.returncode == 255:
+            raise RemoteUnreachable(
+                what,
+                f"ssh did not get there{words}",
+                f"see that `ssh {_login(address)}` works without a password",
+            )
+        raise RemoteUnreachable(what, f"no Seamount runs there{words}", "start it there: `seamount serve`")
+
+
+def _heard(process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes, bool]:
+    """(what it says, what it complains of, whether it ended in time); it is not listened to for longer than that, nor
+    to more than so much."""
+    heard: dict[str, bytes] = {"said": b"", "complained": b""}
+
+    def listen(name: str, stream: IO[bytes] | None) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            heard[name] = b"" if stream is None else stream.read(_MOST_SAID + 1)
+        if len(heard[name]) > _MOST_SAID:
+            process.kill()
+
+    # Who holds a pipe open though ssh has ended is not waited for.
+    listeners = [
+        threading.Thread(target=listen, args=each, name="ssh", daemon=True)
+        for each in (("said", process.stdout), ("complained", process.stderr))
+    ]
+    for each in listeners:
+        each.start()
+    in_time = True
+    try:
+        process.wait(ASK_S)
+    except subprocess.TimeoutExpired:
+        in_time = False
+        process.kill()
+        process.wait(_END_S)
+    for each, stream in zip(listeners, (process.stdout, process.stderr), strict=True):
+        each.join(_END_S)
+        if stream is not None and not each.is_alive():
+            stream.close()
+    return heard["said"], heard["complained"], in_time
 
 
 def _ssh(program: str, address: Address) -> list[str]:
@@ -148,41 +240,6 @@ def _ssh(program: str, address: Address) -> list[str]:
     if address.user:
         command += ["-l", address.user]
     return command
-
-
-def _asked_port(program: str, address: Address) -> int:
-    """The port of the Seamount there. Raises RemoteUnreachable."""
-    what = f"{address.place} was not asked"
-    try:
-        done = subprocess.run(
-            [*_ssh(program, address), "--", address.host, REMOTE_COMMAND],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ASK_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RemoteUnreachable(
-            what, f"it did not answer within {ASK_S:.0f} s by ssh", "try `ssh` by hand"
-        ) from error
-    except OSError as error:
-        raise RemoteUnreachable(what, f"ssh cannot be run ({error.strerror})", "check it by hand") from error
-    if done.returncode == 0:
-        # A login may print something before it.
-        word = (done.stdout[-_MOST_BYTES:].split() or [b""])[-1]
-        if word.isdigit() and len(word) <= 5 and 0 < int(word) < 65536:
-            return int(word)
-        raise RemoteUnreachable(
-            what,
-            "what runs there does not say its port",
-            "install this version of Seamount there, or a newer one",
-        )
-    said = _words(done.stderr)
-    if done.returncode == 255:
-        raise RemoteUnreachable(
-            what, f"ssh did not get there{said}", f"see that `ssh {_login(address)}` works without a password"
-        )
-    raise RemoteUnreachable(what, f"no Seamount runs there{said}", "start it there: `seamount serve`")
 
 
 def _wait_open(tunnel: _Tunnel, address: Address) -> None:

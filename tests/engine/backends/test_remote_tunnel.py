@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,3 +134,48 @@ def test_it_ends_with_the_engine_however_that_ends(folder: Path) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(pid)).wait(20)
     shutil.rmtree(Path(path).parent)
+
+
+@contextlib.contextmanager
+def ssh_that(tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A program in ssh's place; (the file that is there once it runs)."""
+    program, runs = tmp_path / "bin" / "ssh", tmp_path / "runs"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\necho > "{runs}"\n{words}\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    yield runs
+
+
+def test_a_machine_that_says_much_is_not_listened_to(
+    tmp_path: Path, tunnels: Tunnels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ssh_that(tmp_path, "exec yes 22", monkeypatch),
+        pytest.raises(RemoteUnreachable, match="does not say its port"),
+    ):
+        tunnels.target(ADDRESS, None, LIMITS)
+
+
+def test_closing_does_not_wait_for_a_machine_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tunnels, ended = Tunnels(), list[BaseException]()
+
+    def ask() -> None:
+        try:
+            tunnels.target(ADDRESS, None, LIMITS)
+        except RemoteUnreachable as error:
+            ended.append(error)
+
+    with ssh_that(tmp_path, "exec sleep 25", monkeypatch) as runs:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not runs.exists():
+            assert asking.is_alive()
+        tunnels.close()
+        asking.join(15)
+        assert ended
+        # And nothing is begun any more.
+        with pytest.raises(RemoteUnreachable):
+            tunnels.target(ADDRESS, None, LIMITS)
