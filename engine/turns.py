@@ -322,7 +322,9 @@ class Turns:
                     f"it was written by the model {before.model_id}, and {model_id} is loaded",
                     "load that model, or ask for another answer",
                 )
-            answer, already, sampling = store.reopen_answer(session_id, turn.message_id)
+            # Of which nothing had come another model writes as a whole, and it is not said to be of the first.
+            writer = None if wrote else model_id
+            answer, already, sampling = store.reopen_answer(session_id, turn.message_id, writer)
             was_interrupted = before.status == "interrupted"
             return _Recorded(answer, with_seed(sampling), already=already, was_interrupted=was_interrupted)
         if isinstance(turn, Results):

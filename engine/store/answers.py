@@ -176,7 +176,7 @@ def _begun(
 
 
 def reopen(
-    connection: sqlite3.Connection, session_id: str, message_id: str
+    connection: sqlite3.Connection, session_id: str, message_id: str, model_id: str | None = None
 ) -> tuple[Message, list[int], Sampling]:
     """`SessionStore.reopen_answer`."""
     what = "The answer cannot be continued"
@@ -201,8 +201,9 @@ def reopen(
     forget_calls(connection, [calls])
     connection.execute(
         "UPDATE message SET status = 'running', finish_reason = NULL, error_code = NULL, error_text = NULL,"
-        " usage = NULL, tool_calls = NULL, notices = NULL, call_text = '' WHERE number = ?",
-        (found.number,),
+        " usage = NULL, tool_calls = NULL, notices = NULL, call_text = '', model_id = coalesce(?, model_id)"
+        " WHERE number = ?",
+        (model_id, found.number),
     )
     _show(connection, session, message_id, time.time())
     answer = read_messages(connection, ONE, found.number)[0]

@@ -10,7 +10,8 @@ import httpx
 import openai
 import pytest
 
-from tests.integration.live_engine import LiveEngine
+from engine.paths import DataFolder
+from tests.integration.live_engine import SCRIPT_MODEL, LiveEngine, write_script
 from tests.support.hostile_server import GOOD, Exchange, HostileServer, hostile, replying, streaming
 
 pytestmark = pytest.mark.slow
@@ -26,6 +27,7 @@ def server() -> Iterator[HostileServer]:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory, server: HostileServer) -> Iterator[LiveEngine]:
     root: Path = tmp_path_factory.mktemp("clients")
+    write_script(DataFolder(root))
     live = LiveEngine(root)
     body = {"name": "Far", "addresses": [{"url": server.url}], "key": "sk-far-0123456789"}
     made = live.post("/api/remotes", body)
@@ -106,3 +108,19 @@ def test_a_prompt_that_its_key_may_not_send_stays_here(
         assert server.chats == []
         client.chat.completions.create(model=model, messages=HELLO)
     assert len(server.chats) == 1
+
+
+def test_an_answer_that_had_not_begun_is_said_to_be_of_who_writes_it(engine: LiveEngine, model: str) -> None:
+    def load(named: str) -> None:
+        engine.post("/api/models/load", {"model_id": named})
+        engine.wait_status(lambda s: s["model"] is not None and s["model"]["id"] == named)
+
+    load(SCRIPT_MODEL)
+    session_id = engine.new_session()
+    turn = engine.ask("prefill " * 3, session_id)
+    engine.client.delete(f"/api/turns/{turn['id']}").raise_for_status()
+    before = engine.finish(turn["id"])["message"]
+    assert (before["text"], before["model_id"]) == ("", SCRIPT_MODEL)
+    load(model)
+    after = engine.finish(engine.continue_answer(session_id, before["id"])["id"])["message"]
+    assert (after["text"], after["model_id"]) == ("Hello there.", model)
