@@ -6,6 +6,7 @@ of the calls may be carried out. There are no token ids: what arrives is text. D
 """
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from engine.backends.remote_stream import CallPiece, Piece, ReasoningPiece
 from engine.protocol import CallEvent, FinishReason, Message, Notice, Text, Thought, ThoughtEvent, ToolCall
+from engine.store.tree_rules import is_id
 
 if TYPE_CHECKING:
     from engine.encoding.completion import ParsedCall
 
+LEAST_ID = 9
+_COUNTED = re.compile(r"[A-Za-z_-]*[0-9]{0,6}", re.ASCII)
 Part = Literal["text", "reasoning", "call"]
 Event = Text | ThoughtEvent | CallEvent | Notice
 
@@ -153,7 +157,8 @@ class RemoteAnswer:
         is_new = call is None
         if call is None:
             taken = {each.id for each in self._calls.values()}
-            unique = piece.id if piece.id and piece.id not in taken else f"call_{secrets.token_hex(12)}"
+            is_own = _is_unique(piece.id) and piece.id not in taken
+            unique = piece.id if is_own else f"call_{secrets.token_hex(12)}"
             call = self._calls[piece.index] = _Call(unique, piece.name)
         self._keeper.keep(f"{call.name} {piece.arguments}" if is_new else piece.arguments, (), "call")
         offset = len(call.arguments)
@@ -168,6 +173,12 @@ class RemoteAnswer:
                 generated_tokens=0,
             )
         )
+
+
+def _is_unique(call_id: str) -> bool:
+    """Whether an id can stand for one call among all: a server that counts them anew in each answer (`call_0`) would
+    have what is remembered of one conversation's call found by another's."""
+    return is_id(call_id) and len(call_id) >= LEAST_ID and not _COUNTED.fullmatch(call_id)
 
 
 def _problem(call: "ParsedCall") -> str | None:

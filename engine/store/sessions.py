@@ -363,9 +363,10 @@ class SessionStore:
 
         What is appended from now on follows its text and its reasoning. Its calls, finished or not, and its
         notices are taken away: its token ids still hold the calls, and what is to be kept of them is appended
-        or given to `end_turn` again. `model_id`: who writes it from now on; None: who did. The shown branch ends in the answer. Raises BadRequest for a message
-        that is no answer, Conflict for one that is running, finished by itself, or has messages beneath it
-        (they were said to the text as it stands), and for a deleted session.
+        or given to `end_turn` again. `model_id`: who writes it from now on; None: who did. The shown branch
+        ends in the answer. Raises BadRequest for a message that is no answer, Conflict for one that is running,
+        finished by itself, or has messages beneath it (they were said to the text as it stands), and for a
+        deleted session.
         """
         with self._database.transaction() as connection:
             reopened = answers.reopen(connection, session_id, message_id, model_id)

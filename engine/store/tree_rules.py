@@ -16,6 +16,8 @@ LATEST_S = 1e11
 """Unix seconds: about the year 5138, well within what dates can show."""
 MOST_COUNTED = 1 << 53
 """The most that JSON counts without loss."""
+LONGEST_CURRENCY = 8
+"""As a person may call one (`protocol_remote.RemotePrice`)."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,12 @@ def _answer(message: Message) -> str | None:
     if not all(is_id(each) for each in ids):
         return "the id of one of its calls is not made of letters, digits, - and _, at most 128"
     usage, thought = message.usage, message.thought
-    figures = [float(each) for each in usage.model_dump().values() if each is not None] if usage else []
+    told = list(usage.model_dump(exclude={"currency"}).values()) if usage else []
+    figures = [float(each) for each in told if each is not None]
     if not all(math.isfinite(each) and abs(each) < 2**64 for each in figures):
         return "its usage holds a number that cannot be"
+    if usage and usage.currency is not None and len(usage.currency) > LONGEST_CURRENCY:
+        return "the currency of its cost is none that could be"
     if thought and not (0 <= thought.tokens <= MOST_COUNTED and 0 <= thought.elapsed_s <= LATEST_S):
         return "what its reasoning took is a number that cannot be"
     return None

@@ -92,16 +92,16 @@ def test_pieces_go_to_the_client_as_they_come(server: HostileServer) -> None:
 
 
 def test_calls_are_told_whole_and_remembered_with_their_reasoning(server: HostileServer) -> None:
-    first = {"index": 0, "id": "c1", "function": {"name": "look", "arguments": "{}"}}
+    first = {"index": 0, "id": "call_0a9f31", "function": {"name": "look", "arguments": "{}"}}
     other = {"index": 1, "id": "c2", "function": {"name": "rm", "arguments": "{}"}}
     server.answer = streaming(
         chunk({"reasoning": "Hm."}), chunk({"tool_calls": [first, other]}), chunk({}, "tool_calls"), DONE
     )
     asking = Asking(tools=(FUNCTION,))
     end = run(server, asking)
-    assert [call.id for call in end.tool_calls] == ["c1"] and end.reason == "tool_calls"
+    assert [call.id for call in end.tool_calls] == ["call_0a9f31"] and end.reason == "tool_calls"
     assert "no tool 'rm'" in " ".join(end.notices)
-    assert asking.memory.kept == [(["c1"], "Hm.", [])]
+    assert asking.memory.kept == [(["call_0a9f31"], "Hm.", [])]
 
 
 @pytest.mark.parametrize(

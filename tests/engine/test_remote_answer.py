@@ -9,6 +9,9 @@ import pytest
 from engine.backends.remote_stream import CallPiece, ReasoningPiece, TextPiece
 from engine.protocol import CallEvent, Message, Text, Thought, ThoughtEvent
 from engine.remote_answer import Part, RemoteAnswer
+from engine.store.tree_rules import is_id
+
+FIRST = "call_0a9f31c2"
 
 FUNCTIONS: list[dict[str, Any]] = [
     {
@@ -92,9 +95,9 @@ def test_an_answer_that_goes_on_follows_what_is_there(anew: bool, kept: tuple[st
 def test_calls_are_checked_against_their_schemas() -> None:
     log = Log()
     made = answer(log)
-    made.take(CallPiece(0, "c1", "look", ""))
+    made.take(CallPiece(0, FIRST, "look", ""))
     made.take(CallPiece(0, "", "", '{"city": "Bern"}'))
-    made.take(CallPiece(1, "c1", "look", '{"town": 3}'))
+    made.take(CallPiece(1, FIRST, "look", '{"town": 3}'))
     made.take(CallPiece(2, "", "rm", "{}"))
     made.take(CallPiece(3, "c4", "look", "{nonsense"))
     end = made.end("tool_calls")
@@ -102,10 +105,33 @@ def test_calls_are_checked_against_their_schemas() -> None:
     assert end.reason == "tool_calls"
     assert json.loads(end.tool_calls[0].arguments) == {"city": "Bern"}
     ids = [call.id for call in end.tool_calls]
-    assert ids[0] == "c1" and len(set(ids)) == 4
+    assert ids[0] == FIRST and len(set(ids)) == 4
     assert all("Correct it" in (call.problem or "") for call in end.tool_calls[1:])
     pieces = [(each.index, each.offset, each.arguments) for each in log.told if isinstance(each, CallEvent)]
     assert pieces[:2] == [(0, 0, ""), (0, 0, '{"city": "Bern"}')]
+
+
+@pytest.mark.parametrize(
+    ("given", "stays"),
+    [
+        (FIRST, True),
+        ("chatcmpl-tool-0f8a3c", True),
+        ("D681PevKs", True),
+        # Counted anew in each answer, so that what is remembered of one would be found by another conversation's.
+        ("call_0", False),
+        ("toolcall_12", False),
+        ("get_weather", False),
+        # No name of a thing that is stored.
+        ("functions.look:0123456789", False),
+        ("x9" * 65, False),
+        ("x9x9x9x9 \u202e", False),
+    ],
+)
+def test_an_id_that_may_be_anothers_is_not_kept(given: str, *, stays: bool) -> None:
+    made = answer(Log())
+    made.take(CallPiece(0, given, "look", '{"city": "Bern"}'))
+    (call,) = made.end("tool_calls").tool_calls
+    assert (call.id == given) is stays and is_id(call.id)
 
 
 @pytest.mark.parametrize("reason", ["length", "cancelled"])

@@ -88,3 +88,12 @@ def test_each_rule(messages: list[dict[str, Any]], problem: str) -> None:
 
 def test_what_an_id_is() -> None:
     assert is_id("call_0-Z") and not is_id("ä") and not is_id("a\n") and not is_id("a/b") and not is_id("..")
+
+
+def test_the_cost_of_an_answer_of_another_machine_is_no_problem() -> None:
+    usage = dict.fromkeys(
+        ("prompt_tokens", "reused_tokens", "generated_tokens", "context_tokens", "first_token_s"), 1
+    ) | {"prefill_rate": 1, "generation_rate": 1, "seed": 1, "cost": 0.25, "currency": "EUR"}
+    assert first_problem(QUESTION, {**ANSWER, "usage": usage}) is None
+    assert "its usage" in str(first_problem(QUESTION, {**ANSWER, "usage": usage | {"cost": 1e300}}))
+    assert "currency" in str(first_problem(QUESTION, {**ANSWER, "usage": usage | {"currency": "x" * 9}}))
