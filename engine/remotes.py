@@ -16,6 +16,7 @@ from engine.backends.remote_address import read_address, read_fingerprint
 from engine.conversation import clean_text
 from engine.errors import (
     BadRequest,
+    NotFound,
     RemoteBrokeOff,
     RemoteChanged,
     RemoteError,
@@ -23,7 +24,7 @@ from engine.errors import (
     RemoteUnreachable,
     SeamountError,
 )
-from engine.kept_secrets import KeptSecrets, is_secret
+from engine.kept_secrets import Kept, KeptSecrets, is_secret
 from engine.protocol import ErrorBody, ModelEntry, RemotePlace
 from engine.protocol_remote import (
     REMOTE_PREFIX,
@@ -140,7 +141,6 @@ class Remotes:
             if len(self._all()) >= MOST:
                 raise BadRequest("It was not added", f"there are {MOST} already", "remove one first")
         kept = self._looked_at(self._read(remote_id, asked), asked, asked.key)
-        kept = kept.model_copy(update={"with_key": bool(asked.key)})
         with self._lock:
             self._file.write([*self._all(), kept])
         self._keep_key(remote_id, asked.key)
@@ -157,10 +157,12 @@ class Remotes:
         else:
             key = self._key_for(before, fresh) if asked.key is None else asked.key
             fresh = self._looked_at(fresh, asked, key)
-        with_key = before.with_key if asked.key is None else bool(asked.key.strip())
-        fresh = fresh.model_copy(update={"with_key": with_key})
+        # Until the new key is kept the old one is not the new address's, also if this engine ends meanwhile.
+        fresh = fresh.model_copy(update={"with_key": before.with_key and asked.key is None})
         with self._lock:
+            self._one(remote_id)
             self._file.replace(fresh)
+            self._seen_s = {key: at for key, at in self._seen_s.items() if key[0] != remote_id}
         self._keep_key(remote_id, asked.key)
         self.changed(remote_id)
         return self.told(remote_id)
@@ -317,8 +319,10 @@ class Remotes:
 
     def _key(self, kept: KeptRemote) -> str | None:
         """The key that it was given. Raises RemoteKeyRefused where that is not to be had."""
+        if not kept.with_key:
+            return None
         found = self._keys.find(kept.id)
-        if found.secret is not None or not kept.with_key:
+        if found.secret is not None:
             return found.secret
         why = "its key was kept only while the engine ran that it was given to"
         remedy = "give it its key again"
@@ -329,17 +333,16 @@ class Remotes:
     def _key_for(self, before: KeptRemote, fresh: KeptRemote) -> str | None:
         """The key that one has, for the addresses that it is to have: one that was given for a machine is not sent to
         another. Raises BadRequest."""
-        found = self._keys.find(before.id).secret
         known = {each.origin for each in before.places}
         other = next((each for each in fresh.places if each.origin not in known), None)
-        if other is not None and (found is not None or before.with_key):
+        if other is not None and before.with_key:
             raise BadRequest(
                 "Nothing was done",
                 f"the key that is kept was given for {before.places[0].place}, and is not sent to "
                 f"{other.place} unasked",
                 "give the key that the new address is to have; for one without a key set it up as another model",
             )
-        return found
+        return self._keys.find(before.id).secret if before.with_key else None
 
     def _note_certificate(self, remote_id: str, place: str, fingerprint: str) -> None:
         kept = self._one(remote_id)
@@ -406,11 +409,17 @@ class Remotes:
             return
         if key.strip():
             self._keys.keep(remote_id, key.strip())
+            try:
+                with self._lock:
+                    self._file.update(remote_id, with_key=True)
+            except NotFound:  # removed meanwhile
+                self._keys.forget(remote_id)
+                raise
         else:
             self._keys.forget(remote_id)
 
     def _told(self, kept: KeptRemote) -> Remote:
-        key = self._keys.find(kept.id, shown=True)
+        key = self._keys.find(kept.id, shown=True) if kept.with_key else Kept()
         return Remote(
             id=kept.id,
             name=kept.name,

@@ -11,6 +11,7 @@ from engine import kept_secrets
 from engine.backends.remote_request import RemoteRequest
 from engine.conversation import Message
 from engine.errors import BadRequest, DataFolderError, NotFound, RemoteChanged, RemoteError, RemoteKeyRefused
+from engine.kept_secrets import KeptSecrets
 from engine.protocol_remote import AgreeRemote, CheckRemote, RemoteAddress, RemotePrice, SetRemote
 from engine.remotes import Remotes
 from engine.system_keyring import KeyringUnusableError
@@ -331,3 +332,25 @@ def test_nor_after_a_restart_without_its_key(server: HostileServer, path: Path) 
     made = Remotes(path).add(setting(server))
     with hostile() as other, pytest.raises(BadRequest, match="is not sent to"):
         Remotes(path).change(made.id, setting(other, key=None))
+
+
+def test_a_key_that_is_still_being_kept_does_not_go_to_the_new_address(
+    server: HostileServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keyring may ask for its password meanwhile, and the engine end."""
+    remotes, keys = Remotes(path), KeptSecrets("key")
+    made = remotes.add(setting(server))
+    with hostile() as other:
+        meanwhile: list[Any] = []
+
+        def keep(self: KeptSecrets, name: str, secret: str) -> Any:
+            del self, secret
+            meanwhile.append(ask(remotes, name))
+            raise SystemExit
+
+        keys.keep(made.id, KEY)  # as the keyring would have it
+        monkeypatch.setattr(KeptSecrets, "keep", keep)
+        with pytest.raises(SystemExit):
+            remotes.change(made.id, setting(other, key="sk-another"))
+        ask(Remotes(path, keys), made.id)
+        assert meanwhile and f"Bearer {KEY}" not in other.keys
