@@ -12,7 +12,7 @@ computed and charged.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -186,6 +186,7 @@ class _Asking:
         self._began_s = time.monotonic()
         self._first_s: float | None = None
         self._notices: list[str] = []
+        self._passed_on = ""
 
     async def answered(self) -> RemoteOutcome:
         """By the first address that takes the question."""
@@ -226,9 +227,11 @@ class _Asking:
             target.key,
             thinks=bool(model.features and model.features.thinks_untold and not self._asked.so_far),
         )
-        async with remote_wire.streamed(target, url, body.content) as pieces:
+        async with remote_wire.streamed(target, url, body.content, self._head) as pieces:
             self.point, self.was_taken = point, True
             self._begun(point)
+            if self._passed_on:
+                self._notices.append(f"{target.place} sent the conversation on to {self._passed_on}.")
             if failed:
                 others = "; ".join(dict.fromkeys(f"{each.what}: {each.why}" for each in failed.values()))
                 self._notices.append(f"{target.place} took the question after this had failed: {others}.")
@@ -246,6 +249,12 @@ class _Asking:
                     raise
                 # It had said that the answer ends: what was missing is the end of the stream.
         return self._outcome(stream, target.place, point)
+
+    def _head(self, headers: Mapping[str, str]) -> None:
+        """Another Seamount says so when it asks a third machine in its turn."""
+        place, _, whereabouts = headers.get("seamount-sent-to", "").rpartition("; ")
+        if place.isprintable() and place and whereabouts != "this machine":
+            self._passed_on = place[:200]
 
     def cancelled(self) -> RemoteOutcome:
         """How it ended when nobody wanted it any more."""

@@ -75,9 +75,11 @@ async def fetch(target: Target, method: str, url: str, body: Any = None, *, time
 
 
 @contextlib.asynccontextmanager
-async def streamed(target: Target, url: str, body: Any) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-    """A POST whose reply is a stream of events: its bytes as they come. Raises RemoteError and its kinds, also while
-    they are read."""
+async def streamed(
+    target: Target, url: str, body: Any, head: Callable[[Mapping[str, str]], None] = lambda _headers: None
+) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+    """A POST whose reply is a stream of events: its bytes as they come; `head` is given its headers before. Raises
+    RemoteError and its kinds, also while they are read."""
     async with _sent(target, "POST", url, body) as reply:
         if reply.status_code != 200:
             raise refusal(target, await _replied(target, reply))
@@ -92,6 +94,7 @@ async def streamed(target: Target, url: str, body: Any) -> AsyncGenerator[AsyncG
                 f"what it sent is no stream of an answer ({shown})",
                 "check the address: it is what stands before /chat/completions",
             )
+        head(reply.headers)
         yield _pieces(target, reply)
 
 

@@ -105,6 +105,24 @@ def test_a_cost_that_is_not_known_is_said(server: HostileServer) -> None:
     assert "cost is not known" in outcome.notices[0]
 
 
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("api.example.com; elsewhere", "sent the conversation on to api.example.com"),
+        ("127.0.0.1; this machine", ""),
+        ("", ""),
+    ],
+)
+def test_one_that_asks_a_third_machine(server: HostileServer, header: str, told: str) -> None:
+    def answer(exchange: Exchange) -> None:
+        exchange.head(Seamount_Sent_To=header)
+        exchange.send(*GOOD)
+
+    server.answer = answer
+    notices = " ".join(ask(model_at(server.url)).notices)
+    assert (told in notices) if told else not notices
+
+
 # --- what is not begun may be asked again ------------------------------------------------------------------
 
 
