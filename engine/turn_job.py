@@ -215,16 +215,17 @@ class TurnJob(Job):
         keeper, is_anew = _Keeper(self), turn.continuing == "asked"
         answer = RemoteAnswer(keeper, functions=functions, stored=self._answer, anew=is_anew)
 
-        def begun(point: int) -> None:
+        def begun(point: int, notices: Sequence[str]) -> None:
             address = remote.points[point].address
             if turn.continuing is not None:
                 # Before anything of it is shown: no server promises the same words.
                 self._note_continued(exact=False)
-            self._tell_notices(keeper, turn.notices(address.place, address.whereabouts))
+            # Told now, since an answer that breaks off has no outcome.
+            self._tell_notices(keeper, [*turn.notices(address.place, address.whereabouts), *notices])
 
         outcome = remote.answer(turn.request, answer.take, self.cancelled.is_set, begun)
         end = answer.end(outcome.reason, outcome.reasoning_tokens)
-        self._tell_notices(keeper, outcome.notices)
+        self._tell_notices(keeper, [each for each in outcome.notices if each not in self._notices])
         self._finish_by(
             end.reason,
             usage_with(outcome.usage, self._journal.before),

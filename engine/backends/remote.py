@@ -87,10 +87,10 @@ class RemoteModel:
         asked: RemoteRequest,
         take: Callable[[Piece], None],
         cancelled: Callable[[], bool],
-        begun: Callable[[int], None] = lambda _point: None,
+        begun: Callable[[int, Sequence[str]], None] = lambda _point, _notices: None,
     ) -> RemoteOutcome:
         """Ask, and hand each piece to `take` as it comes, in this thread. `begun` is called before the first one with
-        the index of the address that took the question.
+        the index of the address that took the question, and the notices so far, which are the outcome's too.
 
         Raises RemoteError and its kinds; what `take` raises ends it. What came before stays with the caller.
         """
@@ -174,7 +174,7 @@ class _Asking:
         model: RemoteModel,
         asked: RemoteRequest,
         take: Callable[[Piece], None],
-        begun: Callable[[int], None],
+        begun: Callable[[int, Sequence[str]], None],
     ) -> None:
         self.point = 0
         self.was_taken = False
@@ -229,12 +229,12 @@ class _Asking:
         )
         async with remote_wire.streamed(target, url, body.content, self._head) as pieces:
             self.point, self.was_taken = point, True
-            self._begun(point)
             if self._passed_on:
                 self._notices.append(f"{target.place} sent the conversation on to {self._passed_on}.")
             if failed:
                 others = "; ".join(dict.fromkeys(f"{each.what}: {each.why}" for each in failed.values()))
                 self._notices.append(f"{target.place} took the question after this had failed: {others}.")
+            self._begun(point, tuple(self._notices))
             try:
                 async with contextlib.aclosing(pieces):
                     async for data in pieces:

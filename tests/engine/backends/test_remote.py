@@ -134,6 +134,17 @@ def test_another_address_takes_the_question(server: HostileServer) -> None:
     assert "127.0.0.1:1" in outcome.notices[0] and "nothing listens" in outcome.notices[0]
 
 
+def test_that_another_address_took_it_is_known_also_when_it_breaks_off(server: HostileServer) -> None:
+    server.answer = break_off
+    told: list[Any] = []
+    with pytest.raises(RemoteBrokeOff):
+        model_at(NOBODY, server.url).answer(
+            ASKED, lambda _piece: None, lambda: False, lambda *given: told.append(given)
+        )
+    ((point, notices),) = told
+    assert point == 1 and "127.0.0.1:1" in notices[0]
+
+
 def test_a_busy_server_is_asked_again(server: HostileServer) -> None:
     answers = [replying(429, {"error": {"message": "slow down"}}), replying(503), streaming(*GOOD)]
     server.answer = lambda exchange: answers.pop(0)(exchange)
