@@ -39,6 +39,11 @@ FIRST_LISTENER_S = 30.0
 """How long a lingering engine waits for its first listener."""
 
 _GRACE_S = 3
+_TAKEN_AT_ONCE = 64
+"""New connections before anything else is done: each holds a file before it is counted, and whoever opens thousands is
+not to use all files up, nor to come between a program's connection and its request."""
+_KEPT_BY_THE_SYSTEM = 1024
+"""New connections that wait to be taken."""
 _log = logging.getLogger(__name__)
 
 
@@ -103,6 +108,7 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_S,
+            backlog=_TAKEN_AT_ONCE,
         )
         super().__init__(config)
         self._engine = engine
@@ -113,6 +119,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say where."""
         await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_KEPT_BY_THE_SYSTEM)
         try:
             write_atomically(self._folder.engine_address, json.dumps(self._address).encode())
         except OSError as error:

@@ -22,6 +22,7 @@ from engine.callers import WINDOW_KEY, Caller
 from engine.errors import BadRequest, Busy, MissingKey, NotAllowed, SeamountError, TooManyRequests
 from engine.protocol_access import ClientKey
 from engine.server import cross_origin
+from engine.server.connection import PLACE, Place
 from engine.server.cross_origin import Headers
 from engine.server.replies import error_reply
 
@@ -261,12 +262,17 @@ class Guard:
         if page is not None:
             send = _with_headers(send, cross_origin.page_headers(page))
         body = _Bounded(receive, self._door, _most_bytes(knock.path))
+        place: Place | None = scope["state"].pop(PLACE, None)
+        if place is not None and knock.caller is not None:
+            place.answered(now=True)
         try:
             await self._app(scope, body, send)
         except ClientDisconnect:
             return  # it went while its body was read: nobody is there to be told anything
         finally:
             body.close()
+            if place is not None:
+                place.answered(now=False)
 
     async def _refuse(
         self, knock: Knock, error: SeamountError, scope: Scope, receive: Receive, send: Send

@@ -19,7 +19,14 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from engine.errors import BadRequest, PortTaken, SeamountError
-from engine.server.connection import NETWORK_PATIENCE, ClientConnection, Crowd, Patience, connection_class
+from engine.server.connection import (
+    NETWORK_PATIENCE,
+    ClientConnection,
+    Crowd,
+    Patience,
+    Place,
+    connection_class,
+)
 
 HANDSHAKE_S = 10.0
 _BACKLOG = 64
@@ -41,7 +48,7 @@ class NetworkListener:
         self._context = context
         self._crowd = Crowd(patience)
         self._state = ServerState()
-        self._made = connection_class(self._crowd, counts=False)
+        self._made = connection_class(self._crowd)
         config = uvicorn.Config(
             app,  # pyright: ignore[reportArgumentType] - an ASGI application is not uvicorn's protocol
             http=self._made,
@@ -105,35 +112,52 @@ class NetworkListener:
                 await asyncio.sleep(1.0)  # as asyncio's own servers do when files run out
                 continue
             address = str(peer[0])
-            if not self._crowd.enter(address):
+            entering = _Entering()
+            place = self._crowd.enter(address, entering.send_away)
+            if place is None:
                 connection.close()
                 continue
-            task = loop.create_task(self._enter(connection, address))
+            task = entering.task = loop.create_task(self._enter(connection, place, entering))
             self._entering.add(task)
             task.add_done_callback(self._entering.discard)
 
-    async def _enter(self, connection: socket.socket, address: str) -> None:
+    async def _enter(self, connection: socket.socket, place: Place, entering: "_Entering") -> None:
         """TLS first; then it is served."""
         loop = asyncio.get_running_loop()
 
         def made() -> ClientConnection:
-            return self._made(config=self._config, server_state=self._state, app_state={})
+            entering.protocol = self._made(config=self._config, server_state=self._state, app_state={})
+            entering.protocol.place = place
+            return entering.protocol
 
         try:
             connection.setblocking(False)
-            _, protocol = await loop.connect_accepted_socket(
+            await loop.connect_accepted_socket(
                 made,
                 connection,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_S,
                 ssl_shutdown_timeout=HANDSHAKE_S,
             )
-            protocol.gone.add_done_callback(lambda _gone: self._crowd.leave(address))
         except BaseException as error:
-            self._crowd.leave(address)
+            place.leave()
             connection.close()
             if not isinstance(error, OSError | TimeoutError):
                 raise
+
+
+class _Entering:
+    """A connection from its first packet on, so that it can be sent away at any time."""
+
+    task: asyncio.Task[None] | None = None
+    protocol: ClientConnection | None = None
+
+    def send_away(self) -> None:
+        """In the middle of its handshake, or later."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+        elif self.protocol is not None:
+            self.protocol.transport.abort()
 
 
 def _bound(addresses: Sequence[str], port: int) -> list[socket.socket]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ValidationError
@@ -36,26 +37,51 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
 }
 _WHAT = "The request was refused"
+MOST_VALUES = 250_000
+"""Values in one body: each becomes an object of some hundred bytes here, whatever it takes there."""
+_AT_ONCE_BYTES = 64 * 1024
+"""A body up to here is read on the event loop; a larger one would make everybody wait."""
 
 
 def body_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
     """A dependency that reads the body as `shape`. Raises BadRequest with one sentence."""
 
     async def read(request: Request) -> Shape:
-        return parse_body(await request.body(), shape)
+        body = await request.body()
+        if len(body) <= _AT_ONCE_BYTES:
+            return parse_body(body, shape)
+        return await run_in_threadpool(parse_body, body, shape)
 
     return read
 
 
 def parse_body(body: bytes, shape: type[Shape]) -> Shape:
     """JSON → `shape`; NUL and lone surrogates in its texts become U+FFFD. Raises BadRequest."""
+    if _has_too_many_values(body):
+        raise BadRequest(_WHAT, f"its body has more than {MOST_VALUES:,} values", "send less at once")
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        # Of UTF-8 alone: in other encodings the values would have been counted wrongly.
+        text = body.decode("utf-8-sig", "surrogatepass")
+        value = json.loads(text, parse_constant=_refuse_constant)
         return shape.model_validate(_cleaned(value))
     except ValidationError as error:
         raise BadRequest(_WHAT, _first_problem(error.errors(include_url=False)), "correct it") from error
     except (ValueError, RecursionError) as error:
         raise BadRequest(_WHAT, "its body is not JSON in UTF-8", "send JSON") from error
+
+
+def _has_too_many_values(body: bytes) -> bool:
+    """Before any of them is made. What is no JSON may be counted otherwise; it is refused as such."""
+    if _values(body) <= MOST_VALUES:
+        return False
+    # Long texts may hold as many commas: without them, then. An escape is within a text.
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    texts = bare.count(b'"') // 2
+    return texts > 2 * MOST_VALUES or _values(b"".join(bare.split(b'"')[::2])) > MOST_VALUES
+
+
+def _values(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def reply(value: BaseModel, status: int = 200) -> Response:

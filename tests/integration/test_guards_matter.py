@@ -18,9 +18,9 @@ from engine.access.key_limits import AnswerLimits
 from engine.callers import Caller
 from engine.completions import Completion
 from engine.protocol_access import Dialect, KeyLimits
-from engine.server import auth, request_head
+from engine.server import auth, connection, replies, request_head
 from engine.server.auth import _Bounded
-from engine.server.connection import PATIENCE, Crowd
+from engine.server.connection import PATIENCE, ClientConnection, Crowd, Place
 from tests.integration.live_door import LiveDoor, chat, read_all, status_of, wait_for
 
 MP = pytest.MonkeyPatch
@@ -226,15 +226,67 @@ def crowding(door: LiveDoor, _patch: MP) -> bool:
     wait_for(lambda: len(door.crowd) == 0)
     door.crowd.patience = replace(PATIENCE, per_address=3)
     with ExitStack() as stack:
-        for _ in range(3):
+        for _ in range(6):
             connection = stack.enter_context(door.connect())
             connection.sendall(b"GET")
-        if Crowd.enter is _enter:
-            wait_for(lambda: len(door.crowd) == 3)
-        return door.ask(key=door.local_key)[0] == 200
+        door.ask(key=door.local_key)  # all that came before it are in, or were sent away
+        return len(door.server.server_state.connections) > 3
 
 
+def keeping_others_out(door: LiveDoor, _patch: MP) -> bool:
+    """Somebody without a key holds as many connections as there may be."""
+    wait_for(lambda: len(door.crowd) == 0)
+    door.crowd.patience = replace(PATIENCE, per_address=3)
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(door.connect()).sendall(b"GET")
+        wait_for(lambda: len(door.crowd) == 3)
+        return door.ask(key=door.own_key)[0] != 200
+
+
+def small_chunks(door: LiveDoor, _patch: MP) -> bool:
+    """Somebody without a key has the engine look at a body byte by byte, while everybody waits."""
+    head = door.request(CHAT, method="POST", headers="Transfer-Encoding: chunked\r\n")
+    return status_of(door.raw(head + b"1\r\na\r\n" * 5000 + b"0\r\n\r\n")) == 401
+
+
+def many_values(door: LiveDoor, patch: MP) -> bool:
+    """A body of the size that it may have becomes fifty times as much here."""
+    seen: list[int] = []
+    cleaned = replies._cleaned
+    patch.setattr(replies, "_cleaned", lambda value: seen.append(1) or cleaned(value))
+    body = b'{"messages":[' + b"[]," * 300_000 + b"[]]}"
+    head = door.request(CHAT, method="POST", key=door.local_key, headers=f"Content-Length: {len(body)}\r\n")
+    assert status_of(door.raw(head + body)) == 400
+    return bool(seen)
+
+
+def last_words(door: LiveDoor, _patch: MP) -> bool:
+    """A client never takes the end of its last answer, and its connection stays."""
+    wait_for(lambda: len(door.crowd) == 0)
+    with door.connect() as connection:
+        connections = door.server.server_state.connections
+        wait_for(lambda: len(connections) == 1)
+        # More than the system keeps for it, and less than what makes the engine hold back.
+        next(iter(connections)).transport.set_write_buffer_limits(high=1 << 20)
+        last = door.request("/openapi.json", key=door.local_key)
+        connection.sendall(last.replace(b"Connection: close\r\n", b"") * 5 + last)
+        wait_for(lambda: any(each.transport.is_closing() for each in list(connections)))
+        if ClientConnection._see_last_words_off is not _see_last_words_off:
+            threading.Event().wait(0.6)  # the attack itself: longer than the guard allows
+            return len(door.crowd) == 1
+        wait_for(lambda: len(door.crowd) == 0)
+        return False
+
+
+_see_last_words_off = ClientConnection._see_last_words_off
 _enter = Crowd.enter
+
+
+def _entered_where_there_is_room(self: Crowd, address: str, send_away: Callable[[], None]) -> Place | None:
+    return _enter(self, address, send_away) if len(self) < self.patience.per_address else None
+
+
 _begin = ClientWatch.begin
 
 
@@ -336,7 +388,21 @@ GUARDS: dict[str, Guarded] = {
     "pace of a body": Guarded(patient, slow_body, impatient),
     "time for reading": Guarded(patient, unread, impatient),
     "connections": Guarded(
-        lambda _door, patch: patch.setattr(Crowd, "enter", lambda _self, _address: True), crowding
+        lambda _door, patch: patch.setattr(Crowd, "enter", lambda self, *who: Place(self, *who)), crowding
+    ),
+    "room for others": Guarded(
+        lambda _door, patch: patch.setattr(Crowd, "enter", _entered_where_there_is_room), keeping_others_out
+    ),
+    "chunks of a body": Guarded(
+        lambda _door, patch: patch.setattr(connection, "FREE_CHUNKS", 1 << 40), small_chunks
+    ),
+    "values of a body": Guarded(
+        lambda _door, patch: patch.setattr(replies, "MOST_VALUES", 1 << 40), many_values
+    ),
+    "time for last words": Guarded(
+        lambda _door, patch: patch.setattr(ClientConnection, "_see_last_words_off", lambda _self: None),
+        last_words,
+        impatient,
     ),
     "requests of a key": Guarded(
         lambda _door, patch: patch.setattr(ClientWatch, "begin", _begun_whatever_is_there), queueing

@@ -3,21 +3,36 @@
 That each of them is needed is tests/integration/test_guards_matter.py's."""
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
 from uvicorn.server import ServerState
 
-from engine.server.connection import Crowd, Patience, connection_class
+from engine.server.connection import FREE_CHUNKS, PLACE, Crowd, Patience, Place, connection_class
 
 PATIENT = Patience()
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the size of the body; `/early` before the body is there."""
+    """Answers with the size of the body; `/early` before the body is there, `/long` with 60 KB and what the socket
+    takes, `/hold` never. Each request counts as let in."""
     size = 0
+    place: Place = scope["state"][PLACE]
+    place.answered(now=True)
+    if scope["path"] == "/hold":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    if scope["path"] == "/long":
+        body = b"x" * 60_000
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+        place.answered(now=False)
+        return
     if scope["path"] != "/early":
         while True:
             message = await receive()
@@ -30,6 +45,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+    place.answered(now=False)
 
 
 class Talk:
@@ -64,6 +80,7 @@ def run(story: Callable[[Talk], Awaitable[None]], patience: Patience = PATIENT) 
         server = await loop.create_server(
             lambda: made(config=config, server_state=talk.state, app_state={}), "127.0.0.1", 0
         )
+        server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         talk.port = server.sockets[0].getsockname()[1]
         async with server:
             await story(talk)
@@ -185,7 +202,9 @@ def test_connections_are_counted_in_and_out() -> None:
     async def story(talk: Talk) -> None:
         first = await asyncio.open_connection("127.0.0.1", talk.port)
         second = await asyncio.open_connection("127.0.0.1", talk.port)
-        while len(talk.crowd) < 2:
+        for each in (first, second):
+            each[1].write(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        while len(talk.crowd._answered) < 2:
             await asyncio.sleep(0.001)
         answer = await talk.say()
         assert answer.startswith(b"HTTP/1.1 503")
@@ -200,9 +219,88 @@ def test_connections_are_counted_in_and_out() -> None:
     run(story, Patience(per_address=2))
 
 
+def test_who_only_waits_makes_room_for_others() -> None:
+    async def story(talk: Talk) -> None:
+        held = await asyncio.open_connection("127.0.0.1", talk.port)
+        held[1].write(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
+        while not talk.crowd._answered:
+            await asyncio.sleep(0.001)
+        waiting = [await asyncio.open_connection("127.0.0.1", talk.port) for _ in range(9)]
+        for each in waiting:
+            each[1].write(b"GET ")
+        assert (await talk.say(LAST + b"abcdef")).startswith(b"HTTP/1.1 200")
+        assert len(talk.crowd._answered) == 1
+        assert len(talk.crowd) <= 3
+        # Who began to wait first has gone.
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(waiting[0][0].read(), 20) == b""
+        for each in (held, *waiting):
+            each[1].close()
+
+    run(story, Patience(connections=3, head_s=3600))
+
+
 def test_a_crowd_has_two_bounds() -> None:
+    sent_away: list[str] = []
     crowd = Crowd(Patience(connections=3, per_address=2))
-    assert [crowd.enter(address) for address in "aaabb"] == [True, True, False, True, False]
-    crowd.leave("a")
-    assert crowd.enter("b")
+
+    def enter(address: str) -> Place | None:
+        place = crowd.enter(address, lambda: sent_away.append(address))
+        if place is not None:
+            place.answered(now=True)
+        return place
+
+    places = [enter(address) for address in "aaabb"]
+    assert [each is not None for each in places] == [True, True, False, True, False]
+    assert places[0] is not None
+    assert places[3] is not None
+    places[0].leave()
+    places[0].leave()
+    assert len(crowd) == 2
+    assert enter("b") is not None
+    assert sent_away == []
+    # One of its own makes room for an address that has as many as it may; any one where all are there.
+    places[3].answered(now=False)
+    assert enter("b") is not None
+    assert sent_away == ["b"]
+    assert enter("c") is None
     assert len(crowd) == 3
+
+
+def test_a_client_that_never_takes_what_was_said_last_is_not_waited_for() -> None:
+    """Less than what makes the engine hold back, so that nothing else ends it."""
+
+    async def story(talk: Talk) -> None:
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(deaf, ("127.0.0.1", talk.port))
+            await loop.sock_sendall(deaf, b"GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            while (
+                not (connections := list(talk.state.connections)) or not connections[0].transport.is_closing()
+            ):
+                await asyncio.sleep(0.001)
+            assert connections[0].transport.get_write_buffer_size() > 0
+            while len(talk.crowd):
+                await asyncio.sleep(0.001)
+
+    run(story, Patience(unread_s=0.1))
+
+
+def test_a_body_in_many_small_chunks_is_refused_and_one_in_some_is_not() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def story(talk: Talk) -> None:
+        some, end = b"1\r\na\r\n" * FREE_CHUNKS, b"0\r\n\r\n"
+        assert (await talk.say(head + some + end)).endswith(str(FREE_CHUNKS).encode())
+        large = b"80\r\n" + b"a" * 128 + b"\r\n"
+        assert (await talk.say(head + (some + large * 2 * FREE_CHUNKS) + end)).startswith(b"HTTP/1.1 200")
+        answer = await talk.say(head + some + b"1\r\na\r\n" * 100 + end)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"too many small chunks" in answer
+        # Of each request anew.
+        kept = head.replace(b"Connection: close\r\n", b"")
+        assert (await talk.say(kept + some + end + head + some + end)).count(b"HTTP/1.1 200") == 2
+
+    run(story)
