@@ -78,14 +78,14 @@ def run(command: str, options: argparse.Namespace, folder: DataFolder) -> int:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 1_048_576:
-        raise argparse.ArgumentTypeError("a number from 0 to 1048576")
-    return number
+    return _from_0_to(1_048_576, text, "a number from 0 to 1048576")
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return port
+    return _from_0_to(65535, text, "a port is a number from 0 to 65535")
+
+
+def _from_0_to(most: int, text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= most):
+        raise argparse.ArgumentTypeError(what)
+    return int(text)

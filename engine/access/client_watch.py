@@ -106,8 +106,6 @@ class ClientWatch(Generic[Answer]):
 
         Raises TooManyRequests, Busy, MissingKey for a key that was revoked meanwhile; it must not be queued then.
         """
-        if not self._counts(caller.key_id):
-            raise MissingKey("The request was refused", "its key was revoked", "use one that counts")
         with self._lock:
             most = caller.limits.waiting
             theirs = sum(each.who[0] == caller.key_id for each in self._requests.values())
@@ -122,6 +120,12 @@ class ClientWatch(Generic[Answer]):
             self._note(caller)
             request = _Request(secrets.token_hex(8), _who(caller), dialect, model_id, self._clock(), answer)
             self._requests[request.id] = request
+        # Looked at once it is among those that revoking a key ends: it comes before that, or is seen here.
+        if not self._counts(caller.key_id):
+            with self._lock:
+                self._requests.pop(request.id, None)
+                self._programs.pop(request.who, None)
+            raise MissingKey("The request was refused", "its key was revoked", "use one that counts")
         answer.at_end(lambda: self._ended(request.id))
         self._changed()
 

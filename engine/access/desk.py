@@ -122,13 +122,19 @@ class AccessDesk:
         return key
 
     def revoke(self, key_id: str) -> None:
-        """A key opens nothing any more, and what runs for it is ended. Raises what `ClientKeys.revoke` does."""
-        key = self.keys.revoke(key_id)
-        if key.is_kept:
-            self.secrets.forget(key_id)
-        self.clients.end_all(key_id)
-        self.revoked(key_id)
-        self._changed()
+        """A key opens nothing any more, and what runs for it is ended, also where that cannot be kept.
+
+        Raises what `ClientKeys.revoke` does.
+        """
+        key = self.keys.get(key_id)
+        try:
+            self.keys.revoke(key_id)
+        finally:
+            if key.is_kept:
+                self.copies.forget(key_id)
+            self.clients.end_all(key_id)
+            self.revoked(key_id)
+            self._changed()
 
     def close(self) -> None:
         """The engine ends."""

@@ -68,10 +68,21 @@ class DoorMemory:
     def keep_network(self, network: OpenNetwork, fingerprint: str | None = None) -> None:
         """What is asked for the network's socket, and what it shows, where that is known.
 
-        Raises DiskFull, DataFolderError.
+        Raises DiskFull, DataFolderError; that it is to be closed is so all the same while this engine runs.
         """
         update = {"network": network, "fingerprint": fingerprint or self._known.fingerprint}
-        self._keep(self._known.model_copy(update=update))
+        known = self._known.model_copy(update=update)
+        try:
+            self._keep(known)
+        except DataFolderError as error:
+            if network.wanted:
+                raise
+            self._known = known
+            raise type(error)(
+                "The network's socket is closed while this engine runs, but would be open after a restart",
+                error.why,
+                "free some space or give yourself permission to write there, and close it again",
+            ) from error
 
     def _keep(self, known: Remembered) -> None:
         with self._lock:

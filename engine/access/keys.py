@@ -38,6 +38,7 @@ MAX_BYTES = 1 << 20
 WRITE_EVERY_S = 60.0
 """The file is behind with when a key was used last by at most so long, or until the engine ends."""
 _WHAT = "Keys of other programs cannot be used"
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _log = logging.getLogger(__name__)
 
@@ -150,10 +151,21 @@ class ClientKeys:
             return key.shown()
 
     def revoke(self, key_id: str) -> ClientKey:
-        """It opens nothing from now on. Raises NotFound, DataFolderError and its kinds; it then still counts."""
+        """It opens nothing from now on. Raises NotFound; DataFolderError and its kinds where the file still has it: it
+        opens nothing all the same while this engine runs, which tries again to write that."""
         with self._lock:
             key = self._get(key_id)
-            self._write({name: each for name, each in self._keys.items() if name != key_id})
+            left = {name: each for name, each in self._keys.items() if name != key_id}
+            try:
+                self._write(left)
+            except DataFolderError as error:
+                # Who revokes a key may know that another has it: that cannot wait for a disk.
+                self._keys, self._unwritten = left, True
+                raise type(error)(
+                    f"The key {key.name!r} opens nothing while this engine runs, but would after a restart",
+                    error.why,
+                    "free some space or give yourself permission to write there before the engine ends",
+                ) from error
             return key.shown()
 
     def used(self, key_id: str, program: str) -> None:
@@ -174,13 +186,13 @@ class ClientKeys:
             threading.Thread(target=self.settle, name="keys", daemon=True).start()
 
     def settle(self) -> None:
-        """Write what is not yet written of when keys were used. Raises nothing."""
+        """Write what is not yet written: when keys were used, which were revoked. Raises nothing."""
         with self._lock:
             if self._unwritten and self._problem is None:
                 try:
                     self._write(self._keys)
                 except SeamountError as error:
-                    _log.warning("when keys were used last is not kept: %s", error.text)
+                    _log.warning("what is so of keys now is not kept: %s", error.text)
 
     # --- inside, with the lock held -------------------------------------------------------------------
 
@@ -202,8 +214,9 @@ class ClientKeys:
 
     def _read(self) -> None:
         try:
-            _refuse_others_files(self._path)
-            with self._path.open("rb") as file:
+            # A pipe that somebody put there would never be opened if it were waited for.
+            with os.fdopen(os.open(self._path, os.O_RDONLY | _AT_ONCE), "rb") as file:
+                _refuse_others_files(os.fstat(file.fileno()))
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
@@ -268,11 +281,13 @@ def _checked_name(name: str) -> str:
     return cleaned
 
 
-def _refuse_others_files(path: Path) -> None:
-    """Who could write the file could let himself in. Raises ValueError, OSError."""
+def _refuse_others_files(found: os.stat_result) -> None:
+    """Who could write the file could let himself in. Of the open file, since its name may be another's by now. Raises
+    ValueError."""
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no file")
     if not hasattr(os, "geteuid"):
         return  # Windows: who may write in a user's folder is the folder's affair
-    found = path.stat()
     if found.st_uid != os.geteuid():
         raise ValueError("it belongs to another user")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

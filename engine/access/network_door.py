@@ -96,7 +96,7 @@ class NetworkSocket:
     async def change(self, asked: OpenNetwork) -> NetworkDoor:
         """Open it, open it otherwise, or close it, and keep that. What keeps it from being opened is in the state.
 
-        Raises BadRequest, DiskFull, DataFolderError; all is then as it was.
+        Raises BadRequest, DiskFull, DataFolderError; all is then as it was, but that it is closed where that was asked.
         """
         if (asked.certificate_path is None) != (asked.key_path is None):
             raise BadRequest(
@@ -115,7 +115,12 @@ class NetworkSocket:
             kept = asked.model_copy(update={"port": asked.port or before.port})
             if not asked.wanted:
                 kept = before.model_copy(update={"wanted": False})
-            await asyncio.to_thread(self._memory.keep_network, kept)
+            try:
+                if not asked.wanted:
+                    await self._shut()  # nobody who shuts others out waits for a disk
+                await asyncio.to_thread(self._memory.keep_network, kept)
+            finally:
+                self._changed()
             await self._shut()
             self._problem = None
             if asked.wanted:

@@ -22,6 +22,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
     live.close()
 
 
+@pytest.fixture(scope="session")
+def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveEngine]:
+    """A scripted engine shared by the modules that leave it as it was."""
+    root = tmp_path_factory.mktemp("shared-by-modules")
+    write_script(DataFolder(root))
+    live = LiveEngine(root, "--model", SCRIPT_MODEL)
+    live.wait_model()
+    yield live
+    live.close()
+
+
 @pytest.fixture
 def start_engine(tmp_path: Path) -> Iterator[StartEngine]:
     """Start engines that end with the test; by default scripted, on the test's own folder, and leaving an answer that

@@ -21,6 +21,11 @@ from tests.integration.live_engine import LONG_TOKENS, SCRIPT_MODEL, LiveEngine,
 CHAT = "/v1/chat/completions"
 
 
+@pytest.fixture(scope="module")
+def engine(shared_engine: LiveEngine) -> LiveEngine:
+    return shared_engine
+
+
 def make(engine: LiveEngine, name: str, **more: Any) -> Any:
     return engine.post("/api/access/keys", {"name": name, **more})
 

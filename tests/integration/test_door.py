@@ -9,6 +9,11 @@ import pytest
 from tests.integration.live_engine import LiveEngine
 
 
+@pytest.fixture(scope="module")
+def engine(shared_engine: LiveEngine) -> LiveEngine:
+    return shared_engine
+
+
 def raw(engine: LiveEngine, path: str = "/api/status", **headers: str) -> httpx.Response:
     """A request with exactly these headers beside the usual ones."""
     with httpx.Client(base_url=engine.address.url, trust_env=False) as client:

@@ -15,9 +15,8 @@ from engine.server import auth, openapi
 from tests.integration.live_door import LiveDoor, chat
 from tests.integration.live_engine import SCRIPT_MODEL
 
-CI_EXAMPLES, SLOW_EXAMPLES = 3, 60
+EXAMPLES = 60
 OPERATIONS = [f"{each.method.upper()} {each.path}" for each in openapi.OPERATIONS]
-CI_OPERATIONS = ["GET /v1/models", "POST /v1/chat/completions", "POST /v1/messages"]
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +74,12 @@ def check(door: LiveDoor, schema: Any, name: str, examples: int, monkeypatch: py
     assert asked[0] >= examples
 
 
-@pytest.mark.parametrize("name", CI_OPERATIONS)
-def test_operations_do_what_they_say(
-    door: LiveDoor, schema: Any, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    check(door, schema, name, CI_EXAMPLES, monkeypatch)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_does_what_it_says_for_long(
     door: LiveDoor, schema: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check(door, schema, name, SLOW_EXAMPLES, monkeypatch)
+    check(door, schema, name, EXAMPLES, monkeypatch)
 
 
 REAL = {
@@ -99,7 +91,7 @@ REAL = {
 }
 
 
-def test_real_replies_are_what_is_described(door: LiveDoor, schema: Any) -> None:
+def test_real_replies_are_what_is_described(door: LiveDoor) -> None:
     """The answers to what makes sense, held against the schemas; random requests seldom get that far."""
     from jsonschema import Draft202012Validator
 

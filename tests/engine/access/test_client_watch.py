@@ -130,6 +130,29 @@ def test_a_revoked_key_begins_nothing_and_what_it_runs_is_ended(watched: Watched
     assert [each.key_id for each in watched.watch.connected()] == ["other"]
 
 
+def test_a_key_that_is_revoked_while_a_request_begins_begins_nothing() -> None:
+    """Whenever that is: revoking ends what is there, and what comes there later sees that the key is gone."""
+    loop = asyncio.new_event_loop()
+    cancelled: list[Answer] = []
+    answer = Answer()
+    gone = False
+
+    def counts(_key_id: str) -> bool:
+        nonlocal gone
+        counted = not gone
+        if not gone:  # it is revoked right after it was looked at
+            gone = True
+            watch.end_all("k")
+        return counted
+
+    watch = ClientWatch[Answer](loop, cancel=cancelled.append, tell=lambda: None, counts=counts)
+    watch.begin(answer, caller(), "chat", "m")
+    assert cancelled == [answer]
+    with pytest.raises(MissingKey):
+        watch.begin(Answer(), caller(), "chat", "m")
+    loop.close()
+
+
 def test_what_could_not_be_queued_is_let_go(watched: Watched) -> None:
     answer = Answer()
     watched.watch.begin(answer, caller(waiting=1), "chat", "m")

@@ -55,3 +55,19 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataFolderError):
         memory.keep_network(WANTED)
     assert not memory.network.wanted
+
+
+def test_that_it_is_to_be_closed_is_so_on_a_full_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = DoorMemory(tmp_path / "access.json")
+    memory.keep_network(WANTED)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(door_memory, "write_atomically", full)
+    with pytest.raises(DataFolderError, match="is closed while this engine runs"):
+        memory.keep_network(WANTED.model_copy(update={"wanted": False}))
+    assert not memory.network.wanted
+    assert DoorMemory(tmp_path / "access.json").network.wanted

@@ -8,7 +8,7 @@ import pytest
 
 from engine.access import keys as access_keys
 from engine.access.keys import PREFIX, ClientKeys
-from engine.errors import BadRequest, Conflict, DataFolderError, NewerData, NotFound
+from engine.errors import BadRequest, Conflict, DataFolderError, DiskFull, NewerData, NotFound
 from engine.protocol_access import ChangeKey, KeyLimits, NewKey, SteadyRules
 
 
@@ -155,19 +155,37 @@ def test_a_file_that_others_may_write_opens_nothing(path: Path) -> None:
     assert ClientKeys(path).find(secret.encode()) is not None
 
 
-def test_a_disk_that_takes_nothing_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_takes_nothing_lets_nobody_in_and_keeps_nobody_in(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = ClientKeys(path)
     key, secret = keys.make(NewKey(name="a"))
+    other, _ = keys.make(NewKey(name="b"))
 
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(access_keys, "write_atomically", full)
-    with pytest.raises(DataFolderError, match="full"):
-        keys.revoke(key.id)
-    assert keys.find(secret.encode()) is not None
-    with pytest.raises(DataFolderError):
-        keys.make(NewKey(name="b"))
-    assert keys.listed() == [key]
-    keys.used(key.id, "x")
-    keys.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(access_keys, "write_atomically", full)
+        with pytest.raises(DataFolderError):
+            keys.make(NewKey(name="c"))
+        with pytest.raises(DataFolderError):
+            keys.change(key.id, ChangeKey(name="d"))
+        assert keys.listed() == [key, other]
+        keys.used(key.id, "x")
+        keys.settle()
+        with pytest.raises(DiskFull, match=r"'a' opens nothing while this engine runs.*full"):
+            keys.revoke(key.id)
+        assert keys.find(secret.encode()) is None
+        assert keys.listed() == [other]
+        assert ClientKeys(path).find(secret.encode()) is not None
+    keys.settle()  # as at the engine's end
+    assert ClientKeys(path).find(secret.encode()) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_in_its_place_opens_nothing_and_holds_nobody_up(path: Path) -> None:
+    os.mkfifo(path)
+    problem = ClientKeys(path).problem
+    assert problem is not None
+    assert "it is no file" in problem.text

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from engine.access import certificates, machine_names
+from engine.access import certificates, door_memory, machine_names
 from engine.access.door_memory import DoorMemory
 from engine.access.network_door import NetworkSocket
-from engine.errors import BadRequest, PortTaken
+from engine.errors import BadRequest, DiskFull, PortTaken
 from engine.paths import DataFolder
 from engine.protocol_access import OpenNetwork
 
@@ -263,3 +263,23 @@ def test_new_addresses_are_this_machines_own_at_once(desk: Desk, monkeypatch: py
         assert "new one" in opened.notice
 
     run(desk, later)
+
+
+def test_it_is_closed_on_a_full_disk_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def story() -> None:
+        desk.door.begin(desk.sockets)
+        await desk.door.change(OpenNetwork(wanted=True))
+        assert desk.sockets.open
+        monkeypatch.setattr(door_memory, "write_atomically", full)
+        with pytest.raises(DiskFull, match="would be open after a restart"):
+            await desk.door.change(OpenNetwork(wanted=False))
+        assert not desk.sockets.open
+        await desk.door._look()  # as it does now and then
+        assert not desk.sockets.open
+        assert not desk.door.state().wanted
+        await desk.door.close()
+
+    asyncio.run(story())
