@@ -6,8 +6,9 @@ not know who asks in which dialect, nor how the other machine is spoken to (`bac
 
 import json
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.access.key_limits import AnswerLimits
 from engine.answer_form import AnswerForm
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from engine.backends.remote import RemoteModel
     from engine.completion_answer import Asking
 
+BYTES_PER_TOKEN = 4
+"""Of text and code in the languages that models know best; others take more tokens."""
 _logger = logging.getLogger(__name__)
 _NOTHING_YET = StoredMessage(
     id="", parent_id=None, role="assistant", text="", status="running", created_at=0.0
@@ -69,7 +72,8 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
             f"{remote.place} is not known to take the beginning of an answer",
             "send the conversation without it",
         )
-    limits.check_length(_length(remote, request))
+    if asked.caller.limits.prompt_tokens:
+        limits.check_prompt(_about_tokens(remote.body(request).content), how_well="about ")
     keeper = _Keeper(asking)
     answer = RemoteAnswer(keeper, functions=asked.tools, stored=_NOTHING_YET)
     outcome = remote.answer(request, answer.take, asking.cancelled.is_set)
@@ -104,11 +108,9 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
     )
 
 
-def _length(remote: "RemoteModel", request: RemoteRequest) -> int:
-    """How much is read there, in bytes of UTF-8."""
-    content = remote.body(request).content
-    read = [content[name] for name in ("messages", "tools", "prompt") if name in content]
-    return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
+def _about_tokens(body: Mapping[str, Any]) -> int:
+    """How many tokens are sent, as well as can be told: only the other machine can count them, and is paid by then."""
+    return len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")) // BYTES_PER_TOKEN
 
 
 def _require_passable(asking: "Asking") -> None:

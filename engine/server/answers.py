@@ -30,6 +30,7 @@ from engine.errors import NotFound, SeamountError
 from engine.protocol import Sampling
 from engine.protocol_access import Dialect
 from engine.server.replies import KEEP_ALIVE_S, EventStream
+from engine.server.side_work import beside
 
 FIRST_WORD_S = 0.7
 """How long a stream waits for its first text; until it has answered 200, an error has its own status."""
@@ -102,6 +103,13 @@ async def sampling_of(
     if seed is not None:
         update["seed"] = seed % 2**63  # the dialects allow negative ones
     return base.model_copy(update=update)
+
+
+async def require_form(served: Served, form: AnswerForm, functions: Sequence[Mapping[str, Any]]) -> None:
+    """That an answer of the model can be held to `form`, before anything waits for it. Raises FormRefused."""
+    if served.way != "remote" and (functions or not form.is_any):
+        # A hostile schema takes a fifth of a second.
+        await beside(check_form, form, functions)
 
 
 def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect: Dialect) -> Completion:

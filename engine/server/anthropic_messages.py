@@ -22,6 +22,7 @@ from engine.server.anthropic_shapes import Conversation, MessagesRequest, Unsupp
 from engine.server.anthropic_stream import MessageStream, message_of
 from engine.server.replies import ANTHROPIC_PATH, REQUEST_ID, body_of, new_request_id
 from engine.server.room import EngineOf
+from engine.server.side_work import beside
 
 router = APIRouter(prefix=ANTHROPIC_PATH)
 
@@ -34,7 +35,7 @@ async def messages(
     refuse(asked)
     served = await answers.served(engine, asked.model)
     # Schemas are checked, which takes a while for many tools.
-    meant = await run_in_threadpool(asked_of, asked, served.way)
+    meant = await beside(asked_of, asked, served.way)
     await answers.require_form(served, meant.form, meant.functions)
     signature = f"seamount-{secrets.token_hex(16)}"
     sampling = await answers.sampling_of(
@@ -101,7 +102,7 @@ async def count_tokens(
             "cannot be told of a model that another machine runs",
             "read the usage of an answer instead",
         )
-    meant = await run_in_threadpool(asked_of, asked, served.way)
+    meant = await beside(asked_of, asked, served.way)
     tokens = await run_in_threadpool(_count, engine, served.id, meant)
     return JSONResponse({"input_tokens": tokens}, headers={REQUEST_ID: new_request_id()})
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ValidationError
@@ -17,14 +16,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from engine.conversation import clean_text
-from engine.errors import (
-    BadRequest,
-    PromptTooLong,
-    RemoteBusy,
-    RemoteError,
-    RemoteUnreachable,
-    SeamountError,
-)
+from engine.errors import BadRequest, PromptTooLong, SeamountError
+from engine.server.side_work import beside
 
 Shape = TypeVar("Shape", bound=BaseModel)
 OPENAI_PATH = "/v1/"
@@ -50,7 +43,7 @@ def body_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
         body = await request.body()
         if len(body) <= _AT_ONCE_BYTES:
             return parse_body(body, shape)
-        return await run_in_threadpool(parse_body, body, shape)
+        return await beside(parse_body, body, shape)
 
     return read
 

@@ -174,3 +174,14 @@ def test_reasoning_that_a_client_strips_goes_back(server: HostileServer) -> None
     model = RemoteModel("remote:a", "A", "seamount", "m", [RemotePoint(read_address(server.url))])
     answer_remotely(model, asking)
     assert server.chats[0]["messages"][1]["reasoning_content"] == "I thought"
+
+
+def test_a_keys_limit_of_the_prompt_holds_before_anything_is_sent(server: HostileServer) -> None:
+    server.answer = streaming(chunk({"content": "Yes."}, "stop"), DONE)
+    key = Caller("k", "Editor", limits=KeyLimits(prompt_tokens=500))
+    run(server, Asking(caller=key))
+    sent = len(server.chats)
+    for more in ({"messages": [Message("user", "Hello? " * 500)]}, {"messages": [], "text": "Hello? " * 500}):
+        with pytest.raises(PromptTooLong, match=r"about \d,?\d+ tokens, and its key may send 500"):
+            run(server, Asking(caller=key, **more))
+    assert len(server.chats) == sent

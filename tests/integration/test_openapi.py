@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from fastapi.openapi.utils import get_openapi
-from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from engine.server import auth, openapi
 from tests.integration.live_door import LiveDoor, chat
@@ -37,6 +36,7 @@ def schema(door: LiveDoor) -> Any:
 
 def check(door: LiveDoor, schema: Any, name: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask `name` so many times; half of them with the model that is served, so that they get past its name."""
+    from hypothesis import HealthCheck, Phase, given, seed, settings
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
     async def at_once(_seconds: float) -> None:
