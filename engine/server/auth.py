@@ -29,7 +29,7 @@ from engine.server.replies import error_reply
 HTTP_PORT, HTTPS_PORT = 80, 443
 MOST_BODY_BYTES = 32 * 1024 * 1024
 MOST_BODIES_BYTES = 8 * MOST_BODY_BYTES
-"""Of all requests together that are being read or answered."""
+"""Of all requests of other programs together that are being read or answered."""
 BODY_BYTES = {"/api/access": 64 * 1024, "/api/settings": 256 * 1024, "/v1/": MOST_BODY_BYTES}
 """What a body may have by the beginning of its path; elsewhere MOST_BODY_BYTES."""
 LONGEST_PROGRAM = 80
@@ -261,7 +261,9 @@ class Guard:
         page = knock.page
         if page is not None:
             send = _with_headers(send, cross_origin.page_headers(page))
-        body = _Bounded(receive, self._door, _most_bytes(knock.path))
+        # Programs that fill what there is for bodies do not keep a person from asking.
+        is_shared = knock.caller is None or caller.key_id != WINDOW_KEY
+        body = _Bounded(receive, self._door, _most_bytes(knock.path), is_shared=is_shared)
         place: Place | None = scope["state"].pop(PLACE, None)
         if place is not None and knock.caller is not None:
             place.answered(now=True)
@@ -306,10 +308,12 @@ class _Bounded:
     What was read counts until the request has its answer.
     """
 
-    def __init__(self, receive: Receive, door: Door, most_bytes: int) -> None:
+    def __init__(self, receive: Receive, door: Door, most_bytes: int, *, is_shared: bool) -> None:
+        """`is_shared`: it counts among all together."""
         self._receive = receive
         self._door = door
         self._most_bytes = most_bytes
+        self._is_shared = is_shared
         self._size_bytes = 0
 
     async def __call__(self) -> Message:
@@ -317,18 +321,20 @@ class _Bounded:
         if message["type"] == "http.request":
             size_bytes = len(message.get("body", b""))
             self._size_bytes += size_bytes
-            self._door.bodies_bytes += size_bytes
+            if self._is_shared:
+                self._door.bodies_bytes += size_bytes
             if self._size_bytes > self._most_bytes:
                 await _drain(self._receive, message)
                 raise BodyTooLarge(self._most_bytes)
-            if self._door.bodies_bytes > MOST_BODIES_BYTES:
+            if self._is_shared and self._door.bodies_bytes > MOST_BODIES_BYTES:
                 await _drain(self._receive, message)
                 raise Busy(_REFUSED, "others send as much as the engine can hold", "try again in a moment")
         return message
 
     def close(self) -> None:
         """It has its answer."""
-        self._door.bodies_bytes -= self._size_bytes
+        if self._is_shared:
+            self._door.bodies_bytes -= self._size_bytes
         self._size_bytes = 0
 
 
