@@ -36,6 +36,8 @@ LONGEST_PROGRAM = 80
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 CLIENT_PATHS = ("/v1/", "/openapi.json")
 """What a client's key opens. The engine's own key opens all, and only on loopback."""
+_BODY = (b"content-length", b"transfer-encoding")
+"""What a request with a body has one of."""
 _DRAIN_BYTES = 8 * MOST_BODY_BYTES
 _DRAIN_S = 10.0
 _REFUSED = "The request was refused"
@@ -266,7 +268,11 @@ class Guard:
         body = _Bounded(receive, self._door, _most_bytes(knock.path), is_shared=is_shared)
         place: Place | None = scope["state"].pop(PLACE, None)
         if place is not None and knock.caller is not None:
-            place.answered(now=True)
+            if is_shared and any(name in _BODY for name, _ in knock.headers):
+                # Who holds a key and sends slowly is to keep nobody out either.
+                body.arrived = lambda: place.answered(now=True)
+            else:
+                place.answered(now=True)
         try:
             await self._app(scope, body, send)
         except ClientDisconnect:
@@ -315,6 +321,8 @@ class _Bounded:
         self._most_bytes = most_bytes
         self._is_shared = is_shared
         self._size_bytes = 0
+        self.arrived: Callable[[], None] = lambda: None
+        """Called when all of it is there."""
 
     async def __call__(self) -> Message:
         message = await self._receive()
@@ -329,6 +337,8 @@ class _Bounded:
             if self._is_shared and self._door.bodies_bytes > MOST_BODIES_BYTES:
                 await _drain(self._receive, message)
                 raise Busy(_REFUSED, "others send as much as the engine can hold", "try again in a moment")
+            if not message.get("more_body"):
+                self.arrived()
         return message
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from engine.errors import DataFolderError, SeamountError
 from engine.protocol_access import ClientKey, KeyLimits
 from engine.server import auth
 from engine.server.auth import LOOPBACK_NAMES, Door, Guard
+from engine.server.connection import PLACE, Crowd, Patience
 
 KEY = "the-engines-own"
 LOCAL = ClientKey(id="local", name="Editor", created_at=0.0, limits=KeyLimits(waiting=3))
@@ -331,3 +332,42 @@ def test_all_bodies_together_have_a_bound_and_are_let_go(monkeypatch: pytest.Mon
     assert knocker.status("/v1/x", key="sm-local", method="POST", body=small) == 503
     assert knocker.status("/v1/x", method="POST", body=large) == 200
     assert knocker.door.bodies_bytes == 1000
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_program_keeps_its_connections_place_once_its_body_is_there(is_own: bool) -> None:
+    crowd = Crowd(Patience(connections=2))
+    place = crowd.enter("127.0.0.1", lambda: None)
+    kept: list[bool] = []
+
+    async def application(_scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            kept.append(place in crowd._answered)
+            await receive()
+        kept.append(place in crowd._answered)
+
+    parts = [b"a", b"b"]
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(_message: Any) -> None:
+        raise AssertionError("it was refused")
+
+    key = KEY if is_own else "sm-local"
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/x",
+        "client": ("127.0.0.1", 1),
+        "headers": [
+            (b"host", b"127.0.0.1:8642"),
+            (b"x-api-key", key.encode()),
+            (b"content-length", b"2"),
+        ],
+        "state": {PLACE: place},
+    }
+    asyncio.run(Guard(application, Knocker().door)(scope, receive, send))
+    assert kept == ([True] * 3 if is_own else [False, False, True])
+    assert place not in crowd._answered
+    assert len(crowd) == 1
