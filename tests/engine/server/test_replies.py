@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -22,6 +23,7 @@ from engine.errors import (
     TooManyRequests,
 )
 from engine.protocol import Results, Settings
+from engine.server import replies
 from engine.server.auth import BodyTooLarge
 from engine.server.openai_chat import ChatRequest
 from engine.server.replies import EventStream, error_body, error_reply, parse_body
@@ -148,3 +150,39 @@ def test_a_stream_is_closed_also_when_its_client_went_before_it_began(begun: boo
     asyncio.run(check())
     assert "stream" in closed
     assert ("content" in closed) == begun or not begun
+
+
+class Anything(BaseModel):
+    a: Any
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",[{" * 50,
+        '\\",' * 50,
+        "\\\\" + '",' * 50,
+        "\\" * 51 + '"' + "," * 50,
+        '"' * 51 + "[" * 50,
+        "\n,\u2c22" * 50,
+    ],
+)
+def test_values_are_counted_and_what_looks_like_them_in_texts_is_not(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(replies, "MOST_VALUES", 20)
+    for ascii_only in (True, False):
+        for few, many in (([text] * 9, [text] * 30), ({text: [text]}, [{text: n} for n in range(30)])):
+            body = json.dumps({"a": few}, ensure_ascii=ascii_only).encode()
+            assert parse_body(body, Anything).a == few
+            with pytest.raises(BadRequest, match="more than 20 values"):
+                parse_body(json.dumps({"a": many}, ensure_ascii=ascii_only).encode(), Anything)
+
+
+def test_a_body_in_another_encoding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A letter of it could pass for the end of a text, and all values after it for one."""
+    monkeypatch.setattr(replies, "MOST_VALUES", 20)
+    body = json.dumps({"a": ["\u0122", *range(30)]}, ensure_ascii=False)
+    with pytest.raises(BadRequest):
+        parse_body(body.encode("utf-16-le"), Anything)
+    assert parse_body(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode(), Anything).a == 1
