@@ -93,24 +93,37 @@ class V4Chat:
         """Whether `message.written` says what the rest of the message does: a client may have changed that.
 
         Clients trim texts and write arguments anew, so white space at the ends of a text makes no difference, nor does
-        the form of a call's arguments (`_same_value`).
+        the form of a call's arguments (`_same_value`). A call that was rejected, or not written to its end, was told
+        to nobody, so tokens that have one say something else.
         """
         written = message.written
-        if written is None:
+        if written is None or not all(map(self._is_said, set(written.ids))):
             return False
         parser = self.parser(thinking=written.thinking)
         parser.feed(self.text_of(written.ids) + self.release.tokens.end)
+        is_in_call = parser.is_in_call
         whole = parser.finish()
-        own, calls = list(whole.usable_calls), message.tool_calls
+        own, calls = whole.calls, message.tool_calls
         return (
-            whole.text.strip() == message.text.strip()
+            not (is_in_call and not own)
+            and whole.text.strip() == message.text.strip()
             and whole.reasoning.strip() == message.reasoning.strip()
             and len(own) == len(calls)
             and all(
-                one.name == other.name and _same_value(_value(one.arguments), _value(other.arguments))
+                one.status != "rejected"
+                and one.name == other.name
+                and _same_value(_value(one.arguments), _value(other.arguments))
                 for one, other in zip(own, calls, strict=True)
             )
         )
+
+    def _is_said(self, token_id: int) -> bool:
+        """Whether a token stands for something that a client is told: other control tokens do not, nor do those of
+        another model."""
+        backend = self._alive()
+        if not 0 <= token_id < backend.facts.vocabulary_size:
+            return False
+        return token_id in self.literals or bool(backend.token_bytes(token_id))
 
     def _alive(self) -> Backend:
         backend = self._backend()

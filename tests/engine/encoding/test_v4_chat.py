@@ -2,6 +2,7 @@
 
 import gc
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from engine.backends.scripted import ScriptedBackend
 from engine.conversation import Message, ToolCall, Written
 from engine.encoding import v4_chat as module
 from engine.encoding.reasoning import style_of
-from engine.encoding.v4_chat import release_of, v4_chat
+from engine.encoding.v4_chat import V4Chat, release_of, v4_chat
 from engine.errors import UnknownRelease
 
 
@@ -102,6 +103,17 @@ def test_it_tells_whether_a_message_is_what_the_model_wrote(tmp_path: Path) -> N
     assert not chat.says(Message("assistant", "né", "Hm"))
 
 
+def test_what_nobody_was_told_is_not_what_a_message_says(tmp_path: Path) -> None:
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None
+    user, said = backend.facts.control_tokens["<｜User｜>"], tuple(b"Hi")
+    hi = Message("assistant", "Hi")
+    assert chat.says(replace(hi, written=Written(said, thinking=False)))
+    for ids in ((*said, user), (user, *said), (*said, backend.facts.vocabulary_size), (*said, 2**32 - 1)):
+        assert not chat.says(replace(hi, written=Written(ids, thinking=False))), ids
+
+
 D = "｜DSML｜"
 WRITTEN_CALL = (
     f'Hm.</think>Look.\n\n\n<{D}tool_calls>\n<{D}invoke name="f">\n'
@@ -109,6 +121,18 @@ WRITTEN_CALL = (
     f'<{D}parameter name="lines" string="false">[1, 2.0, true, 1e2, 12345678901234567890]</{D}parameter>\n'
     f"</{D}invoke>\n</{D}tool_calls>"
 )
+
+
+def ids_of(chat: V4Chat, text: str) -> tuple[int, ...]:
+    """The tokens that a scripted model writes it with: bytes, and the grammar's control tokens."""
+    control = {literal: token for token, literal in chat.literals.items()}
+    ids: list[int] = []
+    left = text.encode()
+    while left:
+        literal = next((each for each in control if left.startswith(each)), None)
+        ids.append(left[0] if literal is None else control[literal])
+        left = left[1 if literal is None else len(literal) :]
+    return tuple(ids)
 
 
 @pytest.mark.parametrize(
@@ -135,16 +159,34 @@ def test_a_call_that_a_client_wrote_anew_is_the_models_own(
     backend = opened(tmp_path, release="preview")
     chat = v4_chat(backend)
     assert chat is not None
-    control = {literal: token for token, literal in chat.literals.items()}
-    ids: list[int] = []
-    left = WRITTEN_CALL.encode()
-    while left:
-        literal = next((each for each in control if left.startswith(each)), None)
-        ids.append(left[0] if literal is None else control[literal])
-        left = left[1 if literal is None else len(literal) :]
-    written = Written(tuple(ids), thinking=True)
+    written = Written(ids_of(chat, WRITTEN_CALL), thinking=True)
     message = Message("assistant", text, "Hm.", (ToolCall("f", arguments, "call_1"),), written=written)
     assert chat.says(message) is is_same
+
+
+def test_a_call_that_was_not_written_to_its_end_is_put_to_no_model(tmp_path: Path) -> None:
+    """A client whose answer was cut off there got the text before it and no call."""
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None
+    message = Message("assistant", "Look.", "Hm.")
+    whole = ids_of(chat, WRITTEN_CALL)
+    begins = len(ids_of(chat, WRITTEN_CALL[: WRITTEN_CALL.index("tool_calls>\n") + len("tool_calls>")]))
+    assert chat.says(replace(message, written=Written(ids_of(chat, "Hm.</think>Look.\n\n"), thinking=True)))
+    for end in range(begins, len(whole) + 1):
+        assert not chat.says(replace(message, written=Written(whole[:end], thinking=True))), end
+
+
+def test_a_call_that_was_rejected_is_put_to_no_model(tmp_path: Path) -> None:
+    backend = opened(tmp_path, release="preview")
+    chat = v4_chat(backend)
+    assert chat is not None
+    wrong = WRITTEN_CALL.replace("[1, 2.0, true", "[1, 2.0, tru")
+    for text in (wrong, WRITTEN_CALL.replace("</think>Look.", "Look.")):
+        answer = Message("assistant", "Look.", "Hm.", written=Written(ids_of(chat, text), thinking=True))
+        assert not chat.says(answer)
+        unread = replace(answer, text="", reasoning="Hm.Look.")
+        assert not chat.says(unread)
 
 
 def test_where_conversations_with_one_beginning_part(tmp_path: Path) -> None:
