@@ -19,6 +19,7 @@ from engine.completion_news import CompletionEnd, News, Progress, joined
 from engine.conversation import Message
 from engine.errors import EngineUnreachable, SeamountError
 from engine.generation_thread import Job, unforeseen
+from engine.key_calls import KeyCalls
 from engine.prefix_watch import PrefixWatch, Steadied
 from engine.protocol import RemotePlace, Sampling, Settings
 
@@ -95,7 +96,7 @@ class Completion(Job):
             self.steadied = self._watch.steady(request.caller, model_id, request.messages)
             request = replace(request, messages=self.steadied.messages)
         self.request = request
-        self.memory = memory
+        self.memory: CallMemory | None = KeyCalls(memory, request.caller.key_id) if memory else None
         self.settings = settings
         self.progress = Progress()
         """What it does now."""

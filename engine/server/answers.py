@@ -112,7 +112,7 @@ async def require_form(served: Served, form: AnswerForm, functions: Sequence[Map
         await beside(check_form, form, functions)
 
 
-def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect: Dialect) -> Completion:
+async def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect: Dialect) -> Completion:
     """Put the request at the end of the queue that the window's turns wait in too.
 
     Raises TooManyRequests where the caller's key has as many there as it may, Busy, EngineUnreachable.
@@ -121,8 +121,10 @@ def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect: Dial
     # What a remote server reads again is its own affair.
     watch = None if is_remote else engine.prefix_watch
     loop = asyncio.get_running_loop()
-    completion = Completion(model_id, asked, loop, engine.store, engine.settings, watch)
-    completion.goes_to = engine.remotes.entry(model_id).remote if is_remote else None
+    # A long system message takes a while to be compared with earlier ones.
+    completion = await run_in_threadpool(
+        Completion, model_id, asked, loop, engine.store, engine.settings, watch
+    )
     engine.clients.begin(completion, asked.caller, dialect, model_id)
     try:
         engine.thread.submit(completion)

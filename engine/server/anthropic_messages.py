@@ -12,9 +12,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
+from engine.callers import Caller
 from engine.completions import CompletionRequest
 from engine.engine import Engine
 from engine.errors import ModelLoading
+from engine.key_calls import KeyCalls
 from engine.protocol import Sampling
 from engine.server import answers
 from engine.server.anthropic_asking import Asked, asked_of
@@ -46,7 +48,7 @@ async def messages(
         top_p=asked.top_p,
         min_p=asked.min_p,
     )
-    completion = answers.begin(
+    completion = await answers.begin(
         engine,
         served.id,
         CompletionRequest(
@@ -92,7 +94,7 @@ async def messages(
 
 @router.post("/count_tokens")
 async def count_tokens(
-    asked: Annotated[Conversation, Depends(body_of(Conversation))], engine: EngineOf
+    asked: Annotated[Conversation, Depends(body_of(Conversation))], request: Request, engine: EngineOf
 ) -> Response:
     """How many tokens the conversation takes as it would be put to the model; beside what the model is doing."""
     served = await answers.served(engine, asked.model)
@@ -102,12 +104,12 @@ async def count_tokens(
             "cannot be told of a model that another machine runs",
             "read the usage of an answer instead",
         )
-    meant = await beside(asked_of, asked, served.way)
-    tokens = await run_in_threadpool(_count, engine, served.id, meant)
+    meant = await run_in_threadpool(asked_of, asked, served.way)
+    tokens = await run_in_threadpool(_count, engine, served.id, meant, answers.caller_of(request))
     return JSONResponse({"input_tokens": tokens}, headers={REQUEST_ID: new_request_id()})
 
 
-def _count(engine: Engine, model_id: str, meant: Asked) -> int:
+def _count(engine: Engine, model_id: str, meant: Asked, caller: Caller) -> int:
     from engine.completion_prompt import count_tokens
 
     asked = CompletionRequest(
@@ -118,9 +120,10 @@ def _count(engine: Engine, model_id: str, meant: Asked) -> int:
         effort=meant.effort,
         form=meant.form,
     )
+    memory = KeyCalls(engine.store, caller.key_id)
     tokens = engine.host.ask(
         lambda backend: (
-            count_tokens(backend, asked, engine.store, engine.settings().release)
+            count_tokens(backend, asked, memory, engine.settings().release)
             if engine.host.loaded_id == model_id
             else None
         )

@@ -110,7 +110,7 @@ async def chat_completions(
     shapes = [message.model_dump(exclude_unset=True) for message in asked.messages]
     conversation = said(served, shapes, wanted, goes_on=bool(asked.continue_final_message))
     effort, budget = effort_of(asked.reasoning_effort, asked.model_extra or {})
-    completion = answers.begin(
+    completion = await answers.begin(
         engine,
         served.id,
         CompletionRequest(

@@ -83,7 +83,7 @@ async def completions(
     if asked.echo and asked.logprobs is not None:
         raise Unsupported("logprobs", "of the prompt's own tokens, which `echo` asks for")
     served = await answers.served(engine, asked.model)
-    completion = answers.begin(
+    completion = await answers.begin(
         engine,
         served.id,
         CompletionRequest(

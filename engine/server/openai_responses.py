@@ -86,7 +86,7 @@ async def responses(
     sampling = await answers.sampling_of(
         engine, served.id, seed=asked.seed, temperature=asked.temperature, top_p=asked.top_p
     )
-    completion = answers.begin(
+    completion = await answers.begin(
         engine,
         served.id,
         CompletionRequest(

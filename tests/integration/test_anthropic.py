@@ -249,6 +249,44 @@ def test_a_call_is_put_as_the_model_wrote_it(client: anthropic.Anthropic) -> Non
     assert prompt_tokens(anew) > prompt_tokens(known)
 
 
+def test_no_key_has_another_keys_thinking_put_back(engine: LiveEngine) -> None:
+    """An id of a call stands in logs and shared conversations; whoever has it must not have the model say what was
+    thought before it."""
+    one, other = (
+        anthropic.Anthropic(
+            base_url=engine.address.url,
+            api_key=engine.post("/api/access/keys", {"name": name, "keep": False})["secret"],
+            max_retries=0,
+        )
+        for name in ("One's thinking", "Another's")
+    )
+    with one, other:
+        message = create(one, user("A slip, please"), tools=TOOLS, thinking=THINKS)
+        thinking, call = (each.to_dict() for each in message.content)
+        unknown = [{**thinking, "thinking": "", "signature": "unknown"}, {**call, "id": "toolu_1"}]
+
+        def put(client: anthropic.Anthropic, blocks: list[Any]) -> int:
+            turns = [user("A slip, please"), {"role": "assistant", "content": blocks}]
+            answer = user([{"type": "tool_result", "tool_use_id": blocks[-1]["id"], "content": "22"}])
+            asked: Any = {
+                "model": V4_MODEL,
+                "messages": [*turns, answer],
+                "tools": TOOLS,
+                "thinking": THINKS,
+            }
+            counted = client.messages.count_tokens(**asked).input_tokens
+            assert (
+                prompt_tokens(create(client, *turns, answer, tools=TOOLS, thinking=THINKS).usage) == counted
+            )
+            return counted
+
+        nothing_known = put(other, unknown)
+        assert put(one, unknown) == nothing_known
+        for blocks in ([call], [{**thinking, "thinking": ""}, {**call, "id": "toolu_1"}], [unknown[0], call]):
+            assert put(one, blocks) != nothing_known, "one's own is put back"
+            assert put(other, blocks) == nothing_known
+
+
 def test_an_answer_without_calls_is_known_by_its_signature(client: anthropic.Anthropic) -> None:
     omitted: Any = {"type": "adaptive", "display": "omitted"}
     message = create(client, user("Hi"), tools=TOOLS, thinking=omitted)
