@@ -24,6 +24,7 @@ from engine.remote_answer import Part, RemoteAnswer
 if TYPE_CHECKING:
     from engine.backends.remote import RemoteModel
     from engine.completion_answer import Asking
+    from engine.completions import CallMemory
 
 BYTES_PER_TOKEN = 4
 """Of text and code in the languages that models know best; others take more tokens."""
@@ -83,7 +84,7 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
     names = [*([asked.kept_as] if asked.kept_as and asked.tools else []), *(call.id for call in calls)]
     if names and memory:
         try:
-            memory.remember_calls(names, "".join(keeper.reasoning), [])
+            _remember(memory, names, "".join(keeper.reasoning))
         except SeamountError as error:  # the answer is whole without it
             _logger.warning("%s", error.text)
     problems = (call.problem for call in end.tool_calls if call.problem)
@@ -108,9 +109,19 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
     )
 
 
-def _about_tokens(body: Mapping[str, Any]) -> int:
-    """How many tokens are sent, as well as can be told: only the other machine can count them, and is paid by then."""
-    return len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")) // BYTES_PER_TOKEN
+def _remember(memory: "CallMemory", names: Sequence[str], reasoning: str) -> None:
+    """Keep the reasoning by these names.
+
+    Some servers number the calls of each answer anew. An id that has stood before a call already, behind other
+    reasoning, tells nothing any more, and what another conversation thought must not come into this one.
+    """
+    known = memory.recall(names)
+    doubtful = [name for name in names if name in known and known[name][0] != reasoning]
+    certain = [name for name in names if name not in doubtful]
+    if certain:
+        memory.remember_calls(certain, reasoning, [])
+    if doubtful:
+        memory.remember_calls(doubtful, "", [])
 
 
 def _require_passable(asking: "Asking") -> None:

@@ -8,6 +8,7 @@ Of what a prompt took, `cache_read_input_tokens` were in the context already and
 """
 
 import json
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, cast
@@ -157,10 +158,18 @@ def message_of(
 def arguments_of(call: ToolCall) -> dict[str, Any]:
     """A call's arguments as the object that the dialect wants; what is none becomes the one argument `arguments`."""
     try:
-        value: Any = json.loads(call.arguments)
+        value: Any = json.loads(call.arguments, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         value = None
     return cast(dict[str, Any], value) if isinstance(value, dict) else {"arguments": call.arguments}
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; no JSON can be written of one that is beyond what a float reaches."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

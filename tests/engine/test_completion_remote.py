@@ -33,13 +33,13 @@ class Memory:
     """In the place of the store: what is known of calls."""
 
     def __init__(self) -> None:
-        self.kept: list[Any] = []
+        self.kept: dict[str, Any] = {}
 
-    def remember_calls(self, *given: Any) -> None:
-        self.kept.append(given)
+    def remember_calls(self, call_ids: Any, reasoning: str, token_ids: Any) -> None:
+        self.kept.update(dict.fromkeys(call_ids, (reasoning, token_ids)))
 
     def recall(self, call_ids: Any) -> dict[str, Any]:
-        return {each: ("I thought", []) for each in call_ids}
+        return {each: self.kept[each] for each in call_ids if each in self.kept}
 
 
 class Asking:
@@ -101,7 +101,21 @@ def test_calls_are_told_whole_and_remembered_with_their_reasoning(server: Hostil
     end = run(server, asking)
     assert [call.id for call in end.tool_calls] == ["call_0a9f31"] and end.reason == "tool_calls"
     assert "no tool 'rm'" in " ".join(end.notices)
-    assert asking.memory.kept == [(["call_0a9f31"], "Hm.", [])]
+    assert asking.memory.kept == {"c1": ("Hm.", [])}
+
+
+def test_an_id_that_a_server_gives_twice_brings_no_others_reasoning(server: HostileServer) -> None:
+    asking = Asking(tools=(FUNCTION,), kept_as="name")
+    for reasoning in ("Hm.", "Hm.", "Another conversation.", "A third one."):
+        call = {"index": 0, "id": "functions.look:0", "function": {"name": "look", "arguments": "{}"}}
+        server.answer = streaming(
+            chunk({"reasoning": reasoning}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), DONE
+        )
+        asking.memory.kept.pop("name", None)
+        run(server, asking)
+        sure = reasoning == "Hm."
+        assert asking.memory.kept["functions.look:0"] == ("Hm." if sure else "", [])
+        assert asking.memory.kept["name"] == (reasoning, [])
 
 
 @pytest.mark.parametrize(
@@ -171,6 +185,7 @@ def test_reasoning_that_a_client_strips_goes_back(server: HostileServer) -> None
         Message("tool", "ok", tool_call_id="c1"),
     ]
     asking = Asking(messages=talk, tools=(FUNCTION,))
+    asking.memory.remember_calls(["c1"], "I thought", [])
     model = RemoteModel("remote:a", "A", "seamount", "m", [RemotePoint(read_address(server.url))])
     answer_remotely(model, asking)
     assert server.chats[0]["messages"][1]["reasoning_content"] == "I thought"

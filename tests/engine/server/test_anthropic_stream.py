@@ -139,7 +139,8 @@ def test_an_error_is_the_last_event() -> None:
 
 
 def test_arguments_that_are_no_object_are_put_into_one() -> None:
-    for text in ("[1]", "{", '"x"', "[" * 5000):
+    """Nor can an object be written as JSON with a number that no float reaches: the client could not read it."""
+    for text in ("[1]", "{", '"x"', "[" * 5000, '{"a": [1e999]}', '{"a": -1E400}', '{"a": NaN}'):
         call = CALL.model_copy(update={"arguments": text})
         whole = message_of(WholeAnswer("", "", ended("tool_calls", call)), HEAD, "sig")
         assert whole["content"][0]["input"] == {"arguments": text}
