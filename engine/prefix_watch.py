@@ -34,6 +34,8 @@ KEPT_SIZE = 4_000_000
 """Characters of one key's conversations, and what their messages' sums take."""
 MOST_MESSAGES = 20_000
 """A longer conversation is put as it comes."""
+MOST_TOLD_TEXT = 200_000
+"""Characters of what was told in one conversation, and of the changes that it was told of; the same then."""
 SUM_SIZE = 48
 """What the sum of a message takes in memory, in bytes."""
 MOST_TOLD = 512
@@ -54,11 +56,13 @@ _BETWEEN = f"\n{_SEAM}\n"
 @dataclass(frozen=True)
 class Steadied:
     """A request's messages as they are put to the model. `pinned`: lines as the client sent them that were put as they
-    stood before; `moved`: what was told of the system message at the end of the newest message."""
+    stood before; `moved`: what was told of the system message at the end of the newest message; `told_before`: how many
+    messages before that one end with what was told there in earlier requests."""
 
     messages: tuple[Message, ...]
     pinned: tuple[str, ...] = ()
     moved: str = ""
+    told_before: int = 0
     conversation: "Conversation | None" = field(default=None, compare=False, repr=False)
     noticed: "Noticed | None" = field(default=None, compare=False, repr=False)
 
@@ -66,7 +70,7 @@ class Steadied:
     def header(self) -> str | None:
         """The value of the reply's header `Seamount-Steady`; None: all is put as it came."""
         said = [f"pinned={len(self.pinned)}"] if self.pinned else []
-        said += ["moved"] if self.moved else []
+        said += ["moved"] if self.moved or self.told_before else []
         return ", ".join(said) or None
 
     @property
@@ -79,6 +83,8 @@ class Steadied:
             said["pinned"] = [_shown(line) for line in self.pinned[:SHOWN_LINES]]
         if self.moved:
             said["moved"] = [_shown(line) for line in self.moved.split("\n")[:SHOWN_LINES]]
+        if self.told_before:
+            said["moved_before"] = self.told_before
         return said
 
 
@@ -101,6 +107,11 @@ class _Note:
     text: str
     changes: tuple[Change, ...]
 
+    @property
+    def size(self) -> int:
+        """What it keeps, about."""
+        return len(self.text) + sum(len(line) for change in self.changes for line in _lines(change))
+
 
 @dataclass(eq=False)
 class Conversation:
@@ -117,9 +128,8 @@ class Conversation:
     @property
     def size(self) -> int:
         """What it keeps, about."""
-        changed = sum(len(line) for note in self.notes for change in note.changes for line in _lines(change))
-        texts = len(self.base) + len(self.sent) + sum(len(note.text) for note in self.notes)
-        return texts + changed + SUM_SIZE * len(self.chain)
+        told_size = sum(note.size for note in self.notes)
+        return len(self.base) + len(self.sent) + told_size + SUM_SIZE * len(self.chain)
 
 
 @dataclass
@@ -159,7 +169,8 @@ class PrefixWatch:
             conversation.chain, conversation.sent = chain, text
             _bound(key)
             put = _put(head, rest, conversation)
-        return Steadied(put, pinned, moved, conversation, noticed)
+            told_before = len(conversation.notes) - bool(moved)
+        return Steadied(put, pinned, moved, told_before, conversation, noticed)
 
     def ended(self, steadied: Steadied, usage: Usage) -> None:
         """The request has been answered: what was read for it tells what a line cost."""
@@ -309,7 +320,7 @@ def _settle(
     put = applied(said, left)
     moved = told(left) if rules.move and place else ""
     whole = changes_of(conversation.base, put) if moved else None
-    if whole is None or len(notes) >= MOST_TOLD:
+    if whole is None or len(notes) >= MOST_TOLD or sum(note.size for note in notes) > MOST_TOLD_TEXT:
         conversation.base, conversation.notes = put, ()
         return pinned, "", None if rules.move else _noticed(caller, left)
     conversation.notes = (*notes, _Note(place, chain[place - 1], moved, whole))

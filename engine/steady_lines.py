@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 MOST_TEXT = 500_000
 """Characters of a text that is compared at all."""
+MOST_LINES = 20_000
+"""The same for its lines."""
 MOST_CHANGED_LINES = 256
 """Of either text: with more of them it is another text."""
 MOST_CHANGED_TEXT = 16_000
@@ -71,6 +73,8 @@ def changes_of(before: str, after: str) -> tuple[Change, ...] | None:
     if before == after:
         return ()
     if max(len(before), len(after)) > MOST_TEXT:
+        return None
+    if max(before.count("\n"), after.count("\n")) >= MOST_LINES:
         return None
     old, new = before.split("\n"), after.split("\n")
     found: list[Change] = []

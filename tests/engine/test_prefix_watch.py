@@ -153,6 +153,7 @@ def test_moved_lines_are_told_behind_the_newest_result_and_stay_told() -> None:
         before = put
     same = asked(watch, caller(MOVE), system(5, " M a.py\n?? b.py"), 6)
     assert same.moved == "" and same.messages[: len(before)] == before
+    assert (same.header, same.told) == ("moved", {"moved_before": 5})
 
 
 def test_moved_lines_stand_behind_what_a_person_wrote_and_before_an_answer_that_is_open() -> None:
@@ -269,6 +270,15 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(each.size for each in kept) <= 20_000
 
 
+def test_one_conversation_keeps_no_more_than_a_key_may() -> None:
+    watch = PrefixWatch()
+    for turn in range(150):
+        changed = "\n".join(f"{turn} {letter * 1000}" for letter in "abcdefghijklmn")
+        asked(watch, caller(MOVE), Message("system", f"{changed}\n{'x' * 50_000}"), turn)
+        (kept,) = watch._keys["k1"].conversations
+        assert kept.size < module.KEPT_SIZE / 4
+
+
 def test_after_many_changes_the_system_message_is_put_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_TOLD", 3)
     watch = PrefixWatch()
@@ -304,6 +314,7 @@ def test_nothing_else_changes_nothing_is_kept_back_and_the_beginning_stays(
         notes = [m.text for m in put if m.role == "user" and m.text not in (ASK.text, "")]
         if not (rules.pin or rules.move):
             assert put == came
+        assert (steadied.header is not None) == (put != came) == (steadied.told is not None)
         # What tools said and the model wrote stays; a person's words stand first in their message.
         assert [m for m in put if m.role in ("tool", "assistant")] == [
             m for m in came if m.role in ("tool", "assistant")

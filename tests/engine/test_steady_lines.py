@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import engine.steady_lines as module
 from engine.steady_lines import FIGURE, applied, changes_of, told, without_figures
 
 LINES = st.lists(
@@ -146,10 +147,17 @@ def test_another_text_is_another_text(other: str) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_comparing_takes_no_longer_than_the_texts_are() -> None:
+def test_comparing_takes_no_longer_than_the_texts_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts made to be slow to compare: all lines alike, all in another order, one long word. A way whose time grows
     with the square of them does not come to its end here."""
+    monkeypatch.setattr(module, "MOST_LINES", 1_000_000)
     alike, rising = "\n".join(["1 a"] * 100_000), "\n".join(f"x{n}" for n in range(60_000))
     assert changes_of(alike, "\n".join(["2 a"] * 100_001)) is None
     assert changes_of(rising, "\n".join(reversed(rising.split("\n")))) is None
     assert changes_of("1" * 400_000, "1" * 400_000 + "2") is None
+
+
+def test_a_text_of_very_many_lines_is_not_compared() -> None:
+    lines = [f"line {number}" for number in range(module.MOST_LINES)]
+    assert changes_of("\n".join(lines), "\n".join([*lines[:-1], "line 1"])) is not None
+    assert changes_of("\n".join([*lines, "more"]), "\n".join(lines)) is None
