@@ -109,6 +109,7 @@ class _Writing:
             literals=chat.literals,
             guard=guard,
             stops_behind=self._logs_behind,
+            stops_until=chat.control[chat.release.tokens.dsml],
         )
         outcome = self._generate(request, v4.take)
         end = v4.end(outcome.reason)
@@ -161,6 +162,7 @@ class _Writing:
         literals: Mapping[int, bytes] | None = None,
         guard: ThinkingGuard | None = None,
         stops_behind: int | None = None,
+        stops_until: int | None = None,
     ) -> GenerationRequest:
         asked = self._asked
         self._limits.check_prompt(len(prompt))
@@ -172,6 +174,7 @@ class _Writing:
             literals=literals or {},
             guard=guard,
             stops_behind=stops_behind,
+            stops_until=stops_until,
             bias=self._bias(),
             top_chances=asked.top_logprobs,
         )

@@ -66,6 +66,14 @@ class GenerationRequest:
     """May decide the next token in the model's place, where `mask` allows it."""
     mask: TokenMask | None = None
     """The draw is among the tokens that it allows: filters and probabilities count for these alone."""
+    stops_behind: int | None = None
+    """Stop strings count only behind this token: a V4 answer is not ended by what its reasoning says."""
+    stops_until: int | None = None
+    """And none counts from this token on: nor by how its calls are written, which no client sees."""
+    bias: TokenBias | None = None
+    """What a client wants more or less of. It remembers tokens: one for one answer."""
+    top_chances: int | None = None
+    """With each token, how likely it and so many others were; None: it is not computed."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,10 @@ class _Text:
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         behind = request.stops_behind
         self._awaited = None if behind is None or behind in request.already else behind
+        self._last = request.stops_until
+        begins = 0 if behind is None or self._awaited is not None else request.already.index(behind)
+        if self._awaited is None and self._last in request.already[begins:]:
+            self._stops = None
         self._emit = emit
         self._waiting: list[int] = []
         self._chances: list[TokenChances] = []
@@ -124,6 +136,8 @@ class _Text:
         text, found = self._detokenizer.feed(token_id), False
         if self._awaited is not None:
             self._awaited = None if token_id == self._awaited else self._awaited
+        elif self._stops is not None and token_id == self._last:
+            text, self._stops = self._stops.flush() + text, None
         elif self._stops is not None:
             text, found = self._stops.feed(text)
         self._waiting.append(token_id)

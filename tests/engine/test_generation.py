@@ -395,6 +395,43 @@ def test_stop_strings_count_behind_a_token_alone(scripted: Scripted) -> None:
         assert listener.text == text
 
 
+@pytest.mark.parametrize(
+    ("stop", "already", "told"),
+    [
+        (".", b"", "one <two. three."),
+        (". th", b"one <t", "wo. three."),
+        (" <x", b"", "one <two. three."),  # what was held back is told
+        ("e", b"", "on"),
+        ("e", b"one", " <two. three."),
+    ],
+)
+def test_stop_strings_count_until_a_token(scripted: Scripted, stop: str, already: bytes, told: str) -> None:
+    listener = Listener()
+    request = GenerationRequest(
+        PROMPT, SAMPLING, None, stop=(stop,), already=tuple(already), stops_until=ord("<")
+    )
+    outcome = generate(BareContext(scripted({"text": "one <two. three."})), request, listener, never)
+    assert listener.text == told
+    assert outcome.stop_string == ("e" if told == "on" else None)
+    assert (
+        listener.text.encode()
+        == bytes(id_ for event in listener.events if isinstance(event, NewText) for id_ in event.token_ids)[
+            : len(told)
+        ]
+    )
+
+
+def test_stop_strings_count_between_two_tokens(scripted: Scripted) -> None:
+    backend = scripted({"text": "a< b> c. d< e."})
+    for already in (b"", b"a< b", b"a< b> c. d< "):
+        listener = Listener()
+        request = GenerationRequest(
+            PROMPT, SAMPLING, None, (".",), tuple(already), stops_behind=ord(">"), stops_until=ord("<")
+        )
+        generate(BareContext(backend), request, listener, never)
+        assert listener.text == ("a< b> c" if b">" not in already else "a< b> c. d< e.")[len(already) :]
+
+
 def test_how_likely_each_token_was_travels_with_its_text(scripted: Scripted) -> None:
     listener = Listener()
     request = GenerationRequest(PROMPT, SAMPLING, None, top_chances=1)

@@ -178,6 +178,19 @@ def test_why_an_answer_stopped(client: anthropic.Anthropic) -> None:
     assert create(client, user("Hi"), max_tokens=3).stop_reason == "max_tokens"
 
 
+@pytest.mark.parametrize("stop", ["</", ">", "Paris", "invoke"])
+def test_a_stop_sequence_ends_no_call(client: anthropic.Anthropic, stop: str) -> None:
+    """Neither by its arguments nor by the marks around it, which no client sees."""
+    message = create(
+        client, user("The weather in Paris?"), tools=TOOLS, thinking=THINKS, stop_sequences=[stop]
+    )
+    assert (message.stop_reason, message.stop_sequence) == ("tool_use", None)
+    assert [call.input for call in message.content if call.type == "tool_use"] == [
+        {"city": "Paris"},
+        {"city": "Rome"},
+    ]
+
+
 @pytest.mark.parametrize("more", [{}, {"thinking": THINKS}])
 def test_an_answer_that_is_begun_is_gone_on_with(client: anthropic.Anthropic, more: dict[str, Any]) -> None:
     messages = [user("Is it begun?"), {"role": "assistant", "content": "It is begun"}]
