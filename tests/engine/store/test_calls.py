@@ -121,13 +121,16 @@ def test_what_is_older_than_a_month_is_forgotten(
     assert set(store.recall([*names, "just in time", "new", "newer"])) == {"just in time", "new", "newer"}
 
 
+@pytest.mark.parametrize(
+    ("reasoning", "ids"), [("Hm.", [7] * 300), ("x" * 1200, [])], ids=["tokens", "of another machine"]
+)
 def test_the_oldest_go_where_all_of_them_are_too_large(
-    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch, reasoning: str, ids: list[int]
 ) -> None:
     monkeypatch.setattr(calls, "IDS_BYTES_KEPT", 4 * 1000)
     monkeypatch.setattr(calls, "SIZES_EVERY", 4)
     for index in range(12):
-        store.remember_calls([f"c{index}"], "Hm.", [7] * 300)
+        store.remember_calls([f"c{index}"], reasoning, ids)
     kept = sorted(int(name[1:]) for name in store.recall([f"c{index}" for index in range(12)]))
     assert kept == list(range(kept[0], 12))
     assert 3 <= len(kept) <= 3 + 4
