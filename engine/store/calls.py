@@ -19,8 +19,8 @@ WRITTEN_CALLS_KEPT = 10_000
 KEPT_S = 30 * 24 * 3600.0
 """So long after it was made a call is forgotten, however few there are."""
 IDS_BYTES_KEPT = 128 * 2**20
-"""Of token ids, and of the reasoning where there are none; elsewhere it takes about as much again. The oldest go when it
-is more, which is looked at now and then."""
+"""Of token ids, and of the reasoning where there are none; elsewhere it takes about as much again. The oldest go when
+it is more, which is looked at now and then."""
 SIZES_EVERY = 64
 """So many calls lie between two looks at the size, and are looked at for their age at once."""
 

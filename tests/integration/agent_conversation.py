@@ -82,6 +82,7 @@ class Dialect(Protocol):
     def ask(self, engine: LiveEngine, system: str, messages: list[Any], **more: Any) -> Answer: ...
     def user(self, text: str) -> Any: ...
     def answered(self, answer: Answer, *, strips: bool) -> Any: ...
+    def recorded(self, text: str, calls: Sequence[tuple[str, str]]) -> Any: ...
     def results(self, calls: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[Any]: ...
 
 
@@ -117,6 +118,14 @@ class OpenAI:
     def answered(self, answer: Answer, *, strips: bool) -> Any:
         dropped = {"refusal", *(["reasoning_content"] if strips else [])}
         return {key: value for key, value in answer.message.items() if key not in dropped}
+
+    def recorded(self, text: str, calls: Sequence[tuple[str, str]]) -> Any:
+        """An answer that no model wrote here, its calls without arguments."""
+        shapes = [
+            {"id": call_id, "type": "function", "function": {"name": name, "arguments": "{}"}}
+            for call_id, name in calls
+        ]
+        return {"role": "assistant", "content": text, **({"tool_calls": shapes} if shapes else {})}
 
     def results(self, calls: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[Any]:
         return [
@@ -161,6 +170,11 @@ class Anthropic:
     def answered(self, answer: Answer, *, strips: bool) -> Any:
         blocks = [block for block in answer.message if not (strips and block["type"] == "thinking")]
         return {"role": "assistant", "content": blocks}
+
+    def recorded(self, text: str, calls: Sequence[tuple[str, str]]) -> Any:
+        """As `OpenAI.recorded`."""
+        blocks = [{"type": "tool_use", "id": call_id, "name": name, "input": {}} for call_id, name in calls]
+        return {"role": "assistant", "content": [{"type": "text", "text": text}, *blocks]}
 
     def results(self, calls: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[Any]:
         blocks = [

@@ -14,7 +14,7 @@ from convert.conversion import convert
 from engine.paths import DataFolder
 from engine.protocol_access import SteadyRules
 from tests.convert.conversions import checkpoint, job
-from tests.integration.agent_conversation import RECORD, OpenAI, system_at
+from tests.integration.agent_conversation import RECORD, TURNS, Anthropic, Dialect, OpenAI, system_at
 from tests.integration.live_engine import LiveEngine
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ RESULT_CHARACTERS = 300
 SYSTEM_CHARACTERS = 1200
 WRITTEN_TOKENS = 12
 WRITTEN = {"max_tokens": WRITTEN_TOKENS, "temperature": 1.0, "seed": 4}
-TURNS = 4
+AGENTS_TURNS = 4
 LLAMA = pytest.mark.parametrize("engine", ["llamacpp"], indirect=True)
 """The native engine is slow, and keeps states by the same rules."""
 
@@ -56,32 +56,38 @@ def system(turn: int, beginning: str) -> str:
 class Replay:
     """One conversation, its answers as they were recorded."""
 
-    def __init__(self, engine: LiveEngine, question: str, rules: SteadyRules | None = None) -> None:
+    def __init__(
+        self,
+        engine: LiveEngine,
+        question: str,
+        rules: SteadyRules | None = None,
+        dialect: type[OpenAI | Anthropic] = OpenAI,
+    ) -> None:
         made = engine.post("/api/access/keys", {"name": question, "keep": False})
         if rules is not None:
             engine.client.patch(f"/api/access/keys/{made['key']['id']}", json={"steady": rules.model_dump()})
         self._engine, self.key_id = engine, made["key"]["id"]
-        self._client = OpenAI(MODEL, {"Authorization": f"Bearer {made['secret']}"}, tools=False)
-        self._tools = [{"type": "function", "function": tool} for tool in RECORD["tools"][:1]]
+        headers = {"Authorization": f"Bearer {made['secret']}"}
+        self._client: Dialect = dialect(MODEL, headers, tools=False)
+        tool = RECORD["tools"][0]
+        if dialect is OpenAI:
+            self._more: dict[str, Any] = {"tools": [{"type": "function", "function": tool}]}
+        else:
+            self._more = {"tools": [{"name": tool["name"], "input_schema": tool["parameters"]}]}
         self._messages: list[Any] = [self._client.user(question)]
         self._beginning = question
         self._turn = self._held = 0
 
     def step(self) -> int:
         """Tokens read that the context had held behind the last request."""
-        said = self._client.ask(
-            self._engine, system(self._turn, self._beginning), self._messages, tools=self._tools, **WRITTEN
-        )
+        head = system(self._turn, self._beginning)
+        said = self._client.ask(self._engine, head, self._messages, **self._more, **WRITTEN)
         reread = max(0, min(said.prompt, self._held) - said.cached)
         recorded = RECORD["turns"][self._turn]
-        names = [f"{self._turn}-{number}" for number in range(len(recorded["calls"]))]
-        calls = [
-            {"id": name, "type": "function", "function": {"name": call["name"], "arguments": "{}"}}
-            for name, call in zip(names, recorded["calls"], strict=True)
-        ]
-        self._messages.append({"role": "assistant", "content": recorded["text"], "tool_calls": calls})
+        calls = [(f"{self._turn}-{number}", call["name"]) for number, call in enumerate(recorded["calls"])]
+        self._messages.append(self._client.recorded(recorded["text"], calls))
         self._messages += self._client.results(
-            [(name, "") for name in names], [text[:RESULT_CHARACTERS] for text in recorded["results"]]
+            calls, [text[:RESULT_CHARACTERS] for text in recorded["results"]]
         )
         self._turn, self._held = self._turn + 1, said.held
         return reread
@@ -96,11 +102,19 @@ def test_each_turn_goes_on_from_the_end_of_the_last_prompt(engine: LiveEngine) -
 
 
 @LLAMA
+@pytest.mark.parametrize("dialect", [OpenAI, Anthropic])
+def test_ten_turns_in_either_dialect(engine: LiveEngine, dialect: type[OpenAI | Anthropic]) -> None:
+    agent = Replay(engine, f"For {dialect.__name__}.", SteadyRules(move=True), dialect)
+    agent.step()
+    assert max(agent.step() for _ in range(1, TURNS)) <= WRITTEN_TOKENS + 34
+
+
+@LLAMA
 def test_two_agents_in_turn(engine: LiveEngine) -> None:
     agents = [
         Replay(engine, name, SteadyRules(move=True)) for name in ("Here is one.", "The other one is here.")
     ]
-    for turn in range(TURNS):
+    for turn in range(AGENTS_TURNS):
         reread = [agent.step() for agent in agents]
         assert turn == 0 or max(reread) < 1000
 
