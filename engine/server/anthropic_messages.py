@@ -28,6 +28,10 @@ from engine.server.side_work import beside
 
 router = APIRouter(prefix=ANTHROPIC_PATH)
 
+COUNTED_AT_ONCE = 1
+"""Counting ten million characters takes seconds, and nobody waits in the queue for it: so many requests are counted
+together, or those of one program would take up the threads that all others need."""
+
 
 @router.post("")
 async def messages(
@@ -104,8 +108,9 @@ async def count_tokens(
             "cannot be told of a model that another machine runs",
             "read the usage of an answer instead",
         )
-    meant = await run_in_threadpool(asked_of, asked, served.way)
-    tokens = await run_in_threadpool(_count, engine, served.id, meant, answers.caller_of(request))
+    async with request.app.state.counting:
+        meant = await run_in_threadpool(asked_of, asked, served.way)
+        tokens = await run_in_threadpool(_count, engine, served.id, meant, answers.caller_of(request))
     return JSONResponse({"input_tokens": tokens}, headers={REQUEST_ID: new_request_id()})
 
 

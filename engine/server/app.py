@@ -46,6 +46,7 @@ def create_app(engine: Engine) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.engine = engine
+    app.state.counting = asyncio.Semaphore(anthropic_messages.COUNTED_AT_ONCE)
     for router in (
         models.router,
         placement.router,
