@@ -5,13 +5,18 @@ that they share. So what was written for one key is known to no other, whatever 
 kept (`store.calls`), or what is done with it (`encoding.dialects`).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engine.callers import WINDOW_KEY
+from engine.errors import SeamountError
 
 if TYPE_CHECKING:
     from engine.completions import CallMemory
+
+
+_logger = logging.getLogger(__name__)
 
 
 class KeyCalls:
@@ -29,6 +34,11 @@ class KeyCalls:
         self._of_all.remember_calls([self._before + each for each in call_ids], reasoning, token_ids)
 
     def recall(self, call_ids: Sequence[str]) -> Mapping[str, tuple[str, Sequence[int]]]:
-        """What is known of each call."""
-        found = self._of_all.recall([self._before + each for each in call_ids])
+        """What is known of each call; nothing where it cannot be read, as while conversations are locked: an answer is
+        worth more than the reasoning before it."""
+        try:
+            found = self._of_all.recall([self._before + each for each in call_ids])
+        except SeamountError as error:
+            _logger.warning("%s", error.text)
+            return {}
         return {name.removeprefix(self._before): known for name, known in found.items()}

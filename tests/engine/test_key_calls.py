@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.callers import WINDOW_KEY
+from engine.errors import KeyMissing
 from engine.key_calls import KeyCalls
 from engine.store.sessions import SessionStore
 
@@ -37,3 +38,11 @@ def test_two_keys_may_have_one_id(store: SessionStore) -> None:
 def test_the_engines_own_key_finds_the_windows_conversations(store: SessionStore) -> None:
     store.remember_calls(["w"], "Hm.", [2])
     assert KeyCalls(store, WINDOW_KEY).recall(["w", "x"]) == {"w": ("Hm.", [2])}
+
+
+def test_while_conversations_are_locked_programs_are_answered_without_it(tmp_path: Path) -> None:
+    why = KeyMissing("The conversations are locked", "their key is not here", "give it")
+    calls = KeyCalls(SessionStore.locked(tmp_path / "sessions.db", why), ONE)
+    assert calls.recall(["c"]) == {}
+    with pytest.raises(KeyMissing):  # the answer's end is told all the same, see `completion_answer`
+        calls.remember_calls(["c"], "Hm.", [1])
