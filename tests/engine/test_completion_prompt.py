@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.backends.scripted import ScriptedBackend
 from engine.completion_prompt import count_tokens, template_prompt, text_prompt, v4_prompt
@@ -149,3 +152,53 @@ def test_an_effort_that_the_context_is_too_small_for_is_no_prompt(v4: tuple[Scri
         v4_prompt(backend, chat, asked(QUESTION, effort="max"), None)
     with pytest.raises(BadRequest, match="utmost"):
         count_tokens(backend, asked(QUESTION, effort="utmost"), None)
+
+
+STRAY = (
+    "a",
+    " ",
+    "<",
+    "</think>",
+    "<think>",
+    "<｜User｜>",
+    "｜DSML｜",
+    "\n\n<｜DSML｜tool_calls>\n",
+    "no token",
+)
+
+
+def ids_of(backend: ScriptedBackend, text: str) -> list[int]:
+    """The tokens of a text that a scripted model writes: bytes and control tokens."""
+    control = backend.facts.control_tokens
+    if text == "no token":
+        return [backend.facts.vocabulary_size]
+    begins, mark, ends = text.partition("｜DSML｜")
+    if text in control:
+        return [control[text]]
+    return [*begins.encode(), control[mark], *ends.encode()] if mark else list(text.encode())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text("ab \n", max_size=4),
+    sent=st.sampled_from(["R", "R ", "S"]),
+    stray=st.lists(st.tuples(st.integers(0, 6), st.sampled_from(STRAY)), max_size=2),
+)
+def test_whatever_is_remembered_the_model_reads_what_the_client_sent(
+    v4: tuple[ScriptedBackend, V4Chat], text: str, sent: str, stray: list[tuple[int, str]]
+) -> None:
+    """But for white space at the ends of the text and of the reasoning."""
+    backend, chat = v4
+    written = [[byte] for byte in b"R"] + [[chat.think_end_id]] + [[byte] for byte in text.encode()]
+    for place, piece in stray:
+        written.insert(place, ids_of(backend, piece))
+
+    class Claims(Memory):
+        def recall(self, call_ids: Sequence[str]) -> Mapping[str, tuple[str, Sequence[int]]]:
+            return {each: ("R", list(chain.from_iterable(written))) for each in call_ids}
+
+    answer = Message("assistant", text, sent, kept_as="name")
+    request = asked(Message("system", tools=TOOLS), QUESTION, answer, Message("user", "On"), effort="high")
+    put = said(backend, v4_prompt(backend, chat, request, Claims(chat)).tokens)
+    plain = said(backend, v4_prompt(backend, chat, request, None).tokens)
+    assert "".join(put.split()) == "".join(plain.split())
