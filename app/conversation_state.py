@@ -5,7 +5,7 @@ asking, retrying, editing, continuing, giving results, stopping, choosing a vers
 of shown messages. Does not know widgets, the list of conversations, or how the engine is kept alive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -14,7 +14,7 @@ from app.lost_answer import LostAnswer
 from app.running_answer import RunningAnswer
 from app.running_turns import BACK, LOST, RunningTurns, busy
 from app.session_tools import SessionTools
-from app.transcript_model import ShownMessage, newest_leaf, shown_branch
+from app.transcript_model import ShownMessage, costs_of, newest_leaf, shown_branch
 from app.turn_stream import TurnProgress, TurnStream, progress_sentence
 from engine.protocol import (
     Ask,
@@ -37,6 +37,7 @@ from engine.protocol import (
 )
 
 RELOAD_PAUSE_MS = 150
+AnyTurn = Ask | Edit | Retry | Continue | Results
 
 
 class ConversationState(QObject):
@@ -76,6 +77,7 @@ class ConversationState(QObject):
         self.tools = SessionTools(api, self)
         self.mode: ReasoningMode | None = None
         """The mode of the next answer; None where the model has none."""
+        self.told_place: Callable[[], str | None] = lambda: None  # `TurnRequest.told_place`, as of now
         self._summary: SessionSummary | None = None
         self._opening: str | None = None
         self._leaf_id: str | None = None
@@ -84,11 +86,8 @@ class ConversationState(QObject):
         self._stream: TurnStream | None = None
         self._answer: RunningAnswer | None = None
         self._beginning = self._stop_asked = self._was_running = False
-        self._visit = (
-            0  # counts those that were shown: what was asked for in one that was left changes no other
-        )
-        self._turns = RunningTurns()
-        self._lost = LostAnswer()
+        self._visit = 0  # counts what was shown: what was asked for in one that was left changes no other
+        self._turns, self._lost = RunningTurns(), LostAnswer()
         self._reload_soon = QTimer(self, singleShot=True, interval=RELOAD_PAUSE_MS)
         self._reload_soon.timeout.connect(self.reload)
 
@@ -132,6 +131,10 @@ class ConversationState(QObject):
         """The shown messages with their texts of this moment."""
         return [self._message_now(message.id) for message in self._shown]
 
+    def costs(self) -> dict[str, float]:
+        """What all answers in it cost together, by currency, where that is known of any."""
+        return costs_of(self._messages.values())
+
     def new(self) -> None:
         """Begin a conversation that is stored with its first question."""
         self._leave()
@@ -170,8 +173,7 @@ class ConversationState(QObject):
 
         def ok(session: Session) -> None:
             if self._summary and self._summary.id == session_id and not self._opening and not self._is_busy:
-                self._summary = session.summary
-                self._leaf_id = session.leaf_id
+                self._summary, self._leaf_id = session.summary, session.leaf_id
                 self._messages = {message.id: message for message in session.messages}
                 self._look_for_lost()
                 self.tools.show(session_id, session.tools)
@@ -211,7 +213,7 @@ class ConversationState(QObject):
             self.ask_refused.emit(text, busy())
             return
         self._set_beginning(True)
-        unsent, visit = self.tools.unsent, self._visit
+        unsent, visit, told = self.tools.unsent, self._visit, self.told_place()
         failed = self._unless_left(lambda error: self.ask_refused.emit(text, error))
 
         def begin(summary: SessionSummary) -> None:
@@ -220,7 +222,7 @@ class ConversationState(QObject):
                 self.tools.adopt(summary.id)
                 self.session_changed.emit()
             ask = Ask(session_id=summary.id, text=text)
-            self.tools.send(summary.id, unsent, lambda: self._begin(ask, failed), failed)
+            self.tools.send(summary.id, unsent, lambda: self._begin(ask, failed, told), failed)
 
         if self._summary is None:
             self._api.send("POST", "/api/sessions", CreateSession(), SessionSummary, begin, failed)
@@ -263,8 +265,7 @@ class ConversationState(QObject):
             return
         self._leaf_id = self.newest_leaf(message_id)
         self._show()
-        path = f"/api/sessions/{self._summary.id}"
-        change = ChangeSession(leaf_id=self._leaf_id)
+        path, change = f"/api/sessions/{self._summary.id}", ChangeSession(leaf_id=self._leaf_id)
         self._api.send("PATCH", path, change, SessionSummary, lambda _: None, self.refused.emit)
 
     def newest_leaf(self, message_id: str) -> str:
@@ -292,7 +293,7 @@ class ConversationState(QObject):
 
         return ended
 
-    def _begin(self, turn: Ask | Edit | Retry | Continue | Results, failed: Failed | None = None) -> None:
+    def _begin(self, turn: AnyTurn, failed: Failed | None = None, told: str | None = None) -> None:
         def ok(begun: Turn) -> None:
             self._turns.begun(begun.answer.id, begun.id)
             if self._summary is None or self._summary.id != begun.session_id or self._opening:
@@ -308,10 +309,9 @@ class ConversationState(QObject):
             if self._stop_asked:
                 self.stop()
 
-        # An answer goes on in the mode it was begun in.
-        mode = None if isinstance(turn, Continue) else self.mode
-        failed = failed or self._unless_left(self.refused.emit)
-        self._api.send("POST", "/api/turns", TurnRequest(turn=turn, mode=mode), Turn, ok, failed)
+        mode = None if isinstance(turn, Continue) else self.mode  # it goes on in the mode it was begun in
+        asked = TurnRequest(turn=turn, mode=mode, told_place=self.told_place() if told is None else told)
+        self._api.send("POST", "/api/turns", asked, Turn, ok, failed or self._unless_left(self.refused.emit))
 
     # --- following ----------------------------------------------------------------------------------
 

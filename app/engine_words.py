@@ -62,17 +62,14 @@ def empty_page(shelf: ModelShelf) -> tuple[str, str]:
             "Add a model to talk to",
             "Drop a GGUF file onto this window, or choose one with Ctrl+O. It stays where it lies.",
         )
-    place = shelf.status.model.remote if shelf.status and shelf.status.model else None
-    if place is not None:
-        return (
-            "What is on your mind?",
-            f"What you write is sent to {place.host}.\nCtrl+M chooses another model, F1 shows every key.",
-        )
-    return (
-        "What is on your mind?",
-        "The model runs on this computer, and what you write stays here.\n"
-        "Ctrl+M chooses another model, F1 shows every key.",
-    )
+    keys = "Ctrl+M chooses another model, F1 shows every key."
+    if shelf.place is not None:
+        where = f"What you write is sent to {shelf.place.host}.\n"
+    elif shelf.loaded_id or shelf.loading_id:
+        where = "The model runs on this computer, and what you write stays here.\n"
+    else:
+        where = ""  # nobody knows yet which model will answer
+    return "What is on your mind?", where + keys
 
 
 def empty_list(query: str) -> str:

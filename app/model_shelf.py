@@ -16,6 +16,7 @@ from engine.protocol import (
     LoadRequest,
     ModelEntry,
     ModelList,
+    RemotePlace,
     Settings,
 )
 from engine.protocol_library import LlamaBuildList
@@ -57,6 +58,15 @@ class ModelShelf(QObject):
     def is_remote(self) -> bool:
         """The model that would answer now is computed by another machine."""
         return bool(self.status and self.status.model and self.status.model.remote)
+
+    @property
+    def place(self) -> RemotePlace | None:
+        """Where a question that is asked now goes: what is being loaded answers it. None: it stays here."""
+        status = self.status
+        loading = next((each for each in self.entries if each.id == self.loading_id), None)
+        if loading is not None:
+            return loading.remote
+        return status.model.remote if status and status.model else None
 
     @property
     def context_tokens(self) -> int | None:

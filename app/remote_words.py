@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from app.quantities import token_count
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.protocol import RemotePlace, Usage
     from engine.protocol_remote import (
         CheckedRemote,
@@ -93,6 +95,20 @@ def price_words(price: RemotePrice | None) -> str:
     if price.read_cached is not None:
         words += f" ({amount(price.read_cached, price.currency)} from its cache)"
     return f"{words}, {amount(price.written, price.currency)} written"
+
+
+def spent_words(costs: Mapping[str, float]) -> str:
+    """What a conversation has cost by now: "It has cost about 0.12 USD so far."; "" where nothing is known of it."""
+    sums = " and ".join(amount(cost, short(currency)) for currency, cost in costs.items())
+    return f"It has cost about {sums} so far." if sums else ""
+
+
+def untold_words(host: str) -> str:
+    """Why a question that waited for the engine was not sent by itself."""
+    return (
+        f"The message was not sent yet: the model that answers runs at {short(host)}, which was not shown when you "
+        "sent it. Send it again if the conversation may go there, or choose another model."
+    )
 
 
 def place_sentence(place: RemotePlace) -> str:

@@ -117,6 +117,15 @@ def shown_branch(session: protocol.Session) -> list[ShownMessage]:
     return shown
 
 
+def costs_of(messages: Iterable[protocol.Message]) -> dict[str, float]:
+    """What answers cost together, by currency, where that is known of any."""
+    costs: dict[str, float] = {}
+    for usage in (message.usage for message in messages):
+        if usage is not None and usage.cost is not None and usage.currency:
+            costs[usage.currency] = costs.get(usage.currency, 0.0) + usage.cost
+    return costs
+
+
 def newest_leaf(messages: Iterable[protocol.Message], message_id: str) -> str:
     """The end of the newest branch through `message_id`: at each fork the child that was made last."""
     newest: dict[str | None, protocol.Message] = {}

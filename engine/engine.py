@@ -217,6 +217,7 @@ class Engine:
             session_changed=self.events.post_session,
             loop=loop,
             gave=self._note,
+            place=lambda model_id: self.remotes.entry(model_id).remote if is_remote(model_id) else None,
         )
         self.resuming = Resuming(
             self._unfinished,

@@ -316,6 +316,9 @@ class TurnRequest(Wire):
 
     `mode` and `thinking_tokens` None: the settings'. Both are ignored by a model without reasoning modes, and
     by Continue, which goes on in the mode the answer was begun in.
+
+    `told_place`: the `RemotePlace.host` that the person was told the conversation goes to, "" where nothing was said to
+    leave; 409 where it would go to another place than that. None: it is not compared.
     """
 
     turn: Annotated[Ask | Retry | Edit | Continue | Results, Field(discriminator="kind")]
@@ -323,6 +326,7 @@ class TurnRequest(Wire):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     mode: ReasoningMode | None = None
     thinking_tokens: Annotated[int, Field(ge=0, le=1_048_576)] | None = None
+    told_place: Annotated[str, Field(max_length=4096)] | None = None
 
 
 class Turn(Wire):

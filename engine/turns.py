@@ -27,6 +27,7 @@ from engine.protocol import (
     LoadedModel,
     Message,
     ReasoningMode,
+    RemotePlace,
     Results,
     Retry,
     Reuse,
@@ -81,7 +82,9 @@ class Turns:
         session_changed: Callable[[str, Change], None],
         loop: asyncio.AbstractEventLoop,
         gave: "Callable[[str, LoadPlan | None, Usage], None]" = lambda _model_id, _plan, _usage: None,
+        place: Callable[[str], RemotePlace | None] = lambda _model_id: None,
     ) -> None:
+        """`place`: where another machine computes a model; None: it is computed here. Raises NotFound."""
         self.gave = gave
         """Told what each answer cost, by model and the plan that it was loaded by; raises nothing."""
         self.store = store
@@ -91,6 +94,7 @@ class Turns:
         self._suited_sampling = suited_sampling
         self._default_model = default_model
         self._loaded = loaded
+        self._place = place
         self._session_changed = session_changed
         self._loop = loop
         self._starting = threading.Lock()
@@ -107,6 +111,7 @@ class Turns:
         with self._starting:
             self.settle()
             model_id = self.model_id()
+            self._require_told(request.told_place, model_id)
             recorded = self._record(request, model_id, self._mode(request, model_id))
             answer, session_id = recorded.answer, request.turn.session_id
             fault_points.at("turn-stored")
@@ -251,6 +256,19 @@ class Turns:
                 "read the conversation instead",
             )
         return job
+
+    def _require_told(self, told_place: str | None, model_id: str) -> None:
+        """A conversation goes to another machine only where the person was told of that one. Raises Conflict.
+
+        Another window, or a program, may have had another model loaded since the person looked.
+        """
+        place = None if told_place is None else self._place(model_id)
+        if place is not None and place.host != told_place:
+            raise Conflict(
+                "Nothing was sent",
+                f"the model that answers now runs at {place.host}, which was not shown when this was asked",
+                "ask again if the conversation may go there, or load another model",
+            )
 
     def _mode(self, request: TurnRequest, model_id: str) -> ReasoningMode | None:
         """The mode of a new answer. Raises ContextTooSmall for one that the loaded context has no room for.

@@ -9,7 +9,9 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from app.composer_text import Draft
 from app.conversation_state import ConversationState
 from app.engine_watch import EngineState, EngineWatch
+from app.remote_words import untold_words
 from app.views.composer import Composer
+from engine.errors import Conflict
 from engine.protocol import ErrorBody
 
 
@@ -37,6 +39,8 @@ class Asking(QObject):
         self._drafts: dict[str | None, Draft] = {}
         self._shown_id = shown_id
         self._held = False
+        self._told: str | None = None
+        """Where the person was told the conversation goes, when what is held was sent."""
         composer.send_requested.connect(self.ask)
         composer.changed.connect(self._forget_held)
         conversation.ask_refused.connect(self._ask_refused)
@@ -57,7 +61,7 @@ class Asking(QObject):
         if self._watch.state == EngineState.STOPPED:
             self.stopped.emit()
         else:
-            self._held = True
+            self._held, self._told = True, self._conversation.told_place()
             self.held_changed.emit()
 
     def send_held(self) -> None:
@@ -65,7 +69,13 @@ class Asking(QObject):
         engine's end broke off and that may go on."""
         if self._held and self._is_possible and not self._conversation.running:
             self._held = False
-            self._composer.send()
+            place = self._conversation.told_place()
+            if place and place != self._told:
+                # It stays in the composer; what was not told before is told now, above it.
+                self.held_changed.emit()
+                self.refused.emit(ErrorBody(code=Conflict.code, text=untold_words(place)))
+            else:
+                self._composer.send()
 
     def take_session(self) -> bool:
         """Another conversation may be open: put its draft into the composer. False when it is the same one."""

@@ -100,7 +100,7 @@ class Desk(QObject):
         self.jobs = JobShelf(self.api, self)
         self.library_shelf = LibraryShelf(self.api, self)
         self.remotes = RemoteDesk(
-            RemoteShelf(self.api, self), self.shelf, parts.away, parts.notices, parts.theme,
+            RemoteShelf(self.api, self), self.shelf, self.conversation, parts.away, parts.notices, parts.theme,
             parts.picker.showMenu, self,
         )  # fmt: skip
         self.library = LibraryDesk(

@@ -11,9 +11,10 @@ from PySide6.QtCore import QObject, Qt
 from PySide6.QtWidgets import QMessageBox, QWidget
 from shiboken6 import isValid
 
+from app.conversation_state import ConversationState
 from app.model_shelf import ModelShelf
 from app.remote_shelf import RemoteShelf
-from app.remote_words import certificate_question, change_words, place_sentence, removal_words
+from app.remote_words import certificate_question, change_words, place_sentence, removal_words, spent_words
 from app.theme import Theme
 from app.wrapping import breakable
 from engine.protocol import ErrorBody
@@ -33,6 +34,7 @@ class RemoteDesk(QObject):
         self,
         shelf: RemoteShelf,
         models: ModelShelf,
+        conversation: ConversationState,
         away: "AwayLine",
         notices: "NoticeBar",
         theme: Callable[[], Theme],
@@ -42,10 +44,16 @@ class RemoteDesk(QObject):
         super().__init__(parent)
         self.shelf = shelf
         self._models, self._away, self._notices = models, away, notices
+        self._conversation = conversation
+        self._place_told = ""
+        """The host that the line tells of; "" while it is hidden."""
         self._theme, self._choose_model = theme, choose_model
         self._told: dict[str, str] = {}
         """What was told of each model that has changed."""
         models.changed.connect(self._show_place)
+        conversation.told_place = lambda: self._place_told
+        for changed in (conversation.branch_replaced, conversation.message_changed):
+            changed.connect(self._show_place)
         shelf.changed.connect(self._tell_changes)
         shelf.refused.connect(self._refused)
 
@@ -73,10 +81,12 @@ class RemoteDesk(QObject):
 
     def _show_place(self) -> None:
         """While the engine is away the sentence stays, as the model's name does."""
-        status = self._models.status
-        if status is not None:
-            place = status.model.remote if status.model else None
-            self._away.say(place_sentence(place) if place is not None else "")
+        if self._models.status is None:
+            return
+        place = self._models.place
+        self._place_told = place.host if place is not None else ""
+        words = [place_sentence(place), spent_words(self._conversation.costs())] if place is not None else []
+        self._away.say(" ".join(word for word in words if word))
 
     def _tell_changes(self) -> None:
         """A model that is not as it was agreed to, said once for each change."""

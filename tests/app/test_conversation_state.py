@@ -449,7 +449,7 @@ def test_results_are_sent_whole_and_the_answer_to_them_is_below(page: Page, qtbo
             "kind": "results", "session_id": turn.session_id, "message_id": turn.answer_id,
             "results": [{"tool_call_id": first, "text": "1"}, {"tool_call_id": second, "text": "Not so."}],
         },
-        "sampling": None, "max_tokens": None, "mode": "high", "thinking_tokens": None,
+        "sampling": None, "max_tokens": None, "mode": "high", "thinking_tokens": None, "told_place": None,
     }  # fmt: skip
     answer = page.engine.turns[-1]
     answer.text("Both are known.")
@@ -517,3 +517,19 @@ def test_a_question_is_given_back_when_its_tools_are_refused(page: Page, qtbot: 
     page.engine.refuse_patches = None
     ask(page, qtbot, "q")
     assert page.engine.tools[page.state.session_id] == [tool.model_dump()]
+
+
+def test_every_turn_says_where_the_person_was_told_that_it_goes(page: Page, qtbot: QtBot) -> None:
+    place = ["node7"]
+    page.state.told_place = lambda: place[0]
+    page.state.ask("q")
+    place[0] = ""  # after it was sent, and before its session was made
+    qtbot.waitUntil(lambda: bool(page.engine.turns) and bool(page.engine.turns[-1].listeners))
+    assert page.engine.asked("POST", "/api/turns")[-1]["told_place"] == "node7"
+    page.engine.turns[-1].end()
+    qtbot.waitUntil(lambda: not page.state.running)
+    answer = page.state.last("assistant")
+    assert answer is not None
+    page.state.retry(answer.id)
+    qtbot.waitUntil(lambda: len(page.engine.asked("POST", "/api/turns")) == 2)
+    assert page.engine.asked("POST", "/api/turns")[-1]["told_place"] == ""

@@ -84,6 +84,8 @@ def test_an_empty_page_does_not_say_that_all_stays_here_where_it_does_not(qapp: 
     shelf.set_status(status(model=model))
     assert "What you write is sent to node7." in empty_page(shelf)[1]
     assert "stays here" not in empty_page(shelf)[1]
+    shelf.set_status(None)
+    assert "stays here" not in empty_page(shelf)[1]
 
 
 def test_a_conversation_as_markdown() -> None:

@@ -131,6 +131,35 @@ def test_a_conversation_between_both(here: LiveEngine) -> None:
     load(here, far)
 
 
+def test_a_conversation_goes_only_where_the_person_was_told_that_it_goes(here: LiveEngine) -> None:
+    """Another window may have had a model elsewhere loaded since the person looked."""
+    far = remote_id(here)
+    session_id = here.new_session()
+    turn = {"kind": "ask", "session_id": session_id, "text": "Private?"}
+
+    def asked(told_place: str) -> Any:
+        return here.client.post("/api/turns", json={"turn": turn, "mode": "high", "told_place": told_place})
+
+    load(here, V4_MODEL)
+    first = asked("")
+    assert first.status_code == 201
+    answer = here.finish(first.json()["id"])["message"]
+    load(here, far)
+    turns: list[dict[str, Any]] = [
+        turn,
+        {"kind": "retry", "session_id": session_id, "message_id": answer["id"]},
+        {"kind": "edit", "session_id": session_id, "message_id": answer["parent_id"], "text": "Else?"},
+    ]
+    for each in turns:
+        for told_place in ("", "elsewhere.example.org"):
+            refused = here.client.post("/api/turns", json={"turn": each, "told_place": told_place})
+            assert refused.status_code == 409 and "127.0.0.1" in refused.json()["error"]["text"]
+    assert len(here.get(f"/api/sessions/{session_id}")["messages"]) == 2
+    taken = asked("127.0.0.1")
+    assert taken.status_code == 201
+    assert here.finish(taken.json()["id"])["message"]["model_id"] == far
+
+
 def test_a_program_asks_through_it(here: LiveEngine) -> None:
     body = {
         "model": remote_id(here),

@@ -25,6 +25,10 @@ class Talk(QObject):
         self.session_id: str | None = None
         self.is_opening = self.running = False
         self.asked: list[str] = []
+        self.place = ""
+
+    def told_place(self) -> str:
+        return self.place
 
     def ask(self, text: str) -> None:
         self.asked.append(text)
@@ -129,3 +133,23 @@ def test_a_new_conversation_that_gets_its_session_keeps_what_is_being_written(sc
     scene.talk.session_id, scene.talk.running = "new", True
     assert scene.asking.take_session()
     assert scene.typed() == "the next question"
+
+
+def test_what_waited_is_not_sent_to_a_machine_that_nobody_was_told_of(scene: Scene) -> None:
+    scene.send("private")
+    scene.engine.state, scene.talk.place = EngineState.READY, "api.example.org"
+    told: list[ErrorBody] = []
+    scene.asking.refused.connect(told.append)
+    scene.asking.send_held()
+    assert "api.example.org" in told[0].text
+    assert (scene.talk.asked, scene.typed(), scene.asking.is_held) == ([], "private", False)
+    scene.composer.send()
+    assert scene.talk.asked == ["private"]
+
+
+def test_what_waited_goes_where_the_person_was_told_that_it_goes(scene: Scene) -> None:
+    scene.talk.place = "api.example.org"
+    scene.send("known")
+    scene.engine.state = EngineState.READY
+    scene.asking.send_held()
+    assert scene.talk.asked == ["known"]

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.api import EngineApi
+from app.conversation_state import ConversationState
 from app.model_shelf import ModelShelf
 from app.remote_shelf import RemoteShelf
 from app.theme import Theme
@@ -32,9 +33,17 @@ class Place:
         column.addWidget(self.away)
         column.addWidget(self.notices)
         self.models, self.shelf = ModelShelf(self.api), RemoteShelf(self.api)
+        self.conversation = ConversationState(self.api)
         self.asked_for_another = 0
         self.desk = RemoteDesk(
-            self.shelf, self.models, self.away, self.notices, Theme.light, self._choose, self.window
+            self.shelf,
+            self.models,
+            self.conversation,
+            self.away,
+            self.notices,
+            Theme.light,
+            self._choose,
+            self.window,
         )
 
     def _choose(self) -> None:
@@ -188,3 +197,32 @@ def test_a_card_offers_what_makes_sense_and_asks_before_it_forgets(
     assert box.defaultButton().text() == "Keep it"
     next(each for each in box.findChildren(QPushButton) if each.text() == "Take it off the list").click()
     qtbot.waitUntil(lambda: fake_engine.remotes == [] and place.shelf.remotes == [])
+
+
+def test_a_model_that_is_being_loaded_elsewhere_is_told_of_already(place: Place, qtbot: QtBot) -> None:
+    far = {"host": "node7", "whereabouts": "local network"}
+    place.engine.models.append(
+        {"id": "remote:1", "name": "Far", "path": "x", "size_bytes": 0, "source": "remote", "remote": far}
+    )
+    with qtbot.waitSignal(place.models.changed):
+        place.models.refresh()
+    assert place.conversation.told_place() == ""
+    loading = {**place.engine.status, "loading_model_id": "remote:1"}
+    place.models.set_status(EngineStatus.model_validate(loading))
+    assert "it goes to node7" in place.away.text()
+    assert place.conversation.told_place() == "node7"
+
+
+def test_what_the_conversation_has_cost_is_told_with_where_it_goes(place: Place, qtbot: QtBot) -> None:
+    usage = {
+        "prompt_tokens": 1, "reused_tokens": 0, "generated_tokens": 1, "context_tokens": 0, "first_token_s": 0.1,
+        "prefill_rate": 1.0, "generation_rate": 1.0, "seed": 1, "currency": "USD",
+    }  # fmt: skip
+    session_id = place.engine.add_session("About fish")
+    _, answer_id = place.engine.add_exchange(session_id, "Hi", "Hello")
+    place.engine.messages[answer_id]["usage"] = {**usage, "cost": 0.0031}
+    place.load({"host": "node7", "whereabouts": "local network"})
+    assert "It has cost" not in place.away.text()
+    with qtbot.waitSignal(place.conversation.session_changed):
+        place.conversation.open(session_id)
+    assert place.away.text().endswith("in your local network. It has cost about 0.0031 USD so far.")
