@@ -51,9 +51,12 @@ INTRODUCTION = (
     "Editors, agents and scripts on this machine can ask the models here, each with a key of its own. A key opens the "
     "models and nothing else: no conversations, no files, no settings."
 )
-SHOWN_ONCE = (
-    "This is shown once. Copy it now; only a digest of it is kept, so nobody can show it to you again."
+STAYS = (
+    "The engine runs while a window is open. Without one it goes on until no program has asked for five minutes; "
+    "“seamount serve” in a terminal keeps it running."
 )
+COPY_NOW = "Copy it now; only a digest of it is kept, so nobody can show it to you again."
+SHOWN_ONCE = f"This is shown once. {COPY_NOW}"
 KEPT = "It also lies in this account’s keyring: the key’s Copy button gives it again."
 PORT_HINT = (
     "From the engine’s next start on. 0 keeps the one before, so that other programs’ settings stay right."
@@ -68,8 +71,8 @@ NETWORK_QUESTION = "Serve the local network?"
 NETWORK_MEANING = (
     "Every machine in your network can then reach this one at the port below. Who has one of the network keys can ask "
     "the models here, which takes this machine’s computing time, and sees nothing else. What is sent is encrypted, and "
-    "the certificate’s fingerprint tells others that it is truly this machine. It stays open, after a restart too, "
-    "until you close it."
+    "the certificate’s fingerprint tells others that it is truly this machine. It is open "
+    "whenever the engine runs, after a restart too, until you close it."
 )
 RULE_WORDS = {
     "pin": "It is put as it stood at first.",
@@ -102,7 +105,7 @@ def secret_words(made: MadeKey) -> str:
     """Whether a new key's secret can be had again."""
     if made.key.is_kept:
         return KEPT
-    return f"{made.problem} {SHOWN_ONCE}" if made.problem else SHOWN_ONCE
+    return f"{made.problem} {COPY_NOW}" if made.problem else SHOWN_ONCE
 
 
 def limit_words(limits: KeyLimits) -> list[str]:
@@ -198,6 +201,20 @@ def revoke_words(key: ClientKey) -> tuple[str, str]:
         f"Revoke the key “{short(key.name)}”?",
         "Whatever uses it is refused from now on, and what runs for it is ended. This cannot be undone; a new key has "
         "to be given to the program.",
+    )
+
+
+def closing_words(access: Access | None) -> tuple[str, str] | None:
+    """The question before the window is closed, and what it means, while other programs are answered; else None."""
+    found = running(access)
+    if not found:
+        return None
+    programs = list(dict.fromkeys(program_name(client) for client, _ in found))
+    who = programs[0] if len(programs) == 1 else f"{programs[0]} and {len(programs) - 1} more"
+    return (
+        f"Close the window while {who} {'is' if len(programs) == 1 else 'are'} answered?",
+        "The engine goes on without it: these answers are written to their end, and it ends by itself once no program "
+        "has asked for five minutes. To stop them, stay, and end them under Other programs.",
     )
 
 

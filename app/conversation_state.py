@@ -131,8 +131,8 @@ class ConversationState(QObject):
         """The shown messages with their texts of this moment."""
         return [self._message_now(message.id) for message in self._shown]
 
-    def costs(self) -> dict[str, float]:
-        """What all answers in it cost together, by currency, where that is known of any."""
+    def costs(self) -> tuple[dict[str, float], bool]:
+        """What all answers in it cost together, by currency; whether that is known of all of them."""
         return costs_of(self._messages.values())
 
     def new(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app.quantities import token_count
+from engine.errors import RemoteChanged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ ADDRESS_EXAMPLES: dict[RemoteKind, str] = {
     "deepseek": "https://api.deepseek.com",
     "seamount": "ssh://user@machine or https://machine:8643/v1",
 }
-ADDRESS_HINT = "One in each line; the first that answers is used, the others stand by."
+ADDRESS_HINT = "One in each line; the first that answers is used, the others stand by. Check asks the first."
 KEY_HINT = "It is kept in this account’s keyring, where there is one, and sent to these addresses alone."
 KEY_KEPT = "A key is kept. Leave this empty to keep it."
 PRICE_HINT = "What you pay for a million tokens; 0 says nothing. Nobody is asked for it."
@@ -97,10 +98,17 @@ def price_words(price: RemotePrice | None) -> str:
     return f"{words}, {amount(price.written, price.currency)} written"
 
 
-def spent_words(costs: Mapping[str, float]) -> str:
-    """What a conversation has cost by now: "It has cost about 0.12 USD so far."; "" where nothing is known of it."""
+def spent_words(costs: Mapping[str, float], *, whole: bool) -> str:
+    """What a conversation has cost by now: "It has cost about 0.12 USD so far."; "" where nothing is known of it.
+
+    `whole`: the cost of all its answers is known.
+    """
     sums = " and ".join(amount(cost, short(currency)) for currency, cost in costs.items())
-    return f"It has cost about {sums} so far." if sums else ""
+    if not sums:
+        return ""
+    if not whole:
+        return f"It has cost about {sums} so far, and what answers cost that broke off or were not counted."
+    return f"It has cost about {sums} so far."
 
 
 def untold_words(host: str) -> str:
@@ -162,12 +170,19 @@ def models_words(models: list[str]) -> str:
     return f"Its models: {shown}" + (f" and {more} more." if more > 0 else ".")
 
 
+def is_unknown(checked: CheckedRemote) -> bool:
+    """The server shows a certificate that nobody vouches for and nobody agreed to; not one in the place of another."""
+    changed = checked.problem is not None and checked.problem.code == RemoteChanged.code
+    return checked.fingerprint is not None and checked.features is None and not changed
+
+
 def checked_words(checked: CheckedRemote, host: str) -> str:
     """What a check has found, or why it found nothing."""
-    if checked.problem is not None:
-        return checked.problem.text
-    if checked.fingerprint is not None and checked.features is None:
+    if is_unknown(checked):
         return TRUST
+    if checked.problem is not None:
+        compare = f" {COMPARE}" if checked.fingerprint is not None else ""
+        return f"{checked.problem.text}{compare}"
     where = {
         "this machine": "It is another program on this machine.",
         "local network": f"What is said to it goes to {host}, in your local network.",

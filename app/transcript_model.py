@@ -117,13 +117,20 @@ def shown_branch(session: protocol.Session) -> list[ShownMessage]:
     return shown
 
 
-def costs_of(messages: Iterable[protocol.Message]) -> dict[str, float]:
-    """What answers cost together, by currency, where that is known of any."""
+def costs_of(messages: Iterable[protocol.Message]) -> tuple[dict[str, float], bool]:
+    """What answers cost together, by currency, where that is known of any; and whether it is known of all of them that
+    another machine wrote."""
+    from engine.protocol_remote import REMOTE_PREFIX
+
     costs: dict[str, float] = {}
-    for usage in (message.usage for message in messages):
+    whole = True
+    for message in messages:
+        usage = message.usage
         if usage is not None and usage.cost is not None and usage.currency:
             costs[usage.currency] = costs.get(usage.currency, 0.0) + usage.cost
-    return costs
+        elif (message.model_id or "").startswith(REMOTE_PREFIX) and message.status != "running":
+            whole = whole and not (message.text or message.reasoning or message.tool_calls)
+    return costs, whole
 
 
 def newest_leaf(messages: Iterable[protocol.Message], message_id: str) -> str:

@@ -51,6 +51,7 @@ def chat(
         if model is not None or backend is not None:
             _choose_model(client, model, backend)
         if question is not None:
+            _tell_place(client, "")
             session_id = client.send("POST", "/api/sessions", {})["id"]
             _Answer(client, session_id).give(clean_text(question)[0])
             return 0
@@ -66,7 +67,9 @@ def _converse(client: EngineClient) -> int:
         session_id = client.send("POST", "/api/sessions", {})["id"]
         print("A new conversation.")
     print("Ctrl-C stops an answer. Ctrl-C again, or Ctrl-D, leaves.")
+    told_place = ""
     while True:
+        told_place = _tell_place(client, told_place)
         try:
             question = clean_text(input(_PROMPT))[0]
         except (EOFError, KeyboardInterrupt):
@@ -77,7 +80,7 @@ def _converse(client: EngineClient) -> int:
             print("A new conversation.")
         elif question.strip():
             try:
-                _Answer(client, session_id).give(question)
+                _Answer(client, session_id, told_place).give(question)
             except EngineSaidNo as error:
                 print(f"\n{error.text}", file=sys.stderr)
             except KeyboardInterrupt:
@@ -88,9 +91,11 @@ def _converse(client: EngineClient) -> int:
 class _Answer:
     """One question, and its answer as it comes."""
 
-    def __init__(self, client: EngineClient, session_id: str) -> None:
+    def __init__(self, client: EngineClient, session_id: str, told_place: str | None = None) -> None:
+        """`told_place`: as in a TurnRequest."""
         self._client = client
         self._session_id = session_id
+        self._told_place = told_place
         self._known = 0
         self._last_id = 0
         self._noted = False
@@ -98,7 +103,8 @@ class _Answer:
     def give(self, question: str) -> None:
         """Ask and print. Ctrl-C stops the answer; a second one comes through. Raises EngineSaidNo."""
         ask = {"kind": "ask", "session_id": self._session_id, "text": question}
-        turn_id = str(self._client.send("POST", "/api/turns", {"turn": ask})["id"])
+        asked = {"turn": ask, "told_place": self._told_place}
+        turn_id = str(self._client.send("POST", "/api/turns", asked)["id"])
         try:
             self._follow(turn_id)
         except KeyboardInterrupt:
@@ -139,6 +145,20 @@ class _Answer:
         if sys.stderr.isatty() and (text or self._noted):
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
             self._noted = bool(text)
+
+
+def _tell_place(client: EngineClient, told: str) -> str:
+    """Say that what is asked now goes to another machine, where `told` is not that already: its host, "" for none."""
+    status = client.status()
+    place = status.model.remote if status.model else None
+    if status.loading_model_id is not None:
+        models = ModelList.model_validate(client.send("GET", "/api/models")).models
+        place = next((each.remote for each in models if each.id == status.loading_model_id), None)
+    if place is None:
+        return ""
+    if place.host != told:
+        print(f"(What you write is sent to {place.host}: {place.whereabouts}.)", file=sys.stderr)
+    return place.host
 
 
 def _choose_model(client: EngineClient, named: str | None, backend: BackendChoice | None) -> None:

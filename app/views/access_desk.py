@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QMessageBox, QWidget
 from shiboken6 import isValid
 
 from app.access_shelf import AccessShelf
-from app.access_words import program_name, revoke_words, running, short, sign_words
+from app.access_words import closing_words, program_name, revoke_words, running, short, sign_words
 from app.model_shelf import ModelShelf
 from app.theme import Theme
 from app.wrapping import breakable
@@ -52,7 +52,7 @@ class AccessDesk(QObject):
         self._models, self._sign, self._notices = models, sign, notices
         self._make_page, self._theme = make_page, theme
         self.page: AccessPage | None = None
-        self._is_open = False
+        self._is_open = self._may_close = False
         self._clock = QTimer(self)
         self._clock.setInterval(TICK_MS)
         self._clock.timeout.connect(self._tick)
@@ -94,6 +94,35 @@ class AccessDesk(QObject):
             self._is_open = False
             self._clock.stop()
             self.left.emit()
+
+    def may_close(self, close: Callable[[], None]) -> bool:
+        """Whether the window may be closed now. While other programs are answered the person is told first that the
+        engine goes on, and `close()` is called once they agree; who closes again while it is asked agrees as well."""
+        words = closing_words(self.shelf.access)
+        program = QGuiApplication.instance()
+        is_logout = isinstance(program, QGuiApplication) and program.isSavingSession()
+        if words is None or self._may_close or is_logout:
+            return True
+        self._may_close = True
+        box = QMessageBox(self._window())
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setWindowTitle("Close")
+        box.setTextFormat(Qt.TextFormat.PlainText)
+        box.setText(breakable(words[0]))
+        box.setInformativeText(breakable(words[1]))
+        agree = box.addButton("Close the window", QMessageBox.ButtonRole.AcceptRole)
+        stay = box.addButton("Stay", QMessageBox.ButtonRole.RejectRole)
+        box.setDefaultButton(agree)
+        box.setEscapeButton(stay)
+        # Once the question itself has gone.
+        agree.clicked.connect(lambda: QTimer.singleShot(0, self, close))
+        box.rejected.connect(self._stay)
+        stay.clicked.connect(self._stay)
+        box.open()
+        return False
+
+    def _stay(self) -> None:
+        self._may_close = False
 
     def _wire(self, page: "AccessPage") -> None:
         page.left.connect(self.leave)

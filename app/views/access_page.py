@@ -16,6 +16,7 @@ from app.access_words import (
     KEYS_EMPTY,
     LOADING,
     NETWORK_KEYS_EMPTY,
+    STAYS,
     anthropic_url,
     origins_words,
 )
@@ -79,8 +80,9 @@ class AccessPage(QWidget):
         self.message.hide()
         self.openai = CopyLine("Base URL for clients of OpenAI’s dialect", "the OpenAI base URL")
         self.anthropic = CopyLine("Base URL for clients of Anthropic’s dialect", "the Anthropic base URL")
-        self.origins = QLabel()
-        self.origins.setProperty("muted", True)
+        self.stays, self.origins = QLabel(STAYS), QLabel()
+        for label in (self.stays, self.origins):
+            label.setProperty("muted", True)
         self.address_button = QPushButton("Change…")
         self.address_button.setAccessibleName("Change the port, and which web pages may call")
         self.address_button.setToolTip("The port, and which web pages may call the engine from a browser")
@@ -99,7 +101,7 @@ class AccessPage(QWidget):
             section.say_when_empty(*LOADING)
         for section in (self.keys, self.clients, self.network_keys, self.offers):
             section.focus_lost.connect(self._take_focus)
-        for label in (self.introduction, self.message, self.origins):
+        for label in (self.introduction, self.message, self.stays, self.origins):
             label.setTextFormat(Qt.TextFormat.PlainText)
             label.setWordWrap(True)
         self._lay_out()
@@ -121,6 +123,7 @@ class AccessPage(QWidget):
         for line in (self.openai, self.anthropic):
             column.addWidget(line.caption)
             column.addWidget(line)
+        column.addWidget(self.stays)
         column.addWidget(self.origins)
         column.addWidget(self.address_button, 0, Qt.AlignmentFlag.AlignLeft)
         column.addSpacing(16)
@@ -164,6 +167,10 @@ class AccessPage(QWidget):
         self.make_network_button.setEnabled(access is not None)
         self.network.setEnabled(access is not None)
         if access is None:
+            # Without an engine nothing runs for anybody, and no offer can be agreed to.
+            self.clients.show_entries([])
+            self.offers.show_entries([])
+            self.offers.hide()
             return
         if not self._knows:
             self._knows = True
@@ -180,8 +187,9 @@ class AccessPage(QWidget):
         self.keys.show_entries([(key.id, key) for key in access.keys if not key.is_network])
         self.network_keys.show_entries([(key.id, key) for key in access.keys if key.is_network])
         self.network.show_door(access.network)
-        self.offers.setVisible(bool(offers))
+        # Its last card notices that it had the keyboard only while the list is still to be seen.
         self.offers.show_entries([(f"{each.key_id} {each.line} {each.suggestion}", each) for each in offers])
+        self.offers.setVisible(bool(offers))
 
     def tick(self) -> None:
         """Time has passed: what is told as "ago" is told anew."""
@@ -212,6 +220,7 @@ class AccessPage(QWidget):
     def _client_card(self, client: object) -> ClientCard:
         card = ClientCard(client)  # pyright: ignore[reportArgumentType] # what show_access has put there
         card.end_requested.connect(self.end_requested)
+        card.focus_lost.connect(self._take_focus)
         return card
 
     def _key_card(self, key: object) -> KeyCard:

@@ -20,6 +20,8 @@ class ClientCard(Card):
 
     end_requested = Signal(str)
     """The request's id."""
+    focus_lost = Signal()
+    """The answer whose End had the keyboard has come to its end."""
 
     def __init__(self, client: ConnectedClient, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -45,9 +47,12 @@ class ClientCard(Card):
         wanted = {request.id: request for request in entry.requests}
         for request_id in [each for each in self.rows if each not in wanted]:
             row = self.rows.pop(request_id)
+            had_focus = row.end_button.hasFocus()
             self._column.removeWidget(row)
             row.hide()
             row.deleteLater()
+            if had_focus:
+                self.focus_lost.emit()
         for request_id, request in wanted.items():
             row = self.rows.get(request_id)
             if row is None:

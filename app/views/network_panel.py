@@ -72,6 +72,8 @@ class NetworkPanel(QWidget):
         self.certificate.setText(words)
         self.certificate.setVisible(bool(words))
         self.open_button.setText("Change…" if door.wanted else "Open to the local network…")
+        if self.close_button.hasFocus() and not door.wanted:
+            self.open_button.setFocus(Qt.FocusReason.OtherFocusReason)
         self.close_button.setVisible(door.wanted)
 
     def _show_addresses(self, addresses: list[str]) -> None:

@@ -85,8 +85,11 @@ class RemoteDesk(QObject):
             return
         place = self._models.place
         self._place_told = place.host if place is not None else ""
-        words = [place_sentence(place), spent_words(self._conversation.costs())] if place is not None else []
-        self._away.say(" ".join(word for word in words if word))
+        if place is None:
+            self._away.say("")
+        else:
+            costs, whole = self._conversation.costs()
+            self._away.say(f"{place_sentence(place)} {spent_words(costs, whole=whole)}".rstrip())
 
     def _tell_changes(self) -> None:
         """A model that is not as it was agreed to, said once for each change."""

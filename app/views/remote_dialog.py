@@ -32,6 +32,7 @@ from app.remote_words import (
     PRICE_HINT,
     checked_words,
     host_of,
+    is_unknown,
     key_words,
 )
 from app.theme import Theme
@@ -71,6 +72,8 @@ class RemoteDialog(QDialog):
         self.resize(700, 640)
         self._theme = theme
         self._busy = False
+        self._asked_from: QWidget | None = None
+        """What had the keyboard when the server began to be asked."""
         addresses = remote.addresses if remote else []
         self._trusted = {each.url: each.fingerprint for each in addresses if each.fingerprint}
         """Certificates by the address at which they were agreed to."""
@@ -258,7 +261,7 @@ class RemoteDialog(QDialog):
         self._set_busy(False)
         urls = self._urls()
         self.found.setText(breakable(checked_words(checked, host_of(urls[0]) if urls else "")))
-        self.found.setProperty("danger", checked.problem is not None)
+        self.found.setProperty("danger", checked.problem is not None and not is_unknown(checked))
         self.found.style().polish(self.found)
         trusted = self._trusted.get(urls[0]) if urls else None
         unknown = checked.fingerprint if checked.fingerprint != trusted else None
@@ -311,8 +314,15 @@ class RemoteDialog(QDialog):
             self.saved.emit(wanted)
 
     def _set_busy(self, busy: bool) -> None:
+        if busy and not self._busy:
+            self._asked_from = self.focusWidget()
         self._busy = busy
         self._changed()
+        # A button that cannot be pressed for a while passes the keyboard on, and Cancel is the next.
+        if not busy and self._asked_from is not None:
+            back = self._asked_from if self._asked_from.isVisible() else self.check_button
+            back.setFocus(Qt.FocusReason.OtherFocusReason)
+            self._asked_from = None
 
     def _changed(self) -> None:
         possible = not self._busy and bool(self._urls())

@@ -450,6 +450,9 @@ class MainWindow(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember; purge what was deleted here; let go of the engine, which ends by itself."""
         desk = self.desk
+        if desk is not None and not desk.access.may_close(self.close_window):
+            event.ignore()
+            return
         if desk is not None and not self._purged:
             self._save()
             self._purged = True

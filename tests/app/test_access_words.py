@@ -118,7 +118,7 @@ def test_whether_a_secret_can_be_had_again_is_said() -> None:
     assert access_words.secret_words(MadeKey(key=key(is_kept=True), secret="s")) == access_words.KEPT
     assert access_words.secret_words(MadeKey(key=key(), secret="s")) == access_words.SHOWN_ONCE
     told = access_words.secret_words(MadeKey(key=key(), secret="s", problem="The keyring is locked."))
-    assert told == f"The keyring is locked. {access_words.SHOWN_ONCE}"
+    assert told == f"The keyring is locked. {access_words.COPY_NOW}"
 
 
 def test_the_network_in_words() -> None:
@@ -155,3 +155,11 @@ def test_which_web_pages_may_call_is_said() -> None:
 def test_clients_of_anthropics_dialect_put_the_version_behind_the_address_themselves() -> None:
     assert access_words.anthropic_url("http://127.0.0.1:8642/v1") == "http://127.0.0.1:8642"
     assert access_words.anthropic_url("http://127.0.0.1:8642/v1/") == "http://127.0.0.1:8642"
+
+
+def test_closing_the_window_is_asked_about_while_programs_are_answered() -> None:
+    assert access_words.closing_words(None) is None
+    assert access_words.closing_words(access(client())) is None
+    for programs, who in (("Zed",), "Zed is"), (("Zed", "Agent"), "Zed and 1 more are"):
+        told = access_words.closing_words(access(*(client(request(), program=each) for each in programs)))
+        assert told is not None and told[0] == f"Close the window while {who} answered?"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from app import remote_words
+from engine.errors import RemoteChanged
 from engine.protocol import ErrorBody, RemotePlace, Usage
 from engine.protocol_remote import CheckedRemote, Remote, RemoteAddress, RemoteFeatures, RemotePrice
 
@@ -102,6 +103,15 @@ def test_a_check_says_what_it_found_or_why_nothing() -> None:
     )
     unknown = CheckedRemote(whereabouts="elsewhere", fingerprint="AB:CD")
     assert remote_words.checked_words(unknown, "h") == remote_words.TRUST
+    # The engine says as well why it did not ask; what a person has to do is to compare.
+    refused = ErrorBody(
+        code="remote_unreachable", text="h was not asked: its certificate is not trusted; agree to it."
+    )
+    unknown = unknown.model_copy(update={"problem": refused})
+    assert remote_words.checked_words(unknown, "h") == remote_words.TRUST
+    other = ErrorBody(code=RemoteChanged.code, text="h was not asked: its certificate is another one.")
+    changed = unknown.model_copy(update={"problem": other})
+    assert remote_words.checked_words(changed, "h") == f"{other.text} {remote_words.COMPARE}"
     many = features(software="vLLM", models=[f"m{n}" for n in range(9)])
     words = remote_words.checked_words(CheckedRemote(whereabouts="local network", features=many), "node7")
     assert words.startswith("What is said to it goes to node7, in your local network. vLLM.")
@@ -140,3 +150,11 @@ def test_a_change_and_a_removal() -> None:
     question, meaning = remote_words.removal_words(remote())
     assert "“Pro”" in question
     assert "stay here" in meaning
+
+
+def test_what_a_conversation_has_cost_says_where_not_all_is_known() -> None:
+    assert remote_words.spent_words({}, whole=False) == ""
+    assert remote_words.spent_words({"USD": 0.5, "EUR": 0.0031}, whole=True) == (
+        "It has cost about 0.50 USD and 0.0031 EUR so far."
+    )
+    assert "broke off or were not counted" in remote_words.spent_words({"USD": 0.5}, whole=False)

@@ -1,6 +1,6 @@
 """The shown branch, of healthy and of broken trees."""
 
-from app.transcript_model import newest_leaf, shown_branch
+from app.transcript_model import costs_of, newest_leaf, shown_branch
 from engine import protocol
 
 
@@ -170,3 +170,24 @@ def test_what_an_answer_of_another_machine_cost_stands_beneath_it() -> None:
     answer = _message("a", "q", "assistant", usage=usage)
     shown = shown_branch(_session("a", _message("q", None), answer))
     assert shown[-1].notices == ("This answer cost about 0.0031 USD.",)
+
+
+def test_what_answers_cost_and_whether_all_is_known() -> None:
+    def answer(
+        cost: float | None, model_id: str, text: str = "Yes.", currency: str = "USD"
+    ) -> protocol.Message:
+        usage = {
+            "prompt_tokens": 1, "reused_tokens": 0, "generated_tokens": 1, "context_tokens": 0, "first_token_s": 0.1,
+            "prefill_rate": 1.0, "generation_rate": 1.0, "seed": 1, "cost": cost, "currency": currency,
+        }  # fmt: skip
+        return protocol.Message.model_validate(
+            {
+                "id": "m", "parent_id": None, "role": "assistant", "text": text, "status": "complete", "created_at": 0,
+                "model_id": model_id, "usage": None if cost is None else usage,
+            }
+        )  # fmt: skip
+
+    paid = [answer(0.25, "remote:1"), answer(0.5, "remote:2"), answer(2.0, "remote:3", currency="EUR")]
+    assert costs_of([*paid, answer(None, "folder:here.gguf")]) == ({"USD": 0.75, "EUR": 2.0}, True)
+    assert costs_of([*paid, answer(None, "remote:1", text="")])[1], "nothing had come of it"
+    assert costs_of([*paid, answer(None, "remote:1", text="Broken o")]) == ({"USD": 0.75, "EUR": 2.0}, False)

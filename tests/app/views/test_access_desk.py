@@ -288,3 +288,37 @@ def test_an_engine_without_this_says_so_on_the_page(
     qtbot.waitUntil(page.message.isVisible)
     assert page.message.text() == "No such thing."
     assert not page.make_button.isEnabled()
+
+
+def test_the_window_says_that_the_engine_goes_on_before_it_is_closed(
+    whole: MainWindow, fake_engine: Any, qtbot: QtBot
+) -> None:
+    fake_engine.access["clients"] = [
+        {"key_id": "k1", "key_name": "editor", "program": "Zed", "address": "127.0.0.1", "last_at": 0.0, "requests": [
+            {"id": "r1", "dialect": "chat", "model_id": "m", "state": "writing", "since": 0.0}]}
+    ]  # fmt: skip
+    fake_engine.tell_access()
+    qtbot.waitUntil(whole.status.sign.isVisible)
+
+    def asked() -> QMessageBox:
+        qtbot.waitUntil(lambda: bool(whole.findChildren(QMessageBox)))
+        [box] = whole.findChildren(QMessageBox)
+        return box
+
+    def answer(box: QMessageBox, words: str) -> None:
+        next(each for each in box.buttons() if each.text() == words).click()
+
+    whole.close()
+    box = asked()
+    assert whole.isVisible() and "while Zed is answered" in box.text()
+    answer(box, "Stay")
+    qtbot.waitUntil(lambda: not whole.findChildren(QMessageBox))
+    whole.close()
+    assert whole.isVisible()
+    answer(asked(), "Close the window")
+    qtbot.waitUntil(lambda: not whole.isVisible())
+
+
+def test_a_window_that_nobody_else_waits_for_is_just_closed(whole: MainWindow) -> None:
+    whole.close()
+    assert not whole.isVisible() and not whole.findChildren(QMessageBox)

@@ -152,3 +152,24 @@ def test_at_every_width_everything_stays_within_the_page(
     page.resize(width, 700)
     qtbot.waitUntil(lambda: page.width() == width)
     qtbot.waitUntil(lambda: page.area.horizontalScrollBar().maximum() == 0)
+
+
+def test_the_keyboard_stays_in_the_page_when_what_had_it_has_gone(page: AccessPage, qtbot: QtBot) -> None:
+    """What is beside the page begins a new conversation when Space is pressed."""
+    page.show_access(access(keys=[key()], clients=[client("writing")]), None, [OFFER], None)
+    page.window().activateWindow()
+    qtbot.waitUntil(page.isActiveWindow)
+    [card] = page.clients.cards.values()
+    card.rows["r0"].end_button.setFocus()  # type: ignore[attr-defined]
+    page.show_access(access(keys=[key()], clients=[client()]), None, [OFFER], None)
+    assert page.back_button.hasFocus()
+    [offer] = page.offers.cards.values()
+    offer.focusable()[0].setFocus()
+    page.show_access(access(keys=[key()], clients=[client()]), None, [], None)
+    assert page.back_button.hasFocus() and not page.offers.isVisible()
+
+
+def test_without_an_engine_nobody_is_connected(page: AccessPage) -> None:
+    page.show_access(access(clients=[client("writing")]), None, [OFFER], None)
+    page.show_access(None, None, [], None)
+    assert not page.clients.cards and not page.offers.isVisible()

@@ -155,3 +155,21 @@ def test_every_field_has_a_name(dialog: RemoteDialog) -> None:
                 or control.objectName().startswith("qt_")
                 or isinstance(control.parent(), (QComboBox, QDoubleSpinBox))
             )
+
+
+def test_the_keyboard_is_back_where_it_was_once_the_server_has_answered(
+    dialog: RemoteDialog, qtbot: QtBot
+) -> None:
+    """A button that cannot be pressed meanwhile passes it on, and what comes next is Cancel."""
+    dialog.addresses.setPlainText(URL)
+    dialog.activateWindow()
+    qtbot.waitUntil(dialog.isActiveWindow)
+    for answer in (
+        lambda: dialog.refuse("Nobody answers."),
+        lambda: dialog.show_checked(CheckedRemote(whereabouts="elsewhere")),
+    ):
+        dialog.check_button.setFocus()
+        dialog.check_button.click()
+        assert not dialog.check_button.isEnabled()
+        answer()
+        assert dialog.check_button.hasFocus()
