@@ -5,7 +5,7 @@ asking, retrying, editing, continuing, giving results, stopping, choosing a vers
 of shown messages. Does not know widgets, the list of conversations, or how the engine is kept alive.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -77,7 +77,7 @@ class ConversationState(QObject):
         self.tools = SessionTools(api, self)
         self.mode: ReasoningMode | None = None
         """The mode of the next answer; None where the model has none."""
-        self.told_place: Callable[[], str | None] = lambda: None  # `TurnRequest.told_place`, as of now
+        self.told_place: str | None = None  # `TurnRequest.told_place`, as of now
         self._summary: SessionSummary | None = None
         self._opening: str | None = None
         self._leaf_id: str | None = None
@@ -213,7 +213,7 @@ class ConversationState(QObject):
             self.ask_refused.emit(text, busy())
             return
         self._set_beginning(True)
-        unsent, visit, told = self.tools.unsent, self._visit, self.told_place()
+        unsent, visit, told = self.tools.unsent, self._visit, self.told_place
         failed = self._unless_left(lambda error: self.ask_refused.emit(text, error))
 
         def begin(summary: SessionSummary) -> None:
@@ -310,7 +310,7 @@ class ConversationState(QObject):
                 self.stop()
 
         mode = None if isinstance(turn, Continue) else self.mode  # it goes on in the mode it was begun in
-        asked = TurnRequest(turn=turn, mode=mode, told_place=self.told_place() if told is None else told)
+        asked = TurnRequest(turn=turn, mode=mode, told_place=self.told_place if told is None else told)
         self._api.send("POST", "/api/turns", asked, Turn, ok, failed or self._unless_left(self.refused.emit))
 
     # --- following ----------------------------------------------------------------------------------

@@ -54,7 +54,6 @@ class AddressDialog(QDialog):
         self.message.hide()
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.apply_button = buttons.addButton("Apply", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.apply_button.setDefault(True)
         buttons.accepted.connect(self._apply)
         buttons.rejected.connect(self.reject)
         grid = QGridLayout()
@@ -80,6 +79,7 @@ class AddressDialog(QDialog):
         column.addWidget(self.message)
         column.addStretch(1)
         column.addWidget(buttons)
+        self.apply_button.setDefault(True)
         self.setMinimumWidth(WIDTH_PX)
 
     def wanted_origins(self) -> list[str]:

@@ -61,7 +61,7 @@ class Asking(QObject):
         if self._watch.state == EngineState.STOPPED:
             self.stopped.emit()
         else:
-            self._held, self._told = True, self._conversation.told_place()
+            self._held, self._told = True, self._conversation.told_place
             self.held_changed.emit()
 
     def send_held(self) -> None:
@@ -69,7 +69,7 @@ class Asking(QObject):
         engine's end broke off and that may go on."""
         if self._held and self._is_possible and not self._conversation.running:
             self._held = False
-            place = self._conversation.told_place()
+            place = self._conversation.told_place
             if place and place != self._told:
                 # It stays in the composer; what was not told before is told now, above it.
                 self.held_changed.emit()

@@ -52,7 +52,6 @@ class BackupDialog(QDialog):
         self.stop_button = buttons.addButton("Stop", QDialogButtonBox.ButtonRole.ActionRole)
         self.stop_button.hide()
         self.start_button = buttons.addButton("Choose a place…", QDialogButtonBox.ButtonRole.ActionRole)
-        self.start_button.setDefault(True)
         self.start_button.clicked.connect(self.place_requested)
         self.stop_button.clicked.connect(self._stop)
         buttons.rejected.connect(self.reject)
@@ -63,6 +62,7 @@ class BackupDialog(QDialog):
             column.addWidget(part)
         column.addStretch(1)
         column.addWidget(buttons)
+        self.start_button.setDefault(True)
         self.setMinimumWidth(WIDTH_PX)
 
     def show_usage(self, usage: StorageUsage) -> None:

@@ -94,7 +94,6 @@ class ConvertDialog(QDialog):
         self.message.hide()
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.convert_button = buttons.addButton("Convert", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.convert_button.setDefault(True)
         buttons.accepted.connect(self._start)
         buttons.rejected.connect(self.reject)
         self._lay_out(buttons)
@@ -160,6 +159,7 @@ class ConvertDialog(QDialog):
         column.addWidget(scrolled_form(form), 1)
         column.addWidget(self.message)
         column.addWidget(buttons)
+        self.convert_button.setDefault(True)
 
     # --- from outside ---------------------------------------------------------------------------------
 

@@ -81,7 +81,6 @@ class EncryptionDialog(QDialog):
         for button in (self.change_button, self.restart_button):
             button.setAutoDefault(False)
         self.close_button.setAutoDefault(False)
-        self.restart_button.setDefault(True)
         self.written.toggled.connect(self._show)
         self.given.textChanged.connect(self._show)
         self.change_button.clicked.connect(self._change)
@@ -97,6 +96,7 @@ class EncryptionDialog(QDialog):
             column.addWidget(part)
         column.addStretch(1)
         column.addWidget(buttons)
+        self.restart_button.setDefault(True)
         self.setMinimumWidth(WIDTH_PX)
         self._say("")
 

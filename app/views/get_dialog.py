@@ -114,7 +114,6 @@ class GetDialog(QDialog):
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self._cancel_button = buttons.button(QDialogButtonBox.StandardButton.Cancel)
         self.get_button = buttons.addButton("Get it", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.get_button.setDefault(True)
         buttons.accepted.connect(self._start)
         buttons.rejected.connect(self.reject)
         self._lay_out(buttons, is_checkpoint)
@@ -174,6 +173,7 @@ class GetDialog(QDialog):
         outer.addWidget(self.room)
         outer.addWidget(self.message)
         outer.addWidget(buttons)
+        self.get_button.setDefault(True)
 
     # --- from outside ---------------------------------------------------------------------------------
 

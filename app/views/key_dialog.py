@@ -59,7 +59,6 @@ class KeyDialog(QDialog):
         self.message.hide()
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.apply_button = buttons.addButton("Apply", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.apply_button.setDefault(True)
         buttons.accepted.connect(self._apply)
         buttons.rejected.connect(self.reject)
         self.name.textChanged.connect(self._typed)
@@ -69,6 +68,7 @@ class KeyDialog(QDialog):
         column.addWidget(scrolled_form(self._form()), 1)
         column.addWidget(self.message)
         column.addWidget(buttons)
+        self.apply_button.setDefault(True)
         self.resize(620, 560)
 
     def _form(self) -> QWidget:

@@ -52,7 +52,6 @@ class MakeKeyDialog(QDialog):
         buttons = QDialogButtonBox()
         self.close_button = buttons.addButton("Cancel", QDialogButtonBox.ButtonRole.RejectRole)
         self.make_button = buttons.addButton("Make the key", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.make_button.setDefault(True)
         self.make_button.setEnabled(False)
         self.make_button.clicked.connect(self._make)
         buttons.rejected.connect(self.reject)
@@ -67,6 +66,7 @@ class MakeKeyDialog(QDialog):
             column.addWidget(part)
         column.addStretch(1)
         column.addWidget(buttons)
+        self.make_button.setDefault(True)
         self.setMinimumWidth(WIDTH_PX)
         for part in (self.secret.caption, self.secret, self.once, self.message):
             part.hide()

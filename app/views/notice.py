@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
 
 from app.icons import icon, pixmap
 from app.theme import Theme
+from app.wrapping import breakable
 
 MOST = 3
 SPACING_PX = 6
@@ -51,7 +52,8 @@ class Notice(QFrame):
         self.setProperty("kind", kind)
         self._picture = QLabel()
         self._picture.setAccessibleName(KIND_NAMES[kind])
-        self.label = QLabel(sentence)
+        self.sentence = sentence
+        self.label = QLabel(breakable(sentence))
         self.label.setTextFormat(Qt.TextFormat.PlainText)
         self.label.setWordWrap(True)
         self.label.setTextInteractionFlags(
@@ -191,7 +193,7 @@ class NoticeBar(QWidget):
 
     def sentences(self) -> list[str]:
         """What is shown, oldest first."""
-        return [notice.label.text() for notice in self._notices.values()]
+        return [notice.sentence for notice in self._notices.values()]
 
     def notice(self, key: str) -> Notice | None:
         """The notice under `key`."""

@@ -45,13 +45,11 @@ class RemoteDesk(QObject):
         self.shelf = shelf
         self._models, self._away, self._notices = models, away, notices
         self._conversation = conversation
-        self._place_told = ""
-        """The host that the line tells of; "" while it is hidden."""
+        conversation.told_place = ""
         self._theme, self._choose_model = theme, choose_model
         self._told: dict[str, str] = {}
         """What was told of each model that has changed."""
         models.changed.connect(self._show_place)
-        conversation.told_place = lambda: self._place_told
         for changed in (conversation.branch_replaced, conversation.message_changed):
             changed.connect(self._show_place)
         shelf.changed.connect(self._tell_changes)
@@ -84,7 +82,7 @@ class RemoteDesk(QObject):
         if self._models.status is None:
             return
         place = self._models.place
-        self._place_told = place.host if place is not None else ""
+        self._conversation.told_place = place.host if place is not None else ""
         if place is None:
             self._away.say("")
         else:

@@ -109,13 +109,11 @@ class RemoteDialog(QDialog):
         self.currency = QLineEdit(price.currency)
         self.currency.setMaxLength(8)
         self.check_button = QPushButton("Chec&k")
-        self.check_button.setAutoDefault(False)
         self.check_button.setToolTip(CHECK_HINT)
         self.found = QLabel(CHECK_HINT)
         self.fingerprint = CopyLine("Fingerprint of its certificate (SHA-256)", "the fingerprint", wraps=True)
         self.fingerprint.field.setFont(theme.code_font(1.0))
         self.trust_button = QPushButton("&Trust this certificate")
-        self.trust_button.setAutoDefault(False)
         self.message = QLabel()
         self.message.setProperty("danger", True)
         self.message.setAccessibleName("Outcome")
@@ -129,10 +127,11 @@ class RemoteDialog(QDialog):
         self.save_button = buttons.addButton(
             "Save" if remote else "Add it", QDialogButtonBox.ButtonRole.AcceptRole
         )
-        self.save_button.setDefault(True)
         buttons.accepted.connect(self._save)
         buttons.rejected.connect(self.reject)
         self._lay_out(buttons)
+        # Return does what has the keyboard, anywhere else this. A dialog remembers it of buttons that lie in it alone.
+        self.save_button.setDefault(True)
         self.check_button.clicked.connect(self._check)
         self.trust_button.clicked.connect(self._trust)
         self.kind.currentIndexChanged.connect(self._show_kind)

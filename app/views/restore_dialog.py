@@ -39,7 +39,6 @@ class RestoreDialog(QDialog):
             "Restart the engine with it", QDialogButtonBox.ButtonRole.AcceptRole
         )
         self.restart_button.setEnabled(False)
-        self.cancel_button.setDefault(True)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         column = QVBoxLayout(self)
@@ -49,6 +48,7 @@ class RestoreDialog(QDialog):
         column.addWidget(self.bar)
         column.addStretch(1)
         column.addWidget(buttons)
+        self.cancel_button.setDefault(True)
         self.setMinimumWidth(WIDTH_PX)
 
     def show_prepared(self, prepared: RestorePrepared) -> None:

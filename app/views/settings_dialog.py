@@ -116,7 +116,6 @@ class SettingsDialog(QDialog):
         )
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.apply_button = buttons.addButton("Apply", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.apply_button.setDefault(True)
         buttons.accepted.connect(self._apply)
         buttons.rejected.connect(self.reject)
         column = QVBoxLayout(self)
@@ -126,6 +125,7 @@ class SettingsDialog(QDialog):
         column.addWidget(note)
         column.addWidget(self.message)
         column.addWidget(buttons)
+        self.apply_button.setDefault(True)
         self._show_sampling()
 
     def _form(self, rows: list[tuple[str, QWidget, str]]) -> QWidget:

@@ -44,7 +44,6 @@ class TokenDialog(QDialog):
         caption.setBuddy(self.field)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.give_button = buttons.addButton("Use this token", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.give_button.setDefault(True)
         self.give_button.setEnabled(False)
         buttons.accepted.connect(self._give)
         buttons.rejected.connect(self.reject)
@@ -56,6 +55,7 @@ class TokenDialog(QDialog):
             column.addWidget(part)
         column.addStretch(1)
         column.addWidget(buttons)
+        self.give_button.setDefault(True)
         self.setMinimumWidth(WIDTH_PX)
 
     def refuse(self, sentence: str) -> None:

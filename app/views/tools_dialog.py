@@ -62,7 +62,6 @@ class ToolsDialog(QDialog):
         self.message.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.save_button = buttons.addButton("Save", QDialogButtonBox.ButtonRole.AcceptRole)
-        self.save_button.setDefault(True)
         buttons.accepted.connect(self._save)
         buttons.rejected.connect(self.reject)
         column = QVBoxLayout(self)
@@ -72,6 +71,7 @@ class ToolsDialog(QDialog):
         column.addWidget(self.edit, 1)
         column.addWidget(self.message)
         column.addWidget(buttons)
+        self.save_button.setDefault(True)
         self.edit.textChanged.connect(self._check)
         self._check()
 

@@ -520,10 +520,9 @@ def test_a_question_is_given_back_when_its_tools_are_refused(page: Page, qtbot: 
 
 
 def test_every_turn_says_where_the_person_was_told_that_it_goes(page: Page, qtbot: QtBot) -> None:
-    place = ["node7"]
-    page.state.told_place = lambda: place[0]
+    page.state.told_place = "node7"
     page.state.ask("q")
-    place[0] = ""  # after it was sent, and before its session was made
+    page.state.told_place = ""  # after it was sent, and before its session was made
     qtbot.waitUntil(lambda: bool(page.engine.turns) and bool(page.engine.turns[-1].listeners))
     assert page.engine.asked("POST", "/api/turns")[-1]["told_place"] == "node7"
     page.engine.turns[-1].end()

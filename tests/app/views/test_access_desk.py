@@ -322,3 +322,22 @@ def test_the_window_says_that_the_engine_goes_on_before_it_is_closed(
 def test_a_window_that_nobody_else_waits_for_is_just_closed(whole: MainWindow) -> None:
     whole.close()
     assert not whole.isVisible() and not whole.findChildren(QMessageBox)
+
+
+def test_return_does_what_a_form_is_for_wherever_the_keyboard_was_before(
+    place: Place, window: QWidget, page: AccessPage, qtbot: QtBot, fake_engine: Any
+) -> None:
+    """Not Cancel, which would drop what was typed."""
+    fake_engine.add_key("editor")
+    place.desk.shelf.refresh()
+    qtbot.waitUntil(lambda: bool(page.keys.cards))
+    [card] = page.keys.cards.values()
+    card.change_button.click()  # type: ignore[attr-defined]
+    form = dialog(window, qtbot, KeyDialog)
+    form.activateWindow()
+    qtbot.waitUntil(form.isActiveWindow)
+    next(each for each in form.findChildren(QPushButton) if each.text() == "Cancel").setFocus()
+    form.name.setFocus()
+    form.name.setText("Zed")
+    with qtbot.waitSignal(form.applied):
+        qtbot.keyClick(form.name, Qt.Key.Key_Return)

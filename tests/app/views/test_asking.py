@@ -25,10 +25,7 @@ class Talk(QObject):
         self.session_id: str | None = None
         self.is_opening = self.running = False
         self.asked: list[str] = []
-        self.place = ""
-
-    def told_place(self) -> str:
-        return self.place
+        self.told_place = ""
 
     def ask(self, text: str) -> None:
         self.asked.append(text)
@@ -137,7 +134,7 @@ def test_a_new_conversation_that_gets_its_session_keeps_what_is_being_written(sc
 
 def test_what_waited_is_not_sent_to_a_machine_that_nobody_was_told_of(scene: Scene) -> None:
     scene.send("private")
-    scene.engine.state, scene.talk.place = EngineState.READY, "api.example.org"
+    scene.engine.state, scene.talk.told_place = EngineState.READY, "api.example.org"
     told: list[ErrorBody] = []
     scene.asking.refused.connect(told.append)
     scene.asking.send_held()
@@ -148,7 +145,7 @@ def test_what_waited_is_not_sent_to_a_machine_that_nobody_was_told_of(scene: Sce
 
 
 def test_what_waited_goes_where_the_person_was_told_that_it_goes(scene: Scene) -> None:
-    scene.talk.place = "api.example.org"
+    scene.talk.told_place = "api.example.org"
     scene.send("known")
     scene.engine.state = EngineState.READY
     scene.asking.send_held()

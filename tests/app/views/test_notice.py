@@ -125,3 +125,16 @@ def test_two_buttons_stand_in_order_and_both_end_it(qtbot: QtBot) -> None:
         notice.buttons[place].click()
         assert done[-1] == word
         assert bar.sentences() == []
+
+
+def test_a_fingerprint_in_a_sentence_is_shown_whole(qtbot: QtBot) -> None:
+    """One long word would make the notice wider than the window, and its end would be cut."""
+    fingerprint = ":".join(f"{n:02X}" for n in range(32))
+    sentence = f"The certificate of node7 is another one than was agreed to: {fingerprint}."
+    bar = NoticeBar(Theme.light())
+    qtbot.addWidget(bar)
+    bar.resize(480, 300)
+    bar.tell("remote", sentence, button="Agree", second="Choose another")
+    notice = bar.notice("remote")
+    assert notice is not None and notice.minimumSizeHint().width() <= 480
+    assert bar.sentences() == [sentence]

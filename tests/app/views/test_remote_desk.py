@@ -206,11 +206,11 @@ def test_a_model_that_is_being_loaded_elsewhere_is_told_of_already(place: Place,
     )
     with qtbot.waitSignal(place.models.changed):
         place.models.refresh()
-    assert place.conversation.told_place() == ""
+    assert place.conversation.told_place == ""
     loading = {**place.engine.status, "loading_model_id": "remote:1"}
     place.models.set_status(EngineStatus.model_validate(loading))
     assert "it goes to node7" in place.away.text()
-    assert place.conversation.told_place() == "node7"
+    assert place.conversation.told_place == "node7"
 
 
 def test_what_the_conversation_has_cost_is_told_with_where_it_goes(place: Place, qtbot: QtBot) -> None:

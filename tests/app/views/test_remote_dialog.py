@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QPlainTextEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
@@ -173,3 +174,16 @@ def test_the_keyboard_is_back_where_it_was_once_the_server_has_answered(
         assert not dialog.check_button.isEnabled()
         answer()
         assert dialog.check_button.hasFocus()
+
+
+def test_return_on_check_checks_and_in_a_field_keeps(dialog: RemoteDialog, qtbot: QtBot) -> None:
+    dialog.addresses.setPlainText(URL)
+    dialog.activateWindow()
+    qtbot.waitUntil(dialog.isActiveWindow)
+    dialog.check_button.setFocus()
+    with qtbot.waitSignal(dialog.check_requested):
+        qtbot.keyClick(dialog.check_button, Qt.Key.Key_Return)
+    dialog.refuse("Nobody answers.")
+    dialog.name.setFocus()
+    with qtbot.waitSignal(dialog.saved):
+        qtbot.keyClick(dialog.name, Qt.Key.Key_Return)
