@@ -115,7 +115,7 @@ class AccessDesk(QObject):
         box.setDefaultButton(agree)
         box.setEscapeButton(stay)
         # Once the question itself has gone.
-        agree.clicked.connect(lambda: QTimer.singleShot(0, self, close))
+        agree.clicked.connect(lambda: QTimer.singleShot(0, self, lambda: close()))
         box.rejected.connect(self._stay)
         stay.clicked.connect(self._stay)
         box.open()

@@ -4,7 +4,7 @@ Owns: the icon and the sentence; the words carry it, the icon is beside them. Hi
 """
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QFontMetrics
+from PySide6.QtGui import QAccessible, QAccessibleEvent, QFontMetrics
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from app.icons import pixmap
@@ -44,11 +44,15 @@ class AwayLine(QWidget):
 
     def say(self, sentence: str) -> None:
         """Show this; "" hides it."""
+        is_news = bool(sentence) and not self.isVisible()
         if sentence != self.text():
             self._label.setText(breakable(sentence))
             self._label.setAccessibleName(sentence)
             self.setAccessibleName(sentence)
         self.setVisible(bool(sentence))
+        if is_news:
+            # Who does not see it come is told of it, once; not of each cost.
+            QAccessible.updateAccessibility(QAccessibleEvent(self._label, QAccessible.Event.Alert))
 
     def text(self) -> str:
         """What it says."""
