@@ -217,28 +217,30 @@ def _fused(messages: Sequence[Message]) -> list[_Turn]:
     joins are lost: the official encoder does so.
     """
     turns: list[_Turn] = []
+    blocks: list[_Block] = []  # of the last turn, if it is a user's: others may join it
+
+    def end_turn() -> None:
+        if len(blocks) > 1 or (blocks and blocks[0].is_result):
+            turns[-1] = _Turn(turns[-1].message, "user", tuple(blocks))
+        blocks.clear()
+
     for message in messages:
         role = message.role
-        previous = turns[-1] if role in ("tool", "user") and turns and turns[-1].role == "user" else None
         if role == "tool":
-            block = _Block(message.text, is_result=True, call_id=message.tool_call_id)
-            if previous is not None:
-                turns[-1] = _joined(previous, block)
-            else:
-                turns.append(_Turn(_RESULTS, "user", (block,)))
-        elif role == "user":
-            if previous is not None and previous.message.task is None:
-                turns[-1] = _joined(previous, _Block(message.text))
-            else:
-                kept = replace(message, tools=()) if message.tools else message
-                turns.append(_Turn(kept, "user"))
+            if not blocks:
+                turns.append(_Turn(_RESULTS, "user"))
+            blocks.append(_Block(message.text, is_result=True, call_id=message.tool_call_id))
+        elif role == "user" and blocks and turns[-1].message.task is None:
+            blocks.append(_Block(message.text))
         else:
-            turns.append(_Turn(message, role))
+            end_turn()
+            if role == "user":
+                turns.append(_Turn(replace(message, tools=()) if message.tools else message, "user"))
+                blocks.append(_Block(message.text))
+            else:
+                turns.append(_Turn(message, role))
+    end_turn()
     return turns
-
-
-def _joined(turn: _Turn, block: _Block) -> _Turn:
-    return _Turn(turn.message, "user", (*(turn.blocks or (_Block(turn.message.text),)), block))
 
 
 def _sorted_results(turns: Sequence[_Turn]) -> list[_Turn]:

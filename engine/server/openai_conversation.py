@@ -7,6 +7,7 @@ know HTTP or how a prompt is made. The messages themselves are read by `encoding
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, cast
 
 from engine.answer_form import ANY_FORM, AnswerForm
@@ -217,14 +218,20 @@ def _require(known: set[str]) -> None:
 def _one_instruction(messages: Sequence[Message]) -> list[Message]:
     """System messages that stand beside each other as one, with an empty line between: V4 puts nothing between them."""
     whole: list[Message] = []
-    for message in messages:
-        last = whole[-1] if whole else None
-        if last is not None and last.role == message.role == "system":
-            text = "\n\n".join(filter(None, (last.text, message.text)))
-            form = last.response_format or message.response_format
-            whole[-1] = replace(last, text=text, tools=(*last.tools, *message.tools), response_format=form)
-        else:
-            whole.append(message)
+    for role, run in groupby(messages, key=lambda message: message.role):
+        beside = list(run)
+        if role != "system" or len(beside) == 1:
+            whole += beside
+            continue
+        forms = [each.response_format for each in beside if each.response_format]
+        whole.append(
+            replace(
+                beside[0],
+                text="\n\n".join(each.text for each in beside if each.text),
+                tools=tuple(tool for each in beside for tool in each.tools),
+                response_format=forms[0] if forms else None,
+            )
+        )
     return whole
 
 

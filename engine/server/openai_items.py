@@ -89,7 +89,7 @@ def _add(answer: dict[str, Any], item: dict[str, Any], kind: str, place: str) ->
         if reasoning := _reasoning(item, place):
             answer["reasoning_content"] = reasoning
     elif kind == "message":
-        answer["content"] = [*answer.get("content", []), *_parts(item, place)]
+        answer.setdefault("content", []).extend(_parts(item, place))
         if item.get("prefix") is True:
             answer["prefix"] = True
     else:

@@ -462,3 +462,16 @@ def test_time_to_write_grows_with_length_and_no_faster() -> None:
 
     quick = min(seconds(250) for _ in range(3))
     assert min(seconds(2000) for _ in range(3)) < max(30 * quick, 0.05)
+
+
+def test_messages_that_become_one_turn_do_not_multiply() -> None:
+    """A client may send thousands in a row; each once copied all before it."""
+
+    def seconds(count: int) -> float:
+        messages = [Message("user", "Q"), *[Message("user", "more"), Message("tool", "R")] * count]
+        began = time.process_time()
+        write(messages, Style(PREVIEW, True))
+        return time.process_time() - began
+
+    quick = min(seconds(1000) for _ in range(3))
+    assert min(seconds(8000) for _ in range(3)) < 30 * quick
