@@ -62,7 +62,7 @@ class ResponseHead:
 
     def failed(self, output: Sequence[Mapping[str, Any]], error: SeamountError, text: str) -> dict[str, Any]:
         """The response that ended in `error`, whose sentence is `text`."""
-        problem = {"code": error.code, "message": text}
+        problem = {"code": _failure_code(error), "message": text}
         return {**self._fields, "status": "failed", "output": list(output), "error": problem, "usage": None}
 
 
@@ -250,6 +250,13 @@ def _call_item(call: ToolCall) -> dict[str, Any]:
 def _new_id(kind: str) -> str:
     prefixes = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
     return f"{prefixes[kind]}_{secrets.token_hex(12)}"
+
+
+def _failure_code(error: SeamountError) -> str:
+    """The dialect has a closed list of what a response may fail of, and strict clients read no other word."""
+    if error.http_status == 429:
+        return "rate_limit_exceeded"
+    return "server_error" if error.http_status >= 500 else "invalid_prompt"
 
 
 def _usage(end: CompletionEnd) -> dict[str, Any]:

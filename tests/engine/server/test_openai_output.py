@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from engine.completion_news import CompletionEnd, LoggedText, LoggedToken, Reasoning
-from engine.errors import GenerationError
+from engine.errors import GenerationError, PromptTooLong, SeamountError, TooManyRequests
 from engine.protocol import ToolCall, Usage
 from engine.server.openai_items import kept_reasoning
 from engine.server.openai_output import ResponseHead, ResponseStream, items_of
@@ -111,6 +111,20 @@ def test_an_error_in_the_middle_is_told_and_ends_it() -> None:
         found[-2]["message"] == found[-1]["response"]["error"]["message"] == "It broke: so it is; try again."
     )
     assert found[-1]["response"]["output"][0]["status"] == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (GenerationError("It broke", "so it is", "try again"), "server_error"),
+        (PromptTooLong("It does not fit", "so it is", "shorten it"), "invalid_prompt"),
+        (TooManyRequests("It waits", "so it is", 5), "rate_limit_exceeded"),
+    ],
+)
+def test_what_a_response_failed_of_is_in_the_dialects_own_words(error: SeamountError, code: str) -> None:
+    found = events(ResponseStream(head()).fail(error, error.text))
+    assert [event.get("code", "") for event in found] == [error.code, ""]
+    assert found[-1]["response"]["error"] == {"code": code, "message": error.text}
 
 
 def test_tokens_are_told_with_their_text_and_again_at_the_end() -> None:
