@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import FailFast, Field
 
@@ -21,7 +22,7 @@ from engine.completion_news import CompletionEnd, LoggedText, News, Progress, Re
 from engine.completions import CompletionRequest
 from engine.errors import SeamountError
 from engine.server import answers
-from engine.server.openai_conversation import Wanted, effort_of, said, schema_of
+from engine.server.openai_conversation import Said, Wanted, effort_of, said, schema_of
 from engine.server.openai_shapes import (
     LogitBias,
     Penalty,
@@ -107,8 +108,9 @@ async def chat_completions(
     wanted = Wanted(
         asked.tools, asked.tool_choice, asked.parallel_tool_calls, schema_of(asked.response_format)
     )
-    shapes = [message.model_dump(exclude_unset=True) for message in asked.messages]
-    conversation = said(served, shapes, wanted, goes_on=bool(asked.continue_final_message))
+    # Of a thousand messages it takes a while.
+    conversation = await run_in_threadpool(_said, asked, served, wanted)
+    await answers.require_form(served, conversation.form, conversation.functions)
     effort, budget = effort_of(asked.reasoning_effort, asked.model_extra or {})
     completion = await answers.begin(
         engine,
@@ -145,6 +147,11 @@ async def chat_completions(
     return await answers.streamed(
         engine, completion, lambda items: _stream(items, head, with_usage=with_usage)
     )
+
+
+def _said(asked: ChatRequest, served: answers.Served, wanted: Wanted) -> Said:
+    shapes = [message.model_dump(exclude_unset=True) for message in asked.messages]
+    return said(served, shapes, wanted, goes_on=bool(asked.continue_final_message))
 
 
 def _top_logprobs(asked: ChatRequest) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -81,7 +82,11 @@ async def responses(
     served = await answers.served(engine, asked.model)
     schema = schema_of((asked.text or {}).get("format"), "text.format")
     wanted = Wanted(functions_of(asked.tools), asked.tool_choice, asked.parallel_tool_calls, schema)
-    conversation = said(served, messages_of(asked.instructions, asked.input), wanted)
+    # Of a thousand items it takes a while.
+    conversation = await run_in_threadpool(
+        lambda: said(served, messages_of(asked.instructions, asked.input), wanted)
+    )
+    await answers.require_form(served, conversation.form, conversation.functions)
     effort, budget = effort_of((asked.reasoning or {}).get("effort"), asked.model_extra or {})
     sampling = await answers.sampling_of(
         engine, served.id, seed=asked.seed, temperature=asked.temperature, top_p=asked.top_p

@@ -4,8 +4,10 @@ Owns: reading a JSON body into its shape (cleaned at the door: lone surrogates a
 JSON, server-sent events, and the shape of an error in each dialect. Does not know what any route does.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Request
@@ -17,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.conversation import clean_text
 from engine.errors import BadRequest, PromptTooLong, SeamountError
-from engine.server.side_work import beside
+from engine.server.body_values import holds_more_than
 
 Shape = TypeVar("Shape", bound=BaseModel)
 OPENAI_PATH = "/v1/"
@@ -30,10 +32,11 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
 }
 _WHAT = "The request was refused"
-MOST_VALUES = 250_000
-"""Values in one body: each becomes an object of some hundred bytes here, whatever it takes there."""
-_AT_ONCE_BYTES = 64 * 1024
-"""A body up to here is read on the event loop; a larger one would make everybody wait."""
+SMALL_BODY_BYTES = 64 * 1024
+"""So much is read on the event loop's own thread."""
+MOST_BODY_VALUES = 100_000
+"""Numbers, texts, keys and so on in one body; a thousand messages with calls have some ten thousand."""
+_reader = ThreadPoolExecutor(1, "bodies")
 
 
 def body_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
@@ -41,17 +44,18 @@ def body_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
 
     async def read(request: Request) -> Shape:
         body = await request.body()
-        if len(body) <= _AT_ONCE_BYTES:
+        if len(body) <= SMALL_BODY_BYTES:
             return parse_body(body, shape)
-        return await beside(parse_body, body, shape)
+        # Streams of others go on meanwhile. One at a time: many threads that compute would hold them up as well.
+        return await asyncio.get_running_loop().run_in_executor(_reader, parse_body, body, shape)
 
     return read
 
 
 def parse_body(body: bytes, shape: type[Shape]) -> Shape:
     """JSON → `shape`; NUL and lone surrogates in its texts become U+FFFD. Raises BadRequest."""
-    if _has_too_many_values(body):
-        raise BadRequest(_WHAT, f"its body has more than {MOST_VALUES:,} values", "send less at once")
+    if len(body) > SMALL_BODY_BYTES and holds_more_than(body, MOST_BODY_VALUES):
+        raise BadRequest(_WHAT, f"its body holds more than {MOST_BODY_VALUES:,} values", "send less at once")
     try:
         # Of UTF-8 alone: in other encodings the values would have been counted wrongly.
         text = body.decode("utf-8-sig", "surrogatepass")

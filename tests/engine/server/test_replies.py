@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from fastapi import Request
+from pydantic import BaseModel, ValidationError, model_validator
+from starlette.types import Message
 
 from engine.errors import (
     BadRequest,
@@ -26,7 +29,7 @@ from engine.protocol import Results, Settings
 from engine.server import replies
 from engine.server.auth import BodyTooLarge
 from engine.server.openai_chat import ChatRequest
-from engine.server.replies import EventStream, error_body, error_reply, parse_body
+from engine.server.replies import EventStream, body_of, error_body, error_reply, parse_body
 
 
 class Shape(BaseModel):
@@ -63,6 +66,41 @@ def test_of_many_wrong_parts_one_is_told(shape: type[BaseModel], name: str) -> N
         parse_body(json.dumps({name: [{}] * 20_000}).encode(), shape)
     cause = caught.value.__cause__
     assert isinstance(cause, ValidationError) and cause.error_count() < 10
+
+
+class Noted(BaseModel):
+    """Notes the thread on which it was read."""
+
+    text: str
+    thread: str = ""
+
+    @model_validator(mode="after")
+    def note(self) -> "Noted":
+        self.thread = threading.current_thread().name
+        return self
+
+
+def test_a_large_body_is_read_beside_the_event_loop() -> None:
+    def thread_of(size: int) -> str:
+        body = json.dumps({"text": "a" * size}).encode()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        async def read() -> str:
+            return (await body_of(Noted)(Request({"type": "http"}, receive))).thread
+
+        return asyncio.run(read())
+
+    assert thread_of(100) == threading.current_thread().name
+    assert thread_of(100_000).startswith("bodies")
+
+
+def test_a_body_of_very_many_values_is_not_read_at_all() -> None:
+    with pytest.raises(BadRequest, match="holds more than 100,000 values"):
+        parse_body(b'{"text": "", "other": [' + b"[]," * 100_000 + b"[]]}", Shape)
+    text = "[],{}," * 100_000
+    assert parse_body(json.dumps({"text": text}).encode(), Shape).text == text
 
 
 def test_an_error_has_the_shape_of_its_dialect() -> None:
