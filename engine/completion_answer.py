@@ -109,8 +109,11 @@ class _Writing:
             literals=chat.literals,
             guard=guard,
             stops_behind=self._logs_behind,
-            stops_until=chat.control[chat.release.tokens.dsml],
+            stops_before=chat.control[chat.release.tokens.dsml],
         )
+        if asked.form.calls in ("required", "named"):
+            # There is no text that they could end.
+            request = replace(request, stop=())
         outcome = self._generate(request, v4.take)
         end = v4.end(outcome.reason)
         calls = tuple(call for call in end.tool_calls if call.status != "rejected")
@@ -162,7 +165,7 @@ class _Writing:
         literals: Mapping[int, bytes] | None = None,
         guard: ThinkingGuard | None = None,
         stops_behind: int | None = None,
-        stops_until: int | None = None,
+        stops_before: int | None = None,
     ) -> GenerationRequest:
         asked = self._asked
         self._limits.check_prompt(len(prompt))
@@ -174,7 +177,7 @@ class _Writing:
             literals=literals or {},
             guard=guard,
             stops_behind=stops_behind,
-            stops_until=stops_until,
+            stops_before=stops_before,
             bias=self._bias(),
             top_chances=asked.top_logprobs,
         )

@@ -41,7 +41,7 @@ class TokenMask(Protocol):
     """Holds an answer to a form."""
 
     def allowed(self) -> NDArray[np.intp]:
-        """Ids of the tokens that may come next, ascending, at least one. Raises GenerationError when there is none."""
+        """Ids of the tokens that may come next, ascending, at least one. Raises SeamountError when there is none."""
         ...
 
     def saw(self, token_id: int) -> None:
@@ -68,8 +68,8 @@ class GenerationRequest:
     """The draw is among the tokens that it allows: filters and probabilities count for these alone."""
     stops_behind: int | None = None
     """Stop strings count only behind this token: a V4 answer is not ended by what its reasoning says."""
-    stops_until: int | None = None
-    """And none counts from this token on: nor by how its calls are written, which no client sees."""
+    stops_before: int | None = None
+    """Nor do they count from this token on: what is written of a call is no text that a client could mean."""
     bias: TokenBias | None = None
     """What a client wants more or less of. It remembers tokens: one for one answer."""
     top_chances: int | None = None
@@ -118,9 +118,8 @@ class _Text:
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         behind = request.stops_behind
         self._awaited = None if behind is None or behind in request.already else behind
-        self._last = request.stops_until
-        begins = 0 if behind is None or self._awaited is not None else request.already.index(behind)
-        if self._awaited is None and self._last in request.already[begins:]:
+        self._stops_before = request.stops_before
+        if self._stops_before is not None and self._stops_before in request.already:
             self._stops = None
         self._emit = emit
         self._waiting: list[int] = []
@@ -136,7 +135,7 @@ class _Text:
         text, found = self._detokenizer.feed(token_id), False
         if self._awaited is not None:
             self._awaited = None if token_id == self._awaited else self._awaited
-        elif self._stops is not None and token_id == self._last:
+        elif self._stops is not None and token_id == self._stops_before:
             text, self._stops = self._stops.flush() + text, None
         elif self._stops is not None:
             text, found = self._stops.feed(text)

@@ -210,3 +210,15 @@ def test_a_model_with_a_chat_template_answers_by_a_schema_too(
                 client.chat.completions.create(**question, tools=TOOLS, tool_choice="required")
     finally:
         live.close()
+
+
+def test_stop_strings_end_no_call(client: openai.OpenAI) -> None:
+    """They are of the text that a client sees; how V4 writes a call is no business of its."""
+    for stop in (["Paris"], ["parameter"], [">"]):
+        choice = asked(client, "The weather in Paris?", tools=TOOLS, stop=stop)
+        calls = [json.loads(call.function.arguments) for call in choice.message.tool_calls]
+        assert (choice.finish_reason, calls) == ("tool_calls", [{"city": "Paris"}, {"city": "Rome"}])
+    choice = asked(client, "The weather in Paris?", tools=TOOLS, tool_choice="required", stop=["\n"])
+    assert choice.finish_reason == "tool_calls"
+    choice = asked(client, "The weather in Paris?", tools=TOOLS, stop=["king"])
+    assert (choice.finish_reason, choice.message.content) == ("stop", "Loo")
