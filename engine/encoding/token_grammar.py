@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine.backends.base import Backend
 from engine.encoding.schema_parts import Whole, refusal
-from engine.errors import GenerationError
+from engine.errors import FormRefused
 
 Ids = NDArray[np.intp]
 """Token ids, ascending."""
@@ -232,14 +232,14 @@ class TokenGrammar:
         try:
             if not self._matcher.is_error() and self.allowed().size:
                 return
-        except GenerationError:
+        except FormRefused:
             pass  # the matcher tells why
         raise _refusal(what, self._matcher.get_error())
 
     def allowed(self) -> Ids:
         """The tokens that may come next; end tokens where the text may be over. Empty: none may.
 
-        Raises GenerationError when that cannot be told within the limits.
+        Raises FormRefused when that cannot be told within the limits: asked again, it would end there again.
         """
         if self._matcher.is_stopped() and not self._matcher.is_error():
             return self._vocabulary.end_ids
@@ -248,7 +248,7 @@ class TokenGrammar:
             error = self._matcher.get_error()
             if "NoExtension" in error:
                 return self._vocabulary.end_ids[:0]
-            raise GenerationError(
+            raise FormRefused(
                 "The answer stopped",
                 f"its form became too complex to follow ({_line(error)})",
                 "use a simpler schema",
@@ -278,6 +278,8 @@ def _refusal(what: str, error: str) -> Exception:
         return refusal(what, "the choices of a `oneOf` in it may hold at once", "use `anyOf`")
     if "look-around" in error:
         return refusal(what, "a `pattern` in it looks ahead or behind", "write the pattern without")
+    if "regex parse error" in error:
+        return refusal(what, "a `pattern` in it is not in order, or not one that is known here", "correct it")
     if line.startswith("Unknown format"):
         return refusal(
             what, f"`format` is {line.partition(':')[2].strip()}, which is not known", "leave it out"

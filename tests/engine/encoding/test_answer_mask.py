@@ -15,7 +15,7 @@ from engine.encoding.answer_mask import AnswerMask, answer_mask, check_form
 from engine.encoding.completion import Completion
 from engine.encoding.tool_schemas import check_calls
 from engine.encoding.v4_chat import V4Chat, v4_chat
-from engine.errors import FormRefused, GenerationError
+from engine.errors import FormRefused
 from tests.engine.encoding.hostile_schemas import HOSTILE, as_text
 from tests.engine.encoding.properties import for_all
 from tests.engine.encoding.random_answers import any_schemas, functions, schemas, wander
@@ -307,7 +307,7 @@ def test_hostile_schemas_are_refused_or_followed(model: Model, name: str) -> Non
             mask = model.mask(form, functions_declared)
             try:
                 ids = model.answer(mask, 3, most=40, free=15)
-            except GenerationError as error:
+            except FormRefused as error:
                 assert "became too complex" in error.text
             else:
                 assert ids is None or set(mask.allowed().tolist()) >= model.backend.facts.end_token_ids

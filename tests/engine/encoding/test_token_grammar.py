@@ -16,7 +16,7 @@ from engine.encoding.token_grammar import (
     lark_source,
     vocabulary_of,
 )
-from engine.errors import FormRefused, GenerationError
+from engine.errors import FormRefused
 
 OBJECT: Any = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 OBJECT["additionalProperties"] = False
@@ -45,8 +45,15 @@ def test_what_is_not_allowed_ends_it() -> None:
     matcher = grammar(OBJECT)
     assert not matcher.saw(ord("x"))
     assert not matcher.saw(ord("{"))
-    with pytest.raises(GenerationError):
+    with pytest.raises(FormRefused):
         matcher.allowed()
+
+
+def test_patterns_as_other_languages_have_them() -> None:
+    for pattern in (r"^\p{L}+$", "^(?<word>a|b)$"):
+        assert follow(grammar({"type": "string", "pattern": pattern}), '"a"')
+    with pytest.raises(FormRefused, match="`pattern` in it is not in order"):
+        grammar({"type": "string", "pattern": "(("})
 
 
 @pytest.mark.parametrize("text", ['{\n  "a": 1\n}', '{"a":1}', '{ "a" : 1 }', '{\n\t"a": 1\n}'])
