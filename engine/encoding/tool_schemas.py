@@ -2,7 +2,8 @@
 
 Owns: checking a call's arguments (JSON Schema, by the library `jsonschema`) and the sentence that the model
 is given when they do not fit. Does not know how a call is written (`completion_parser`) or carried out.
-A schema comes from outside: nothing in it is fetched, and one that is itself broken is said, not raised.
+A schema comes from outside: nothing in it is fetched, and one that is itself broken is said, not raised. Nor does one
+hold up the engine: its patterns are matched in linear time (`bounded_schemas`), and what is compared is counted.
 """
 
 import json
@@ -16,6 +17,7 @@ from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from engine.encoding.bounded_schemas import TooMuchError, bounded, counted
 from engine.encoding.completion_parser import ParsedCall
 from engine.encoding.dsml import to_json
 
@@ -56,9 +58,13 @@ def schema_problem(arguments: str, schema: object) -> str | None:
     whole = cast(dict[str, Any], schema)
     try:
         kind = validator_for(whole, Draft202012Validator)
-        kind.check_schema(whole)
-        errors = kind(whole, registry=_NOTHING).iter_errors(value)
-        worst = cast(ValidationError | None, _best_match(errors))
+        # Patterns are as ECMA 262 has them, so that Python's rules for them say nothing.
+        cast(Any, kind).check_schema(whole, format_checker=None)
+        with counted():
+            errors = bounded(kind)(whole, registry=_NOTHING).iter_errors(value)
+            worst = cast(ValidationError | None, _best_match(errors))
+    except TooMuchError:
+        return "comparing its arguments with the tool's schema takes too long"
     except SchemaError as error:
         return f"the tool's own schema is not in order ({error.message[:200]})"
     except Unresolvable as error:
@@ -82,7 +88,8 @@ def schema_fault(schema: object) -> str | None:
 def _fault(text: str) -> str | None:
     schema: Any = json.loads(text)
     try:
-        validator_for(schema, Draft202012Validator).check_schema(schema)
+        kind: Any = validator_for(schema, Draft202012Validator)
+        kind.check_schema(schema, format_checker=None)
     except SchemaError as error:
         return error.message[:200]
     except RecursionError:

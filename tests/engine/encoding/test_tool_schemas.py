@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from engine.encoding import bounded_schemas
 from engine.encoding.completion import ParsedCall
-from engine.encoding.tool_schemas import check_calls, rejection, schema_problem
+from engine.encoding.tool_schemas import check_calls, rejection, schema_fault, schema_problem
 from tests.engine.encoding.completions import json_values
 from tests.engine.encoding.properties import for_all
 
@@ -100,3 +101,17 @@ def test_a_schema_without_end() -> None:
 def test_any_schema_and_any_value(value: Any, schema: Any) -> None:
     problem = schema_problem(json.dumps(value), schema)
     assert problem is None or problem
+
+
+@pytest.mark.parametrize("pattern", [r"^\p{L}+$", r"^(?<word>\w+)$", r"^(?=P)\w+$"])
+def test_patterns_that_python_does_not_know_are_no_fault_of_a_tool(pattern: str) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string", "pattern": pattern}}}
+    assert schema_fault(schema) is None
+    assert schema_problem('{"city": "Paris"}', schema) is None
+
+
+def test_a_schema_that_takes_for_ever_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_schemas, "MOST_STEPS", 10)
+    schema = {"type": "object", "properties": {"a": {"items": {"type": "integer"}}}}
+    assert schema_problem('{"a": [1, 2]}', schema) is None
+    assert "takes too long" in (schema_problem(json.dumps({"a": [1] * 20}), schema) or "")
