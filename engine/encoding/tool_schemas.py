@@ -24,8 +24,10 @@ from engine.encoding.dsml import to_json
 _NOTHING: Registry[Any] = Registry()
 """What schemas may refer to outside themselves: nothing, so that no address in one is ever opened."""
 
-_REMEMBERED_CHARACTERS = 20_000
-"""Longer schemas are looked at anew each time, so that what is remembered stays small."""
+_LARGEST = 256 << 10
+"""Characters of a schema that calls are compared with. To look at a larger one takes seconds, and the queue waits."""
+_USUAL_CHARACTERS = 20_000
+"""Of larger schemas only a few are remembered, so that what is kept stays small."""
 
 
 def check_calls(calls: Iterable[ParsedCall], functions: Sequence[Mapping[str, Any]]) -> None:
@@ -48,7 +50,7 @@ def check_calls(calls: Iterable[ParsedCall], functions: Sequence[Mapping[str, An
 
 
 def schema_problem(arguments: str, schema: object) -> str | None:
-    """Why `arguments` (JSON text) do not fit `schema`, as a clause; None when they do."""
+    """Why `arguments` (JSON text) do not fit `schema`, as a clause; None when they do, or it is too large to tell."""
     try:
         value: Any = json.loads(arguments)
     except (ValueError, RecursionError) as error:
@@ -56,17 +58,17 @@ def schema_problem(arguments: str, schema: object) -> str | None:
     if not isinstance(schema, dict):
         return None
     whole = cast(dict[str, Any], schema)
+    if _size(whole) > _LARGEST:
+        return None
+    if fault := schema_fault(whole):
+        return f"the tool's own schema is not in order ({fault})"
     try:
         kind = validator_for(whole, Draft202012Validator)
-        # Patterns are as ECMA 262 has them, so that Python's rules for them say nothing.
-        cast(Any, kind).check_schema(whole, format_checker=None)
         with counted():
             errors = bounded(kind)(whole, registry=_NOTHING).iter_errors(value)
             worst = cast(ValidationError | None, _best_match(errors))
     except TooMuchError:
         return "comparing its arguments with the tool's schema takes too long"
-    except SchemaError as error:
-        return f"the tool's own schema is not in order ({error.message[:200]})"
     except Unresolvable as error:
         return f"the tool's schema refers to something that is not in it ({str(error)[:200]})"
     except RecursionError:
@@ -82,12 +84,23 @@ def schema_fault(schema: object) -> str | None:
         text = to_json(schema)
     except RecursionError:
         return "it is nested too deeply"
-    return _known_fault(text) if len(text) <= _REMEMBERED_CHARACTERS else _fault(text)
+    if len(text) > _LARGEST:
+        return _fault(text)
+    return _known_fault(text) if len(text) <= _USUAL_CHARACTERS else _known_fault_of_large(text)
+
+
+def _size(schema: object) -> int:
+    """Characters of its text; 0 for one that is nested too deeply to have one."""
+    try:
+        return len(to_json(schema))
+    except RecursionError:
+        return 0
 
 
 def _fault(text: str) -> str | None:
     schema: Any = json.loads(text)
     try:
+        # Patterns are as ECMA 262 has them, so that Python's rules for them say nothing.
         kind: Any = validator_for(schema, Draft202012Validator)
         kind.check_schema(schema, format_checker=None)
     except SchemaError as error:
@@ -100,6 +113,7 @@ def _fault(text: str) -> str | None:
 
 
 _known_fault = lru_cache(maxsize=512)(_fault)
+_known_fault_of_large = lru_cache(maxsize=8)(_fault)
 
 
 def _clause(error: ValidationError) -> str:

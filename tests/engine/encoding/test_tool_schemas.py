@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 import pytest
+from jsonschema.validators import Draft202012Validator
 
 from engine.encoding import bounded_schemas
 from engine.encoding.completion import ParsedCall
@@ -94,7 +95,9 @@ def test_a_schema_without_end() -> None:
     schema: dict[str, Any] = {}
     for _ in range(5000):
         schema = {"properties": {"a": schema}}
-    assert schema_problem("{}", schema) == "the tool's schema has no end"
+    assert schema_problem("{}", schema) == "the tool's own schema is not in order (it is nested too deeply)"
+    itself = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    assert schema_problem("{}", itself) == "the tool's schema has no end"
 
 
 @for_all(json_values, json_values)
@@ -115,3 +118,20 @@ def test_a_schema_that_takes_for_ever_is_told(monkeypatch: pytest.MonkeyPatch) -
     schema = {"type": "object", "properties": {"a": {"items": {"type": "integer"}}}}
     assert schema_problem('{"a": [1, 2]}', schema) is None
     assert "takes too long" in (schema_problem(json.dumps({"a": [1] * 20}), schema) or "")
+
+
+def test_a_schema_is_looked_at_once_and_a_very_large_one_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    kind: Any = Draft202012Validator
+    check = kind.check_schema
+
+    def counting(schema: Any, **more: Any) -> None:
+        looked.append(len(schema["properties"]))
+        check(schema, **more)
+
+    monkeypatch.setattr(kind, "check_schema", counting)
+    for count in (7, 1_000, 7, 1_000, 20_000):
+        properties = {f"looked at {number}": {"type": "string"} for number in range(count)}
+        problem = schema_problem('{"looked at 1": 1}', {"type": "object", "properties": properties})
+        assert (problem is None) is (count == 20_000)
+    assert looked == [7, 1_000]
