@@ -62,7 +62,7 @@ def parse_body(body: bytes, shape: type[Shape]) -> Shape:
         value = json.loads(text, parse_constant=_refuse_constant)
         return shape.model_validate(_cleaned(value))
     except ValidationError as error:
-        raise BadRequest(_WHAT, _first_problem(error.errors(include_url=False)), "correct it") from error
+        raise _Misshapen(list(error.errors(include_url=False))) from error
     except (ValueError, RecursionError) as error:
         raise BadRequest(_WHAT, "its body is not JSON in UTF-8", "send JSON") from error
 
@@ -180,8 +180,8 @@ def add_error_handlers(app: FastAPI) -> None:
         return error_reply(request.url.path, cast(SeamountError, error))
 
     async def invalid(request: Request, error: Exception) -> Response:
-        problem = _first_problem(list(cast(RequestValidationError, error).errors()))
-        return error_reply(request.url.path, BadRequest(_WHAT, problem, "correct it"))
+        problems = list(cast(RequestValidationError, error).errors())
+        return error_reply(request.url.path, _Misshapen(problems))
 
     async def http(request: Request, error: Exception) -> Response:
         cause = cast(HTTPException, error)
@@ -218,6 +218,15 @@ class _HttpError(SeamountError):
     def text(self) -> str:
         """The sentence, or the one that was raised with it."""
         return self._sentence or super().text
+
+
+class _Misshapen(BadRequest):
+    """A body, or another part of a request, that has not the expected shape. `param`: the field, as far as one is."""
+
+    def __init__(self, problems: list[Any]) -> None:
+        super().__init__(_WHAT, _first_problem(problems), "correct it")
+        place = [part for part in problems[0]["loc"] if part != "body"] if problems else []
+        self.param = str(place[0]) if place else None
 
 
 def _first_problem(errors: list[Any]) -> str:

@@ -59,6 +59,15 @@ def test_the_first_problem_is_named_by_its_place() -> None:
         parse_body(b'{"sampling": {"temperature": 11}}', Settings)
 
 
+def test_clients_are_told_which_field_is_wrong() -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_body(b'{"model": "m", "messages": [{"role": "user"}], "stop": [1]}', ChatRequest)
+    assert error_body("/v1/chat/completions", refused.value, 400)["error"]["param"] == "stop"
+    with pytest.raises(BadRequest) as refused:
+        parse_body(b"null", ChatRequest)
+    assert error_body("/v1/chat/completions", refused.value, 400)["error"]["param"] is None
+
+
 @pytest.mark.parametrize(("shape", "name"), [(ChatRequest, "messages"), (Results, "results")])
 def test_of_many_wrong_parts_one_is_told(shape: type[BaseModel], name: str) -> None:
     """Thirty megabytes of them would take the memory of a machine if each had its error."""
