@@ -69,8 +69,8 @@ class TooManyRequests(SeamountError):
     code = "too_many_requests"
     http_status = 429
 
-    def __init__(self, why: str, remedy: str, retry_after_s: int = 5) -> None:
-        super().__init__("The request was refused", why, remedy)
+    def __init__(self, what: str, why: str, remedy: str, retry_after_s: int = 5) -> None:
+        super().__init__(what, why, remedy)
         self.retry_after_s = retry_after_s
 
 

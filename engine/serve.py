@@ -30,7 +30,7 @@ from engine.paths import DataFolder
 from engine.protocol import BackendChoice
 from engine.server.app import create_app
 from engine.server.auth import LOOPBACK_NAMES, Door, Guard
-from engine.server.connection import PATIENCE, Crowd, connection_class
+from engine.server.connection import KEEP_ALIVE_S, PATIENCE, Crowd, connection_class
 from engine.server.network_listener import NetworkListener
 from engine.settings import load_settings
 
@@ -107,6 +107,7 @@ class _Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=_GRACE_S,
             backlog=_TAKEN_AT_ONCE,
         )

@@ -111,7 +111,9 @@ class ClientWatch(Generic[Answer]):
             theirs = sum(each.who[0] == caller.key_id for each in self._requests.values())
             if most and theirs >= most:
                 raise TooManyRequests(
-                    f"{theirs} requests of its key wait or run already", "wait until one of them has ended"
+                    "The request was refused",
+                    f"{theirs} requests of its key wait or run already",
+                    "wait until one of them has ended",
                 )
             if len(self._requests) >= MOST_REQUESTS:
                 raise Busy(

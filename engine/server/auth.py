@@ -154,7 +154,10 @@ def _origin(knock: Knock) -> None:
 def _pause(knock: Knock) -> None:
     if (left_s := knock.door.guesses.paused_s(knock.address)) > 0:
         raise TooManyRequests(
-            "too many wrong keys came from its address", "wait, and use a key that counts", math.ceil(left_s)
+            _REFUSED,
+            "too many wrong keys came from its address",
+            "wait, and use a key that counts",
+            math.ceil(left_s),
         )
 
 
@@ -266,9 +269,12 @@ class Guard:
         # Programs that fill what there is for bodies do not keep a person from asking.
         is_shared = knock.caller is None or caller.key_id != WINDOW_KEY
         body = _Bounded(receive, self._door, _most_bytes(knock.path), is_shared=is_shared)
+        has_body = any(name in _BODY for name, _ in knock.headers)
+        if has_body:
+            send = _behind(body, send)
         place: Place | None = scope["state"].pop(PLACE, None)
         if place is not None and knock.caller is not None:
-            if is_shared and any(name in _BODY for name, _ in knock.headers):
+            if is_shared and has_body:
                 # Who holds a key and sends slowly is to keep nobody out either.
                 body.arrived = lambda: place.answered(now=True)
             else:
@@ -321,25 +327,36 @@ class _Bounded:
         self._most_bytes = most_bytes
         self._is_shared = is_shared
         self._size_bytes = 0
+        self._is_over = False
         self.arrived: Callable[[], None] = lambda: None
         """Called when all of it is there."""
 
     async def __call__(self) -> Message:
         message = await self._receive()
+        self._is_over |= not message.get("more_body")
         if message["type"] == "http.request":
             size_bytes = len(message.get("body", b""))
             self._size_bytes += size_bytes
             if self._is_shared:
                 self._door.bodies_bytes += size_bytes
             if self._size_bytes > self._most_bytes:
-                await _drain(self._receive, message)
+                await self._drop(message)
                 raise BodyTooLarge(self._most_bytes)
             if self._is_shared and self._door.bodies_bytes > MOST_BODIES_BYTES:
-                await _drain(self._receive, message)
+                await self._drop(message)
                 raise Busy(_REFUSED, "others send as much as the engine can hold", "try again in a moment")
             if not message.get("more_body"):
                 self.arrived()
         return message
+
+    async def drop(self) -> None:
+        """Read what no route wanted of it."""
+        if not self._is_over:
+            await self._drop(None)
+
+    async def _drop(self, message: Message | None) -> None:
+        self._is_over = True
+        await _drain(self._receive, message)
 
     def close(self) -> None:
         """It has its answer."""
@@ -384,6 +401,18 @@ def _with_headers(send: Send, headers: Headers) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", []), *headers]}
+        await send(message)
+
+    return sending
+
+
+def _behind(body: _Bounded, send: Send) -> Send:
+    """Answers come behind the whole body, also those that need nothing of it, as where there is no such path: a client
+    that still sends would see a broken connection in their place."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await body.drop()
         await send(message)
 
     return sending

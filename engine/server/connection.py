@@ -38,6 +38,9 @@ class Patience:
     per_address: int = 256
 
 
+KEEP_ALIVE_S = 90
+"""An open connection waits so long for its next request: longer than clients do, who would otherwise send one just as
+it is closed. Where others need its place it is closed before."""
 FREE_CHUNKS = 4096
 """A body may come in so many chunks of any size; beyond that they have this many bytes on average:"""
 LEAST_CHUNK_BYTES = 128

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from engine.errors import BadRequest, PortTaken, SeamountError
 from engine.server.connection import (
+    KEEP_ALIVE_S,
     NETWORK_PATIENCE,
     ClientConnection,
     Crowd,
@@ -58,6 +59,7 @@ class NetworkListener:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
         )
         config.load()
         self._config = config

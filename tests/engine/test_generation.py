@@ -59,11 +59,11 @@ def run(
     max_tokens: int | None = None,
     stop: tuple[str, ...] = (),
     already: tuple[int, ...] = (),
-    stops_before: int | None = None,
+    stops_until: int | None = None,
     cancelled: Callable[[], bool] = never,
 ) -> tuple[Outcome, Listener]:
     listener = Listener()
-    request = GenerationRequest(prompt, sampling, max_tokens, stop, already, stops_before=stops_before)
+    request = GenerationRequest(prompt, sampling, max_tokens, stop, already, stops_until=stops_until)
     return generate(BareContext(backend), request, listener, cancelled), listener
 
 

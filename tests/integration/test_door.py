@@ -1,6 +1,8 @@
 """Who may come in, and what is said to those who may not."""
 
 import json
+import select
+import socket
 from typing import Any
 
 import httpx
@@ -26,6 +28,23 @@ def test_the_status_tells_what_runs(engine: LiveEngine) -> None:
     assert status["data_folder"] == str(engine.folder.root)
     assert status["model"]["backend"] == "scripted"
     assert status["version"]
+
+
+def test_an_answer_that_needs_no_body_comes_behind_it(engine: LiveEngine) -> None:
+    """A client that sends its body late would see a broken connection in the answer's place."""
+    host, port = engine.address.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        head = f"POST /v1/nowhere HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {engine.address.key}\r\n"
+        client.sendall(f"{head}Content-Length: 2\r\n\r\n".encode())
+        engine.get("/api/status")  # the head has been read by now
+        engine.get("/api/status")
+        assert not select.select([client], [], [], 0)[0]
+        client.sendall(b"{}")
+        answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        # And the connection is good for more.
+        client.sendall(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize("given", [None, "Bearer wrong", "Bearer", "Basic KEY", "KEY", "Bearer KEY KEY"])

@@ -118,7 +118,7 @@ def test_an_error_in_the_middle_is_told_and_ends_it() -> None:
     [
         (GenerationError("It broke", "so it is", "try again"), "server_error"),
         (PromptTooLong("It does not fit", "so it is", "shorten it"), "invalid_prompt"),
-        (TooManyRequests("It waits", "so it is", 5), "rate_limit_exceeded"),
+        (TooManyRequests("It waits", "so it is", "wait", 5), "rate_limit_exceeded"),
     ],
 )
 def test_what_a_response_failed_of_is_in_the_dialects_own_words(error: SeamountError, code: str) -> None:
