@@ -13,7 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from engine import cluster_arguments, encoding_arguments, outside_command, parts_arguments, storage_arguments
+from engine import (
+    access_arguments,
+    cluster_arguments,
+    encoding_arguments,
+    outside_command,
+    parts_arguments,
+    remotes_arguments,
+    storage_arguments,
+)
 from engine.errors import (
     BadRequest,
     DataFolderError,
@@ -127,6 +135,8 @@ def _run(options: argparse.Namespace, open_window: Callable[[str | None, str | N
         return parts_arguments.run(options, folder)
     if command == cluster_arguments.COMMAND:
         return cluster_arguments.run(options, folder)
+    if command == remotes_arguments.COMMAND:
+        return remotes_arguments.run(options, folder)
     if command == "bench":
         return _bench(options, folder)
     if command == "inspect":
@@ -294,6 +304,8 @@ def _parser() -> argparse.ArgumentParser:
     storage_arguments.add_arguments(commands.add_parser)
     parts_arguments.add_arguments(commands.add_parser)
     cluster_arguments.add_arguments(commands.add_parser)
+    access_arguments.add_arguments(commands.add_parser)
+    remotes_arguments.add_arguments(commands.add_parser)
     _add_conversion(commands.add_parser)
     encoding_arguments.add_arguments(commands.add_parser)
     return parser

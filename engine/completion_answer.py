@@ -7,16 +7,18 @@ remembered. Does not know how prompts are made (`completion_prompt`), who asks i
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from engine.access.key_limits import AnswerLimits
 from engine.completion_news import CompletionEnd, LoggedText, LoggedToken, News, Reasoning
 from engine.completion_prompt import template_prompt, text_prompt, v4_prompt
 from engine.completions import CallMemory, CompletionRequest
+from engine.encoding.answer_mask import answer_mask
 from engine.encoding.reasoning import ThinkingGuard
 from engine.encoding.v4_chat import V4Chat, v4_chat
 from engine.errors import BadRequest, SeamountError
-from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, generate
+from engine.generation import GenerationRequest, NewText, Outcome, PrefillProgress, TokenMask, generate
 from engine.protocol import Message as StoredMessage
 from engine.protocol import Settings, Thought, ToolCall
 from engine.text_groups import TextGroups
@@ -86,13 +88,19 @@ class _Writing:
 
     def by_template(self) -> Outcome:
         """By the model's own chat template."""
-        return self._write_plainly(template_prompt(self._backend, self._asked))
+        asked = self._asked
+        prompt = template_prompt(self._backend, asked)
+        mask = answer_mask(self._backend, None, asked.form, (), thinking=False, begun=prompt.begun)
+        return self._write_plainly(prompt.tokens, mask)
 
     def by_v4(self, chat: V4Chat) -> Outcome:
         """By DeepSeek-V4's rules."""
         asked = self._asked
         prompt = v4_prompt(self._backend, chat, asked, self._asking.memory)
         thinking = prompt.thinking
+        mask = answer_mask(
+            self._backend, chat, asked.form, asked.tools, thinking=thinking, begun=prompt.begun
+        )
         budget = asked.thinking_tokens
         if budget is None:
             budget = self._asking.settings().thinking_tokens or None
@@ -102,14 +110,14 @@ class _Writing:
         v4 = V4Answer(
             chat, guard, _Keeper(self), thinking=thinking, functions=asked.tools, stored=_NOTHING_YET
         )
-        prompt = chat.prompt(messages, style)
-        self._forks = chat.forks(prompt)
+        self._forks = chat.forks(prompt.tokens)
         request = self._request(
-            prompt,
+            prompt.tokens,
             literals=chat.literals,
             guard=guard,
+            mask=mask,
             stops_behind=self._logs_behind,
-            stops_before=chat.control[chat.release.tokens.dsml],
+            stops_until=chat.control[chat.release.tokens.dsml],
         )
         if asked.form.calls in ("required", "named"):
             # There is no text that they could end.
@@ -144,8 +152,8 @@ class _Writing:
             except SeamountError as error:  # the answer is whole without it
                 _logger.warning("%s", error.text)
 
-    def _write_plainly(self, prompt: Sequence[int]) -> Outcome:
-        outcome = self._generate(self._request(prompt), lambda text, _ids: self._tell_text(text))
+    def _write_plainly(self, prompt: Sequence[int], mask: TokenMask | None = None) -> Outcome:
+        outcome = self._generate(self._request(prompt, mask=mask), lambda text, _ids: self._tell_text(text))
         self._asking.tell(
             CompletionEnd(
                 outcome.reason,
@@ -164,8 +172,9 @@ class _Writing:
         *,
         literals: Mapping[int, bytes] | None = None,
         guard: ThinkingGuard | None = None,
+        mask: TokenMask | None = None,
         stops_behind: int | None = None,
-        stops_before: int | None = None,
+        stops_until: int | None = None,
     ) -> GenerationRequest:
         asked = self._asked
         self._limits.check_prompt(len(prompt))
@@ -176,8 +185,9 @@ class _Writing:
             stop=asked.stop,
             literals=literals or {},
             guard=guard,
+            mask=mask,
             stops_behind=stops_behind,
-            stops_before=stops_before,
+            stops_until=stops_until,
             bias=self._bias(),
             top_chances=asked.top_logprobs,
         )
@@ -209,7 +219,13 @@ class _Writing:
             elif isinstance(event, PrefillProgress):
                 asking.reading(event.done, event.total, event.reused)
 
-        outcome = generate(self._keeper.turn(forks=self._forks), request, emit, asking.cancelled.is_set)
+        limits.begin()
+        outcome = generate(
+            self._keeper.turn(forks=self._forks),
+            request,
+            emit,
+            lambda: asking.cancelled.is_set() or limits.is_over(),
+        )
         groups.flush()
         return replace(outcome, reason="length") if self._is_cut_short(outcome) else outcome
 

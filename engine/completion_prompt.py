@@ -19,11 +19,13 @@ from engine.errors import BadRequest
 
 
 @dataclass(frozen=True)
-class V4Prompt:
-    """A prompt of DeepSeek-V4. `thinking`: what the model writes behind it begins in its reasoning."""
+class Prompt:
+    """`thinking`: what the model writes behind it begins in its reasoning. `begun`: the text of the answer that stands
+    at its end and is gone on with."""
 
     tokens: list[int]
-    thinking: bool
+    thinking: bool = False
+    begun: str = ""
 
 
 def count_tokens(
@@ -37,7 +39,7 @@ def count_tokens(
     if asked.text is not None:
         return len(text_prompt(backend, asked.text))
     if chat is None:
-        return len(template_prompt(backend, asked))
+        return len(template_prompt(backend, asked).tokens)
     return len(v4_prompt(backend, chat, asked, memory).tokens)
 
 
@@ -50,17 +52,15 @@ def text_prompt(backend: Backend, text: str) -> list[int]:
     return prompt
 
 
-def template_prompt(backend: Backend, asked: CompletionRequest) -> list[int]:
+def template_prompt(backend: Backend, asked: CompletionRequest) -> Prompt:
     """By the model's own chat template. Raises BadRequest for what it has no place for."""
     messages = [_for_template(number, message) for number, message in enumerate(asked.messages)]
     begun = messages.pop().text if _is_begun(messages) else ""
-    prompt = encode_chat(backend, messages)
-    return [*prompt, *backend.tokenize(begun)] if begun else prompt
+    tokens = encode_chat(backend, messages)
+    return Prompt([*tokens, *backend.tokenize(begun)] if begun else tokens, begun=begun)
 
 
-def v4_prompt(
-    backend: Backend, chat: V4Chat, asked: CompletionRequest, memory: CallMemory | None
-) -> V4Prompt:
+def v4_prompt(backend: Backend, chat: V4Chat, asked: CompletionRequest, memory: CallMemory | None) -> Prompt:
     """By DeepSeek-V4's rules. Raises BadRequest, ContextTooSmall for an effort that cannot be had."""
     style = style_of_effort(chat.release, asked.effort)
     require_effort_context(style, backend.facts.context_tokens)
@@ -72,7 +72,8 @@ def v4_prompt(
     thinking = style.thinking
     if _is_begun(messages):
         thinking = _go_on(backend, messages, thinking=thinking)
-    return V4Prompt(chat.prompt(messages, style), thinking)
+    begun = messages[-1].text if _is_begun(messages) and not thinking else ""
+    return Prompt(chat.prompt(messages, style), thinking, begun)
 
 
 def _go_on(backend: Backend, messages: list[Message], *, thinking: bool) -> bool:

@@ -6,9 +6,9 @@ not know who asks in which dialect, nor how the other machine is spoken to (`bac
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.access.key_limits import AnswerLimits
 from engine.answer_form import AnswerForm
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from engine.completion_answer import Asking
     from engine.completions import CallMemory
 
-BYTES_PER_TOKEN = 4
-"""Of text and code in the languages that models know best; others take more tokens."""
 _logger = logging.getLogger(__name__)
 _NOTHING_YET = StoredMessage(
     id="", parent_id=None, role="assistant", text="", status="running", created_at=0.0
@@ -48,6 +46,7 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
     """Have the answer written there and tell it, its end included. Raises SeamountError."""
     asked, memory = asking.request, asking.memory
     _require_passable(asking)
+    limits = AnswerLimits(asked.caller.limits)
     messages = list(reattach(asked.messages, memory.recall) if memory else asked.messages)
     so_far = reasoning_so_far = ""
     if messages and messages[-1].role == "assistant" and messages[-1].is_open:
@@ -57,7 +56,7 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
         messages=messages,
         functions=asked.tools,
         sampling=chosen_sampling(asked.sampling, asking.settings()),
-        max_tokens=asked.max_tokens,
+        max_tokens=limits.tokens(asked.max_tokens),
         stop=asked.stop,
         effort=asked.effort,
         form=asked.form,
@@ -73,11 +72,13 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
             f"{remote.place} is not known to take the beginning of an answer",
             "send the conversation without it",
         )
-    if asked.caller.limits.prompt_tokens:
-        limits.check_prompt(_about_tokens(remote.body(request).content), how_well="about ")
+    limits.check_length(_length(remote, request))
     keeper = _Keeper(asking)
     answer = RemoteAnswer(keeper, functions=asked.tools, stored=_NOTHING_YET)
-    outcome = remote.answer(request, answer.take, asking.cancelled.is_set)
+    limits.begin()
+    outcome = remote.answer(request, answer.take, lambda: asking.cancelled.is_set() or limits.is_over())
+    if outcome.reason == "cancelled" and limits.ran_out and not asking.cancelled.is_set():
+        outcome = replace(outcome, reason="length", notices=(*outcome.notices, limits.notice))
     end = answer.end(outcome.reason, outcome.reasoning_tokens)
     calls = tuple(call for call in end.tool_calls if call.status != "rejected")
     # Without tools no prompt has earlier reasoning, so an answer has a name of its own only with them.
@@ -107,6 +108,13 @@ def answer_remotely(remote: "RemoteModel", asking: "Asking") -> None:
             reasoning_tokens=outcome.reasoning_tokens,
         )
     )
+
+
+def _length(remote: "RemoteModel", request: RemoteRequest) -> int:
+    """How much is read there, in bytes of UTF-8."""
+    content = remote.body(request).content
+    read = [content[name] for name in ("messages", "tools", "prompt") if name in content]
+    return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _remember(memory: "CallMemory", names: Sequence[str], reasoning: str) -> None:

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from engine import kept_secrets
+from engine.access.key_copies import name_of
+from engine.access.keys import ClientKeys
 from engine.data_version import read_note
 from engine.errors import BadRequest, DataFolderError
 from engine.library.added_files import AddedFiles
@@ -275,6 +277,13 @@ def _keyring_entries(folder: DataFolder) -> tuple[list[KeyringEntry], str | None
             KeyringEntry(f"the key for the model {name}", partial(kept_secrets.forget_kept, remote_id))
             for remote_id, name in remote_names(folder.remotes)
             if kept_secrets.is_kept(remote_id)
+        ]
+        found += [
+            KeyringEntry(
+                f"the key of the program {key.name!r}", partial(kept_secrets.forget_kept, name_of(key.id))
+            )
+            for key in ClientKeys(folder.client_keys).listed()
+            if key.is_kept and kept_secrets.is_kept(name_of(key.id))
         ]
         found += [
             KeyringEntry(

@@ -68,8 +68,8 @@ class GenerationRequest:
     """The draw is among the tokens that it allows: filters and probabilities count for these alone."""
     stops_behind: int | None = None
     """Stop strings count only behind this token: a V4 answer is not ended by what its reasoning says."""
-    stops_before: int | None = None
-    """Nor do they count from this token on: what is written of a call is no text that a client could mean."""
+    stops_until: int | None = None
+    """And none counts from this token on: nor by how its calls are written, which no client sees."""
     bias: TokenBias | None = None
     """What a client wants more or less of. It remembers tokens: one for one answer."""
     top_chances: int | None = None
@@ -118,8 +118,9 @@ class _Text:
         self._stops = StopStrings(request.stop) if any(request.stop) else None
         behind = request.stops_behind
         self._awaited = None if behind is None or behind in request.already else behind
-        self._stops_before = request.stops_before
-        if self._stops_before is not None and self._stops_before in request.already:
+        self._last = request.stops_until
+        begins = 0 if behind is None or self._awaited is not None else request.already.index(behind)
+        if self._awaited is None and self._last in request.already[begins:]:
             self._stops = None
         self._emit = emit
         self._waiting: list[int] = []
@@ -135,7 +136,7 @@ class _Text:
         text, found = self._detokenizer.feed(token_id), False
         if self._awaited is not None:
             self._awaited = None if token_id == self._awaited else self._awaited
-        elif self._stops is not None and token_id == self._stops_before:
+        elif self._stops is not None and token_id == self._last:
             text, self._stops = self._stops.flush() + text, None
         elif self._stops is not None:
             text, found = self._stops.feed(text)
@@ -236,7 +237,7 @@ def generate(
     logits: Logits = context.logits()
     meter = ExpertMeter(lambda: context.expert_counts)
     end_token_ids = context.facts.end_token_ids
-    watchers = [watcher for watcher in (request.guard, request.mask) if watcher is not None]
+    watchers = [each for each in (request.guard, request.bias, request.mask) if each is not None]
     # Absolute positions: the first drawn token stands at len(prefix), the last that fits at the context's end.
     last_position = context_tokens - 1
     if request.max_tokens is not None:
@@ -255,7 +256,9 @@ def generate(
             first_s = last_s
         for watcher in watchers:
             watcher.saw(token_id)
-        if text.add(token_id):
+        # Of the logits themselves, before anything is done to them.
+        chances = None if request.top_chances is None else chances_of(logits, token_id, request.top_chances)
+        if text.add(token_id, chances):
             text.end_at_stop()
             return outcome("stop")
         if position < last_position:
@@ -269,13 +272,15 @@ def generate(
 
 def _next_token(logits: Logits, request: GenerationRequest, position: int) -> int:
     forced = request.guard.forced() if request.guard else None
-    if request.mask is None:
-        return draw(logits, request.sampling, position) if forced is None else forced
-    ids = request.mask.allowed()
-    if forced is not None and forced in ids:
+    allowed = request.mask.allowed() if request.mask else None
+    if forced is not None and (allowed is None or forced in allowed):
         return forced
+    if request.bias:
+        logits = request.bias.applied(logits)
+    if allowed is None:
+        return draw(logits, request.sampling, position)
     # Among the allowed alone, not with the others' logits lowered: no rounding can then let one of them through.
-    return int(ids[draw(logits[ids], request.sampling, position)])
+    return int(allowed[draw(logits[allowed], request.sampling, position)])
 
 
 def _too_long(tokens: int, facts: ModelFacts) -> PromptTooLong:

@@ -24,6 +24,7 @@ class RecipePanel(QWidget):
         self._recipes: list[Recipe] = []
         caption = QLabel("&Program")
         self.choice = QComboBox()
+        self.choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.choice.setAccessibleName("Program")
         caption.setBuddy(self.choice)
         self.note = QLabel()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from engine.access.client_watch import ClientWatch
 from engine.access.door_memory import DoorMemory
-from engine.access.kept_secrets import KeptSecrets
+from engine.access.key_copies import KeyCopies
 from engine.access.keys import ClientKeys
 from engine.access.network_door import NetworkSocket
 from engine.callers import WINDOW_KEY
@@ -35,7 +35,7 @@ class AccessDesk:
 
     def __init__(self, folder: DataFolder, settings: Callable[[], Settings]) -> None:
         self.keys = ClientKeys(folder.client_keys)
-        self.secrets = KeptSecrets()
+        self.copies = KeyCopies()
         self.memory = DoorMemory(folder.access)
         self.clients: ClientWatch[Completion]
         self.network = NetworkSocket(folder, self.memory, self._changed)
@@ -91,7 +91,7 @@ class AccessDesk:
         key, secret = self.keys.make(asked)
         problem = None
         if asked.keep:
-            problem = self.secrets.keep(key.id, secret, lambda: self._note_kept(key.id))
+            problem = self.copies.keep(key.id, secret, lambda: self._note_kept(key.id))
             if problem is None:
                 key = self.keys.note_kept(key.id, is_kept=True)
         self._changed()
@@ -102,7 +102,7 @@ class AccessDesk:
         key = self.keys.get(key_id)
         what, remedy = "The key cannot be shown again", "make another key, and revoke this one"
         try:
-            secret = self.secrets.find(key_id) if key.is_kept else None
+            secret = self.copies.find(key_id) if key.is_kept else None
         except KeyringUnusableError as error:
             raise NotFound(
                 what, str(error), "unlock the keyring and try again, or make another key"
@@ -152,7 +152,7 @@ class AccessDesk:
         try:
             self.keys.note_kept(key_id, is_kept=True)
         except NotFound:
-            self.secrets.forget(key_id)
+            self.copies.forget(key_id)
         except SeamountError as error:
             _log.warning("%s", error.text)
         self._changed()

@@ -31,13 +31,13 @@ class AnswerLimits:
             return asked
         return most if asked is None else min(asked, most)
 
-    def check_prompt(self, tokens: int, how_well: str = "") -> None:
-        """Raises PromptTooLong for a prompt of more tokens than the key may send. `how_well`: "about ", maybe."""
+    def check_prompt(self, tokens: int) -> None:
+        """Raises PromptTooLong for a prompt of more tokens than the key may send."""
         most = self._limits.prompt_tokens
         if most and tokens > most:
             raise PromptTooLong(
                 "The request was refused",
-                f"its prompt has {how_well}{tokens:,} tokens, and its key may send {most:,}",
+                f"its prompt has {tokens:,} tokens, and its key may send {most:,}",
                 "send less, or give the key more in Seamount",
             )
 

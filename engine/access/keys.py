@@ -4,7 +4,7 @@ Owns: the file's shape, what a secret looks like, and finding the key that a sec
 digests of secrets of 256 random bits: who reads it can open nothing, and no keyring has to be unlocked for an engine to
 start. (A slow hash is for secrets that can be guessed; these cannot.) A file that is damaged, of a newer Seamount, or
 that others may write opens nothing, is left as it is, and does not hold the engine up. Does not know HTTP, nor the
-keyring that may keep a secret for its owner (`kept_secrets`). Any thread.
+keyring that may keep a secret for its owner (`key_copies`). Any thread.
 """
 
 import contextlib

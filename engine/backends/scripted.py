@@ -2,7 +2,8 @@
 
 Owns: the script format below. Keeps the backend contract for real: prefixes, reuse, logits by position. It
 computes nothing, so it gives thousands of tokens per second. One token is one byte of UTF-8; ids from 256 on
-are the control tokens. Logits leave one token any chance, so every sampling setting yields the script.
+are the control tokens. Logits leave one token any chance, so every sampling setting yields the script. Where the
+script's token is not allowed (an answer of a given form), the likeliest are those that bring what is open to an end.
 
 A script is a JSON file named `*.script.json`:
 
@@ -70,7 +71,10 @@ NO_REPLY = "The script has no reply to that."
 LOREM = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt. "
 CRASH_STATUS = 70
 # At the highest temperature, 10, this still leaves every other token less than 1e-43 of the chosen one.
-_CERTAIN = 1000.0
+_STEP = 1000.0
+# Where the script's own token is not allowed, from the likeliest on: the end, and what ends a JSON text, object or
+# array, the least number, what leads to the end of a call.
+_CLOSING = b'"}]0<'
 _DIGEST_BYTES = 16
 _LARGEST_SCRIPT_BYTES = 16 * 2**20
 
@@ -180,8 +184,13 @@ class ScriptedBackend:
         self._reply = Reply(text="")
         self._answer: list[int] = []
         self._answer_start = 0
-        self._logits: Logits = np.zeros(size, np.float32)
-        self._certain = self._end
+        self._mark = control.get("｜DSML｜")
+        self._marked = 0  # where the text after the last such token begins, 0: there was none in this answer
+        self._usual: Logits = np.zeros(size, np.float32)
+        for rank, closing in enumerate((self._end, *_CLOSING)):
+            self._usual[closing] = _STEP * (1 + len(_CLOSING) - rank)
+        self._logits: Logits = self._usual.copy()
+        self._raised: list[int] = []
 
     @classmethod
     def open(
@@ -363,6 +372,8 @@ class ScriptedBackend:
                 "The answer stopped", f"the script fails after {count} tokens", "continue the answer"
             )
         self._held.append(token_id)
+        if token_id == self._mark:
+            self._marked = len(self._held)
         if token_id in (self._assistant, self._title):
             self._choose(self._held)
         self._point()
@@ -376,6 +387,7 @@ class ScriptedBackend:
 
     def _choose(self, tokens: list[int]) -> None:
         """Find the reply to the last user message in `tokens`, and where the answer begins."""
+        self._marked = 0
         if tokens and tokens[-1] == self._title:
             self._reply = Reply(text=self._script.title or "")
             self._answer_start = len(tokens)
@@ -423,10 +435,20 @@ class ScriptedBackend:
             after = len(self._held) - self._answer_start - self._held[self._answer_start :].index(end_id)
             mine = self._answer.index(end_id) + after if end_id in self._answer else len(self._answer)
             following = self._answer[mine] if mine < len(self._answer) else self._end
-        self._logits[self._certain] = 0
-        self._logits[following] = _CERTAIN
-        self._certain = following
+        self._logits[self._raised] = self._usual[self._raised]
+        self._raised = [*self._leading_out(), following]
+        self._logits[self._raised] = [_STEP * (9 + rank) for rank in range(len(self._raised))]
         self._has_logits = True
+
+    def _leading_out(self) -> list[int]:
+        """The token, if there is one, that leads out of a value that a call holds."""
+        last = self._held[-2:]
+        if last[-1] == ord("<"):
+            return [ord("/")]
+        if self._mark is not None and last == [*b"</"]:
+            return [self._mark]
+        after = self._held[self._marked : self._marked + 200] if self._marked else []
+        return [ord("<")] if b'string="true">' in bytes(id_ for id_ in after if id_ < BEGIN) else []
 
 
 def _state_of(tokens: Sequence[int]) -> bytes:

@@ -120,6 +120,10 @@ class _Bounds:
             raise refusal(self._what, "it is nested too deeply", f"use at most {DEEPEST} levels")
         if self._values > MOST_VALUES:
             raise refusal(self._what, f"it holds more than {MOST_VALUES:,} values", "send a smaller one")
+        if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+            raise refusal(
+                self._what, f"a number in it is beyond {LARGEST_WHOLE:,}", "use a text for such a number"
+            )
         if isinstance(value, dict):
             for each in cast(Schema, value).values():
                 self.check(each, depth + 1)

@@ -6,7 +6,7 @@ the comments that keep a stream alive. Does not know any dialect's shapes (`open
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
+from engine.answer_form import AnswerForm
 from engine.callers import WINDOW, Caller
 from engine.completion_news import (
     CompletionEnd,
@@ -24,6 +25,7 @@ from engine.completion_news import (
     Reasoning,
 )
 from engine.completions import Completion, CompletionRequest
+from engine.encoding.answer_mask import check_form
 from engine.encoding.release import ARCHITECTURES
 from engine.engine import Engine
 from engine.errors import NotFound, SeamountError
@@ -125,6 +127,7 @@ async def begin(engine: Engine, model_id: str, asked: CompletionRequest, dialect
     completion = await run_in_threadpool(
         Completion, model_id, asked, loop, engine.store, engine.settings, watch
     )
+    completion.goes_to = engine.remotes.entry(model_id).remote if is_remote else None
     engine.clients.begin(completion, asked.caller, dialect, model_id)
     try:
         engine.thread.submit(completion)

@@ -83,7 +83,7 @@ async def messages(
         body = message_of(
             answer, head, signature, shows_reasoning=asked.shows_reasoning, max_tokens=asked.max_tokens
         )
-        return JSONResponse(body, headers={REQUEST_ID: request_id})
+        return JSONResponse(body, headers={**answer.headers, REQUEST_ID: request_id})
     stream = MessageStream(
         head,
         signature,
@@ -109,7 +109,7 @@ async def count_tokens(
             "read the usage of an answer instead",
         )
     async with request.app.state.counting:
-        meant = await run_in_threadpool(asked_of, asked, served.way)
+        meant = await beside(asked_of, asked, served.way)
         tokens = await run_in_threadpool(_count, engine, served.id, meant, answers.caller_of(request))
     return JSONResponse({"input_tokens": tokens}, headers={REQUEST_ID: new_request_id()})
 

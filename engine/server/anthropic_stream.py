@@ -131,7 +131,7 @@ class MessageStream:
             frames.append(self._block(call.id, {**_call(call), "input": {}}))
             frames.append(self._delta({"type": "input_json_delta", "partial_json": given}))
             frames.append(self._close())
-        delta = {"delta": _stop(end, self._max_tokens), "usage": _usage_of(end), **_notices(end)}
+        delta = {"delta": _stop(end, self._max_tokens), "usage": _usage_of(end), **_additions(end)}
         return b"".join(frames) + _event("message_delta", delta) + _event("message_stop", {})
 
 
@@ -152,7 +152,7 @@ def message_of(
         content.append({"type": "text", "text": answer.text})
     content += [{**_call(call), "input": arguments_of(call)} for call in answer.end.tool_calls]
     end = answer.end
-    return {**head, "content": content, **_stop(end, max_tokens), "usage": _usage_of(end), **_notices(end)}
+    return {**head, "content": content, **_stop(end, max_tokens), "usage": _usage_of(end), **_additions(end)}
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _usage(total: int, reused: int, written: int) -> dict[str, Any]:
     }
 
 
-def _notices(end: CompletionEnd) -> dict[str, Any]:
+def _additions(end: CompletionEnd) -> dict[str, Any]:
     """Ours, beside what the dialect knows."""
     said = additions_of(end)
     return {"seamount": said} if said else {}

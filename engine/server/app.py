@@ -14,6 +14,7 @@ from engine.engine import Engine
 from engine.server import (
     about,
     access,
+    anthropic_messages,
     encryption,
     jobs,
     library,
@@ -62,6 +63,7 @@ def create_app(engine: Engine) -> FastAPI:
         turns.costs,
         about.router,
         access.router,
+        anthropic_messages.router,
         openai_models.router,
         openai_chat.router,
         openai_completions.router,

@@ -55,12 +55,7 @@ def said(
         shapes[-1]["wo_eos"] = True
     if any(shape.get("wo_eos") for shape in shapes[:-1]):
         raise WrongField("prefix", "is set on a message that is not the last", "set it on the last one alone")
-    whole = _by_template(shapes, wanted) if served.way == "template" else _by_rules(served, shapes, wanted)
-    if whole.form.json_schema is not None:
-        raise Unsupported("response_format")
-    if whole.form.calls in ("required", "named"):
-        raise Unsupported("tool_choice")
-    return whole
+    return _by_template(shapes, wanted) if served.way == "template" else _by_rules(served, shapes, wanted)
 
 
 def _by_template(shapes: Sequence[dict[str, Any]], wanted: Wanted) -> Said:

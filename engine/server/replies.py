@@ -4,10 +4,9 @@ Owns: reading a JSON body into its shape (cleaned at the door: lone surrogates a
 JSON, server-sent events, and the shape of an error in each dialect. Does not know what any route does.
 """
 
-import asyncio
 import json
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Request
@@ -18,8 +17,15 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from engine.conversation import clean_text
-from engine.errors import BadRequest, PromptTooLong, SeamountError
-from engine.server.body_values import holds_more_than
+from engine.errors import (
+    BadRequest,
+    PromptTooLong,
+    RemoteBusy,
+    RemoteError,
+    RemoteUnreachable,
+    SeamountError,
+)
+from engine.server.side_work import beside
 
 Shape = TypeVar("Shape", bound=BaseModel)
 OPENAI_PATH = "/v1/"
@@ -31,12 +37,25 @@ _OPENAI_TYPES = {
     403: "permission_error",
     429: "rate_limit_error",
 }
+ANTHROPIC_PATH = "/v1/messages"
+REQUEST_ID = "request-id"
+"""The header by which Anthropic's clients name a request."""
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+_ANTHROPIC_STATUS = {"prompt_too_long": 400, "context_too_small": 400, "busy": 529, "model_loading": 529}
+"""By an error's code: the status that clients of that dialect know it by, where it is another than ours."""
+_WORTH_ANOTHER_TRY = (429, 500, 529)
 _WHAT = "The request was refused"
-SMALL_BODY_BYTES = 64 * 1024
-"""So much is read on the event loop's own thread."""
-MOST_BODY_VALUES = 100_000
-"""Numbers, texts, keys and so on in one body; a thousand messages with calls have some ten thousand."""
-_reader = ThreadPoolExecutor(1, "bodies")
+MOST_VALUES = 250_000
+"""Values in one body: each becomes an object of some hundred bytes here, whatever it takes there."""
+_AT_ONCE_BYTES = 64 * 1024
+"""A body up to here is read on the event loop; a larger one would make everybody wait."""
 
 
 def body_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
@@ -44,18 +63,17 @@ def body_of(shape: type[Shape]) -> Callable[[Request], Awaitable[Shape]]:
 
     async def read(request: Request) -> Shape:
         body = await request.body()
-        if len(body) <= SMALL_BODY_BYTES:
+        if len(body) <= _AT_ONCE_BYTES:
             return parse_body(body, shape)
-        # Streams of others go on meanwhile. One at a time: many threads that compute would hold them up as well.
-        return await asyncio.get_running_loop().run_in_executor(_reader, parse_body, body, shape)
+        return await beside(parse_body, body, shape)
 
     return read
 
 
 def parse_body(body: bytes, shape: type[Shape]) -> Shape:
     """JSON → `shape`; NUL and lone surrogates in its texts become U+FFFD. Raises BadRequest."""
-    if len(body) > SMALL_BODY_BYTES and holds_more_than(body, MOST_BODY_VALUES):
-        raise BadRequest(_WHAT, f"its body holds more than {MOST_BODY_VALUES:,} values", "send less at once")
+    if _has_too_many_values(body):
+        raise BadRequest(_WHAT, f"its body has more than {MOST_VALUES:,} values", "send less at once")
     try:
         # Of UTF-8 alone: in other encodings the values would have been counted wrongly.
         text = body.decode("utf-8-sig", "surrogatepass")
@@ -123,7 +141,6 @@ class EventStream(StreamingResponse):
 def error_reply(path: str, error: SeamountError, status: int | None = None) -> Response:
     """`error` in the shape of the dialect that `path` belongs to."""
     status = status or error.http_status
-    body = error_body(path, error, status)
     retry_after_s = getattr(error, "retry_after_s", None)
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     if isinstance(error, RemoteError) and not isinstance(error, RemoteUnreachable | RemoteBusy):
@@ -145,6 +162,7 @@ def error_body(path: str, error: SeamountError, status: int, request_id: str = "
     # A sentence may quote a request or a file name: what cannot be encoded must not stop the reply.
     text = clean_text(error.text)[0]
     if is_anthropic(path):
+        status = _ANTHROPIC_STATUS.get(error.code, status)
         kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
         details = {"error_code": error.code}
         shape = {"type": kind, "message": _as_anthropics_clients_know_it(error, text), "details": details}

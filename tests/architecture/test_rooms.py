@@ -23,6 +23,7 @@ ROOMS_OF = {
     "sqlite3": ("engine/store/",),
     "cryptography": ("engine/store/sealing.py", "engine/access/certificates.py"),
     "keyring": ("engine/doctor.py", "engine/system_keyring.py"),
+    "llguidance": ("engine/encoding/token_grammar.py",),
     "httpx": ("engine/backends/remote_", "engine/engine_client.py", "engine/update_feed.py"),
     "pynvml": ("engine/placement/nvidia.py",),
     "huggingface_hub": ("engine/library/fetching/hub.py",),

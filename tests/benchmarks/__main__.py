@@ -11,6 +11,7 @@ import psutil
 BENCHMARKS = (
     "window",
     "streaming",
+    "dialects",
     "clients",
     "encoding",
     "structured",

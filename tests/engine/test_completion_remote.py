@@ -101,20 +101,20 @@ def test_calls_are_told_whole_and_remembered_with_their_reasoning(server: Hostil
     end = run(server, asking)
     assert [call.id for call in end.tool_calls] == ["call_0a9f31"] and end.reason == "tool_calls"
     assert "no tool 'rm'" in " ".join(end.notices)
-    assert asking.memory.kept == {"c1": ("Hm.", [])}
+    assert asking.memory.kept == {"call_0a9f31": ("Hm.", [])}
 
 
 def test_an_id_that_a_server_gives_twice_brings_no_others_reasoning(server: HostileServer) -> None:
     asking = Asking(tools=(FUNCTION,), kept_as="name")
     for reasoning in ("Hm.", "Hm.", "Another conversation.", "A third one."):
-        call = {"index": 0, "id": "functions.look:0", "function": {"name": "look", "arguments": "{}"}}
+        call = {"index": 0, "id": "call_0a9f31", "function": {"name": "look", "arguments": "{}"}}
         server.answer = streaming(
             chunk({"reasoning": reasoning}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), DONE
         )
         asking.memory.kept.pop("name", None)
         run(server, asking)
         sure = reasoning == "Hm."
-        assert asking.memory.kept["functions.look:0"] == ("Hm." if sure else "", [])
+        assert asking.memory.kept["call_0a9f31"] == ("Hm." if sure else "", [])
         assert asking.memory.kept["name"] == (reasoning, [])
 
 
@@ -197,6 +197,8 @@ def test_a_keys_limit_of_the_prompt_holds_before_anything_is_sent(server: Hostil
     run(server, Asking(caller=key))
     sent = len(server.chats)
     for more in ({"messages": [Message("user", "Hello? " * 500)]}, {"messages": [], "text": "Hello? " * 500}):
-        with pytest.raises(PromptTooLong, match=r"about \d,?\d+ tokens, and its key may send 500"):
+        with pytest.raises(
+            PromptTooLong, match=r"about \d,?\d+ tokens by its length, and its key may send 500"
+        ):
             run(server, Asking(caller=key, **more))
     assert len(server.chats) == sent

@@ -38,7 +38,7 @@ class Keyring:
 @pytest.fixture(autouse=True)
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyring]:
     made = Keyring()
-    for module in ("engine.library.credentials", "engine.store.keys", "engine.access.kept_secrets"):
+    for module in ("engine.kept_secrets", "engine.store.keys"):
         monkeypatch.setattr(f"{module}.usable_keyring", lambda: (made, "test"))
     yield made
 

@@ -396,11 +396,48 @@ def test_stop_strings_count_behind_a_token_alone(scripted: Scripted) -> None:
         assert listener.text == text
 
 
+@pytest.mark.parametrize(
+    ("stop", "already", "told"),
+    [
+        (".", b"", "one <two. three."),
+        (". th", b"one <t", "wo. three."),
+        (" <x", b"", "one <two. three."),  # what was held back is told
+        ("e", b"", "on"),
+        ("e", b"one", " <two. three."),
+    ],
+)
+def test_stop_strings_count_until_a_token(scripted: Scripted, stop: str, already: bytes, told: str) -> None:
+    listener = Listener()
+    request = GenerationRequest(
+        PROMPT, SAMPLING, None, stop=(stop,), already=tuple(already), stops_until=ord("<")
+    )
+    outcome = generate(BareContext(scripted({"text": "one <two. three."})), request, listener, never)
+    assert listener.text == told
+    assert outcome.stop_string == ("e" if told == "on" else None)
+    assert (
+        listener.text.encode()
+        == bytes(id_ for event in listener.events if isinstance(event, NewText) for id_ in event.token_ids)[
+            : len(told)
+        ]
+    )
+
+
+def test_stop_strings_count_between_two_tokens(scripted: Scripted) -> None:
+    backend = scripted({"text": "a< b> c. d< e."})
+    for already in (b"", b"a< b", b"a< b> c. d< "):
+        listener = Listener()
+        request = GenerationRequest(
+            PROMPT, SAMPLING, None, (".",), tuple(already), stops_behind=ord(">"), stops_until=ord("<")
+        )
+        generate(BareContext(backend), request, listener, never)
+        assert listener.text == ("a< b> c" if b">" not in already else "a< b> c. d< e.")[len(already) :]
+
+
 @pytest.mark.parametrize("already", [b"", b"a. b <", b"a. b <c"])
 def test_stop_strings_count_no_more_from_a_token_on(scripted: Scripted, already: bytes) -> None:
     listener = Listener()
     request = GenerationRequest(
-        PROMPT, SAMPLING, None, stop=("d", "< "), already=tuple(already), stops_before=ord("<")
+        PROMPT, SAMPLING, None, stop=("d", "< "), already=tuple(already), stops_until=ord("<")
     )
     outcome = generate(BareContext(scripted({"text": "a. b <c. d< ."})), request, listener, never)
     assert (outcome.reason, outcome.stop_string) == ("stop", None)
@@ -408,9 +445,9 @@ def test_stop_strings_count_no_more_from_a_token_on(scripted: Scripted, already:
 
 
 def test_text_that_was_held_back_comes_with_the_token_from_which_on_nothing_stops(scripted: Scripted) -> None:
-    outcome, heard = run(scripted({"text": "one tw<two"}), stop=("two",), stops_before=ord("<"))
+    outcome, heard = run(scripted({"text": "one tw<two"}), stop=("two",), stops_until=ord("<"))
     assert (outcome.stop_string, heard.text) == (None, "one tw<two")
-    assert run(scripted({"text": "one two<"}), stop=("two",), stops_before=ord("<"))[1].text == "one "
+    assert run(scripted({"text": "one two<"}), stop=("two",), stops_until=ord("<"))[1].text == "one "
 
 
 def test_how_likely_each_token_was_travels_with_its_text(scripted: Scripted) -> None:

@@ -196,11 +196,12 @@ class Agent:
         header: str = "all",
         strips: bool = True,
         question: str = "",
+        beginning: str = "",
         change: Callable[[Any], Any] = lambda message: message,
         backwards: bool = False,
     ) -> None:
         self._engine, self._dialect, self._header, self._strips = engine, dialect, header, strips
-        self._change, self._backwards = change, backwards
+        self._change, self._backwards, self._beginning = change, backwards, beginning
         self.messages: list[Any] = [dialect.user(question + RECORD["question"])]
         self.turn = 0
         self.last: Answer | None = None
@@ -210,7 +211,7 @@ class Agent:
         self._engine = engine
 
     def step(self, **more: Any) -> int:
-        system = system_at(self.turn, header=self._header)
+        system = self._beginning + system_at(self.turn, header=self._header)
         answer = self._dialect.ask(self._engine, system, self.messages, **more)
         held = self.last.held if self.last is not None else 0
         reread = max(0, min(answer.prompt, held) - answer.cached)

@@ -89,7 +89,7 @@ def test_without_a_rule_all_is_read_again_and_an_offer_is_made(
     engine: LiveEngine, dialect: type[OpenAI | Anthropic]
 ) -> None:
     key_id, headers = key(engine, "Plain")
-    agent = Agent(engine, dialect(headers=headers), question=f"plain {dialect.__name__}: ")
+    agent = Agent(engine, dialect(headers=headers), beginning=f"A client of {dialect.__name__}'s.\n")
     reread = steps(agent, 3)
     assert min(reread[1:]) > 20_000
     assert agent.last is not None and "seamount-steady" not in agent.last.headers
@@ -180,7 +180,7 @@ def test_three_agents_and_their_titles_in_turn_read_what_is_new(engine: LiveEngi
         Agent(engine, Anthropic(), header="none", question="third: "),
     ]
     side = OpenAI(tools=False)
-    for turn in range(TURNS):
+    for turn in range(5):
         reread = [agent.step() for agent in agents]
         assert max(reread) < MOST_REREAD
         title = side.ask(engine, TITLE, [side.user(f"Name conversation {turn}.")])
@@ -299,7 +299,7 @@ def test_all_of_it_holds_behind_a_new_start_of_the_engine(engine: LiveEngine, ro
     """The last of the tests: what was read and what calls were made of comes from the disk."""
     dialects = (OpenAI(), Anthropic())
     agents = [Agent(engine, each, header="none", question="later: ") for each in dialects]
-    for _ in range(5):
+    for _ in range(3):
         for agent in agents:
             agent.step()
     engine.close()
@@ -308,7 +308,7 @@ def test_all_of_it_holds_behind_a_new_start_of_the_engine(engine: LiveEngine, ro
         again.wait_model()
         for agent in agents:
             agent.goes_on_with(again)
-        for _ in range(5, TURNS):
+        for _ in range(3, 6):
             for agent in agents:
                 assert agent.step() < 10
     finally:

@@ -218,7 +218,9 @@ def test_an_answer_that_is_stopped_and_gone_on_with(here: LiveEngine, there: Liv
     assert "beginning" in " ".join(whole["notices"])
 
 
-def test_the_commands(here: LiveEngine, there: LiveEngine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(
+    here: LiveEngine, there: LiveEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     aside: list[str] = []
 
     def run(root: Path, *words: str) -> str:
@@ -238,6 +240,13 @@ def test_the_commands(here: LiveEngine, there: LiveEngine, capsys: pytest.Captur
     asked = run(here.folder.root, "chat", "--model", remote_id(here), "--prompt", "Hello?")
     assert asked.strip() == "Then I answer."
     assert "(What you write is sent to 127.0.0.1: this machine.)" in aside[-1]
+    exported = here.client.get(
+        f"/api/sessions/{here.get('/api/sessions')['sessions'][0]['id']}/export?kind=json"
+    )
+    assert '"cost"' in exported.text
+    (tmp_path / "one.json").write_bytes(exported.content)
+    run(here.folder.root, "sessions", "import", str(tmp_path / "one.json"))
+    run(here.folder.root, "sessions", "verify")
 
 
 def test_a_model_that_answers_is_not_removed(here: LiveEngine) -> None:

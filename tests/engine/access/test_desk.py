@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.access import kept_secrets
+from engine import kept_secrets
+from engine.access import key_copies
 from engine.access.desk import AccessDesk
 from engine.callers import Caller
 from engine.errors import MissingKey, NotFound, PortTaken
@@ -35,7 +36,8 @@ class Desk:
 @pytest.fixture
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Keyring:
     made = Keyring()
-    monkeypatch.setattr(kept_secrets, "usable_keyring", lambda: (made, "test"))
+    for module in (key_copies, kept_secrets):
+        monkeypatch.setattr(module, "usable_keyring", lambda: (made, "test"))
     return made
 
 
@@ -86,7 +88,7 @@ def test_without_a_keyring_a_key_counts_all_the_same(
     def none_here() -> None:
         raise KeyringUnusableError("this system has no keyring")
 
-    monkeypatch.setattr(kept_secrets, "usable_keyring", none_here)
+    monkeypatch.setattr(key_copies, "usable_keyring", none_here)
     made = open_desk.desk.make(NewKey(name="Editor"))
     assert made.problem == "The key is shown this once, because this system has no keyring."
     assert open_desk.desk.keys.find(made.secret.encode()) == made.key

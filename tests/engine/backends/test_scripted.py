@@ -292,6 +292,25 @@ def test_keys_tell_scripts_apart_by_what_they_say(scripted: Scripted) -> None:
     assert plain.exact_key != other.exact_key
 
 
+def test_without_rewinding_it_is_brought_back_to_where_chunks_end(tmp_path: Path) -> None:
+    backend = v4(tmp_path, {"text": "Yes."}, rewinds=False, chunk_tokens=8)
+    prompt = list(b"abcdefghijklmnopqrstuvwxyz")
+    assert not backend.facts.states_rewind
+    backend.sync(prompt, quiet, never)
+    for token in b"Yes":
+        backend.step(token)
+    places = {length: backend.reusable([*prompt[:length], 1, 2, 3]) for length in (7, 8, 23, 24, 25)}
+    assert places == {7: 0, 8: 8, 23: 16, 24: 24, 25: 24}
+    assert backend.reusable([*prompt, *b"Yes", 1]) == 29
+    state = backend.save(room)
+    assert state is not None and [mark.tokens for mark in state.marks] == [8, 16, 24]
+    other = v4(tmp_path, {"text": "Yes."}, rewinds=False, chunk_tokens=8)
+    other.load(state, 16)
+    assert list(other.held) == prompt[:16]
+    with pytest.raises(GenerationError, match="cannot be brought back to 17"):
+        other.load(state, 17)
+
+
 @pytest.mark.parametrize(
     ("allowed", "likeliest"),
     [(b'abc"}', b'"'), (b",}", b"}"), (b",]", b"]"), (b"0123", b"0"), (b"ab<", b"<"), (b"xyz", b"x")],

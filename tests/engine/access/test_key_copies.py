@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from engine import system_keyring
-from engine.access import kept_secrets
-from engine.access.kept_secrets import KeptSecrets
+from engine import kept_secrets, system_keyring
+from engine.access import key_copies
+from engine.access.key_copies import KeyCopies
 from engine.system_keyring import KeyringUnusableError
 
 
@@ -33,7 +33,8 @@ class Keyring:
 @pytest.fixture
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Keyring:
     made = Keyring()
-    monkeypatch.setattr(kept_secrets, "usable_keyring", lambda: (made, "test"))
+    for module in (key_copies, kept_secrets):
+        monkeypatch.setattr(module, "usable_keyring", lambda: (made, "test"))
     return made
 
 
@@ -42,22 +43,21 @@ def never() -> None:
 
 
 def test_a_secret_is_kept_found_and_forgotten(keyring: Keyring) -> None:
-    secrets = KeptSecrets()
+    secrets = KeyCopies()
     assert secrets.keep("one", "sm-1", never) is None
     assert secrets.find("one") == "sm-1"
     assert secrets.find("two") is None
-    assert kept_secrets.is_secret_kept("one")
-    kept_secrets.forget_secret("one")
+    kept_secrets.forget_kept(key_copies.name_of("one"))
     assert keyring.kept == {}
-    kept_secrets.forget_secret("one")
 
 
 def test_a_system_without_one_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_here() -> None:
         raise KeyringUnusableError(system_keyring.NONE_HERE)
 
-    monkeypatch.setattr(kept_secrets, "usable_keyring", none_here)
-    secrets = KeptSecrets()
+    for module in (key_copies, kept_secrets):
+        monkeypatch.setattr(module, "usable_keyring", none_here)
+    secrets = KeyCopies()
     assert secrets.keep("one", "sm-1", never) == (
         "The key is shown this once, because this system has no keyring."
     )
@@ -69,7 +69,7 @@ def test_a_system_without_one_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_silent_one_holds_nobody_up_and_is_heard_later(keyring: Keyring) -> None:
     keyring.let.clear()
     late = threading.Event()
-    problem = KeptSecrets(keep_timeout_s=0.01).keep("one", "sm-1", late.set)
+    problem = KeyCopies(keep_timeout_s=0.01).keep("one", "sm-1", late.set)
     assert problem is not None
     assert "did not answer" in problem
     assert "sm-1" not in problem

@@ -1,8 +1,9 @@
-"""Secrets of other programs' keys in the system's keyring, so that their owner can look at one again.
+"""Copies of other programs' keys in the system's keyring, so that their owner can look at one again.
 
-Owns: under which name a secret lies there, and how long a keyring is waited for. Nothing depends on it: a key counts
-whether or not the keyring has its secret, and a keyring that is locked, silent or not there holds nothing up. Does not
-know which keys there are (`keys`). Not for the event loop's thread. Nothing here shows a secret when it is printed.
+Owns: under which name a copy lies there, and how long a keyring is waited for. Nothing depends on it: a key counts
+whether or not the keyring has its copy, and a keyring that is locked, silent or not there holds nothing up. Nothing is
+kept in this process either, unlike the secrets that it has to show to others (`engine.kept_secrets`). Does not know
+which keys there are (`keys`). Not for the event loop's thread.
 """
 
 import logging
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 
+from engine.kept_secrets import forget_kept
 from engine.system_keyring import (
     SERVICE,
     KeyringUnusableError,
@@ -23,12 +25,12 @@ from engine.system_keyring import (
 
 KEEP_TIMEOUT_S = 10.0
 LOOK_TIMEOUT_S = 30.0
-"""How long a person may take to unlock the keyring when a secret is to be shown."""
+"""How long a person may take to unlock the keyring when a key is to be shown."""
 
 _log = logging.getLogger(__name__)
 
 
-class KeptSecrets:
+class KeyCopies:
     """The keyring's side of one engine's keys."""
 
     def __init__(
@@ -61,46 +63,31 @@ class KeptSecrets:
         threading.Thread(target=_forget_quietly, args=(key_id,), name="keyring", daemon=True).start()
 
 
-def is_secret_kept(key_id: str) -> bool:
-    """Whether the keyring has it. Raises KeyringUnusableError."""
-    return waited(lambda: _find(key_id), LOOK_TIMEOUT_S) is not None
-
-
-def forget_secret(key_id: str) -> None:
-    """Take it out of the keyring. Raises KeyringUnusableError."""
-    waited(lambda: _forget(key_id), LOOK_TIMEOUT_S)
-
-
-def _find(key_id: str) -> str | None:
-    backend, _ = usable_keyring()
-    return told(lambda: backend.get_password(SERVICE, _name(key_id)))
-
-
-def _forget(key_id: str) -> None:
-    backend, _ = usable_keyring()
-    if told(lambda: backend.get_password(SERVICE, _name(key_id))) is not None:
-        told(lambda: backend.delete_password(SERVICE, _name(key_id)))
+def name_of(key_id: str) -> str:
+    """Under which name a key's copy lies in the keyring."""
+    return f"program {key_id}"
 
 
 def _keep(key_id: str, secret: str) -> None:
     backend, _ = usable_keyring()
-    told(lambda: backend.set_password(SERVICE, _name(key_id), secret))
+    told(lambda: backend.set_password(SERVICE, name_of(key_id), secret))
+
+
+def _find(key_id: str) -> str | None:
+    backend, _ = usable_keyring()
+    return told(lambda: backend.get_password(SERVICE, name_of(key_id)))
 
 
 def _forget_quietly(key_id: str) -> None:
     try:
-        _forget(key_id)
+        forget_kept(name_of(key_id))
     except KeyringUnusableError as error:
-        _log.info("the secret of a revoked key may still lie in the keyring: %s", error)
+        _log.info("the copy of a revoked key may still lie in the keyring: %s", error)
 
 
 def _call_if_kept(done: "Future[None]", kept_late: Callable[[], None]) -> None:
     if done.exception() is None:
         kept_late()
-
-
-def _name(key_id: str) -> str:
-    return f"program {key_id}"
 
 
 def _not_kept(error: KeyringUnusableError) -> str:
