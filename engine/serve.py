@@ -27,12 +27,12 @@ from engine.engine import Engine
 from engine.errors import DataFolderError, PortTaken, SeamountError
 from engine.folder_lock import forget_work, locked
 from engine.paths import DataFolder
-from engine.protocol import BackendChoice
+from engine.protocol import BackendChoice, Settings
 from engine.server.app import create_app
 from engine.server.auth import LOOPBACK_NAMES, Door, Guard
 from engine.server.connection import KEEP_ALIVE_S, PATIENCE, Crowd, connection_class
 from engine.server.network_listener import NetworkListener
-from engine.settings import load_settings
+from engine.settings import settings_now
 
 HOST = "127.0.0.1"
 FIRST_LISTENER_S = 30.0
@@ -236,7 +236,8 @@ def _listener(
     """
     if asked:
         return _bound(asked), None
-    chosen = load_settings(folder.settings)[0].port
+    # Not `load_settings`: what is wrong with the file is told by the engine, which reads it next.
+    chosen = settings_now(folder.settings, Settings()).port
     liked = chosen or memory.port
     try:
         return _bound(liked), None
