@@ -81,9 +81,10 @@ class BareDesktop:
         _do("xdotool", "mousemove", str(x), str(y), "click", "1")
 
     def close(self, window: str) -> None:
-        """Close a window as a person does, by the window manager."""
+        """Close a window as a person does, by the window manager, and see it go: one behind it may wait for that."""
         _do("xdotool", "windowactivate", "--sync", window)
         self.press(CLOSE_KEYS)
+        wait_until(lambda: window not in self._windows(".*"), "the window's end")
 
     def picture(self, path: Path) -> None:
         """Keep a picture of the whole screen, a PNG."""
