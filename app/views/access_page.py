@@ -6,8 +6,7 @@ Owns: the page's arrangement. Does not carry anything out: `access_desk` does.
 import time
 from functools import partial
 
-from PySide6.QtCore import QEvent, Qt, Signal
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from app.access_words import (
@@ -29,6 +28,7 @@ from app.views.key_card import KeyCard
 from app.views.network_panel import NetworkPanel
 from app.views.recipe_panel import RecipePanel
 from app.views.scrolled_column import ScrolledColumn
+from app.views.side_page import SidePage
 from app.views.steady_card import SteadyCard
 from app.wrapping import breakable
 from engine.protocol import ErrorBody
@@ -38,11 +38,9 @@ COLUMN_SHARE = 1.2
 """Wider than a column of text: cards have buttons beside their words."""
 
 
-class AccessPage(QWidget):
+class AccessPage(SidePage):
     """Shows an Access as it is told."""
 
-    left = Signal()
-    """Back to the conversation."""
     address_requested = Signal()
     """The port and the web pages are to be changed."""
     make_key_requested = Signal(bool)
@@ -238,26 +236,6 @@ class AccessPage(QWidget):
 
     def _take_focus(self) -> None:
         self.back_button.setFocus(Qt.FocusReason.OtherFocusReason)
-
-    # --- keys -----------------------------------------------------------------------------------------
-
-    def event(self, event: QEvent) -> bool:
-        """Escape leads back here, and is not the window's shortcut to stop an answer."""
-        if (
-            event.type() == QEvent.Type.ShortcutOverride
-            and isinstance(event, QKeyEvent)
-            and event.key() == Qt.Key.Key_Escape
-        ):
-            event.accept()
-            return True
-        return super().event(event)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Escape, where nothing in the page had a use for it."""
-        if event.key() == Qt.Key.Key_Escape:
-            self.left.emit()
-        else:
-            super().keyPressEvent(event)
 
 
 def _section(words: str) -> QLabel:

@@ -6,8 +6,7 @@ anything out: `library_desk` does.
 
 from functools import partial
 
-from PySide6.QtCore import QEvent, Qt, QTimer, Signal
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -27,6 +26,7 @@ from app.views.offer_card import OfferCard
 from app.views.remote_card import RemoteCard
 from app.views.room_bars import RoomBars
 from app.views.scrolled_column import ScrolledColumn
+from app.views.side_page import SidePage
 from app.views.sidebar import SearchField
 from app.wrapping import breakable
 from engine.protocol import ErrorBody
@@ -38,11 +38,9 @@ COLUMN_SHARE = 1.2
 """Wider than a column of text: cards have buttons beside their words."""
 
 
-class LibraryPage(QWidget):
+class LibraryPage(SidePage):
     """Shows the library and the jobs as they are told."""
 
-    left = Signal()
-    """Back to the conversation."""
     convert_requested = Signal()
     remote_requested = Signal()
     remote_asked = Signal(str, object)
@@ -313,23 +311,3 @@ class LibraryPage(QWidget):
 
     def _take_focus(self) -> None:
         self.field.setFocus(Qt.FocusReason.OtherFocusReason)
-
-    # --- keys -----------------------------------------------------------------------------------------
-
-    def event(self, event: QEvent) -> bool:
-        """Escape leads back here, and is not the window's shortcut to stop an answer."""
-        if (
-            event.type() == QEvent.Type.ShortcutOverride
-            and isinstance(event, QKeyEvent)
-            and event.key() == Qt.Key.Key_Escape
-        ):
-            event.accept()
-            return True
-        return super().event(event)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Escape, where nothing in the page had a use for it."""
-        if event.key() == Qt.Key.Key_Escape:
-            self.left.emit()
-        else:
-            super().keyPressEvent(event)
